@@ -1,0 +1,210 @@
+"""What to run: frozen pydantic models that refuse unknown keys, read from YAML and overridden by ``key=value``.
+
+The identity of a trial is a hash of what changes its result: the same from a config and from a record's config.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from greater_ray.errors import ConfigError, did_you_mean
+from greater_ray.types import Layout
+
+AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "number", "text"]
+
+
+class Config(BaseModel, frozen=True, extra="forbid"):
+    """Base of every configuration: frozen, unknown keys refused."""
+
+
+class ModelConfig(Config):
+    """Which model, and how it is held. ``threads`` is fixed because results may depend on it in the last bits."""
+
+    name: str
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
+    device: str = "auto"
+    attn_implementation: str | None = None
+    threads: int | None = Field(default=None, ge=1)
+
+
+class TaskConfig(Config):
+    """Which rows, where from, and how answers are read.
+
+    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own JSONL or CSV file. A split size of
+    None means the task's own rule.
+    """
+
+    name: str
+    data: str = "hub"
+    rows: str | None = None
+    question_column: str = "question"
+    answer_column: str = "answer"
+    answer_type: AnswerType | None = None
+    train_size: int | None = Field(default=None, ge=1)
+    dev_size: int | None = Field(default=None, ge=0)
+    test_size: int | None = Field(default=None, ge=0)
+    seed: int = 0
+    extractor: str = "plain"
+
+
+class LayoutConfig(Config):
+    """The text around the prompt; None leaves the choice to the method's preset."""
+
+    joint: str | None = None
+    frozen_prefix: str | None = None
+    glue: str | None = None
+
+
+class DecodingConfig(Config):
+    """How much the model may write. None leaves the choice to the model's profile, then to the paper's 1024."""
+
+    max_reasoning_tokens: int | None = Field(default=None, ge=1)
+    max_answer_tokens: int = Field(default=10, ge=1)
+
+
+class Budget(Config):
+    """When to stop: whichever comes first. Tokens and seconds count the optimization, not the final evaluation."""
+
+    steps: int | None = Field(default=None, ge=0)
+    patience: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+
+
+class EvaluationConfig(Config):
+    """What is measured at the end. ``dev_select_top`` chooses among that many best prompts by dev accuracy."""
+
+    splits: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
+    dev_select_top: int = Field(default=0, ge=0)
+
+
+class TrialConfig(Config):
+    """One optimization, complete: the same config gives the same result."""
+
+    model: ModelConfig
+    task: TaskConfig
+    method: str = "greater"
+    method_config: dict[str, Any] = Field(default_factory=dict)
+    layout: LayoutConfig = LayoutConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    budget: Budget = Budget()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(default=0, ge=0)
+    shard_size: int = Field(default=8, ge=1)
+
+    def trial_id(self) -> str:
+        """Return 16 hex digits that identify what this config computes, whatever folder or machine it runs in."""
+        return fingerprint(self.model_dump(mode="json"))
+
+
+def fingerprint(value: Any) -> str:
+    """Return 16 hex digits of the SHA-256 of a JSON value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse(config_type: type[Any], values: Mapping[str, Any], where: str = "") -> Any:
+    """Validate ``values`` and turn the first problem into one sentence.
+
+    Raises:
+        ConfigError: an unknown key (with the closest known one) or a value that is not allowed.
+    """
+    try:
+        return config_type.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        option = f"{where}.{path}" if where else path
+        if first["type"] == "extra_forbidden":
+            allowed = _keys_at(config_type, first["loc"][:-1])
+            hint = did_you_mean(str(first["loc"][-1]), allowed)
+            raise ConfigError(f"{option}: unknown option; allowed: {', '.join(allowed)}.{hint}") from None
+        if first["type"] == "missing":
+            raise ConfigError(f"{option}: missing.") from None
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise ConfigError(f"{option}: {message}, not {first['input']!r}.") from None
+
+
+def _keys_at(config_type: type[BaseModel], location: Iterable[Any]) -> list[str]:
+    """Return the field names of the (nested) config at ``location``."""
+    current: Any = config_type
+    for part in location:
+        current = current.model_fields[part].annotation if hasattr(current, "model_fields") else current
+    return sorted(getattr(current, "model_fields", {}))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config: '{path}' cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        place = f", line {line + 1}" if line is not None else ""
+        raise ConfigError(f"--config: '{path}'{place} is not valid YAML.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config: '{path}' must hold a mapping of options, not {type(values).__name__}.")
+    return values
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested mappings; later layers win, None does not override."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping):
+                below = result.get(key)
+                result[key] = merged(below if isinstance(below, Mapping) else {}, value)
+            elif value is not None or key not in result:
+                result[key] = value
+    return result
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turn ``["task.seed=3", "method_config.k=20"]`` into a nested mapping; values are YAML.
+
+    Raises:
+        ConfigError: an assignment without ``=`` or with an empty key.
+    """
+    result: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"--set: '{assignment}' must have the form key=value, for instance method_config.k=20.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        *parents, last = key.split(".")
+        node = result
+        for parent in parents:
+            child = node.setdefault(parent, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"--set: '{assignment}' sets a value below '{parent}', which is already a value.")
+            node = child
+        node[last] = value
+    return result
+
+
+def layout_for(config: TrialConfig, extractor: str, label_prefix: str, defaults: Layout) -> Layout:
+    """Build the token-relevant layout from a resolved config; unset texts come from ``defaults``."""
+    return Layout(
+        extractor=extractor,
+        label_prefix=label_prefix,
+        joint=defaults.joint if config.layout.joint is None else config.layout.joint,
+        frozen_prefix=defaults.frozen_prefix if config.layout.frozen_prefix is None else config.layout.frozen_prefix,
+        glue=defaults.glue if config.layout.glue is None else config.layout.glue,
+        max_reasoning_tokens=config.decoding.max_reasoning_tokens or defaults.max_reasoning_tokens,
+        max_answer_tokens=config.decoding.max_answer_tokens,
+    )

@@ -1,0 +1,37 @@
+"""The errors a user can cause or meet, each one sentence that names the option, the value and what is allowed."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class GreaterRayError(Exception):
+    """Base of every error that the command line prints without a traceback."""
+
+
+class ConfigError(GreaterRayError):
+    """A setting is wrong: nothing has been computed or written."""
+
+
+class DataError(GreaterRayError):
+    """Rows are missing, empty, broken or too few."""
+
+
+class ModelError(GreaterRayError):
+    """A model cannot be found, loaded or used for what was asked."""
+
+
+class StoreError(GreaterRayError):
+    """A run folder cannot be written, or holds something else than expected."""
+
+
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the closest allowed name, or an empty string."""
+    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def unknown_name(option: str, value: str, allowed: Iterable[str]) -> ConfigError:
+    """Build the error for a name that is not among those allowed."""
+    names = sorted(allowed)
+    shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+    return ConfigError(f"{option}: '{value}' is unknown; allowed: {shown}.{did_you_mean(value, names)}")

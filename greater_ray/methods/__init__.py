@@ -1,0 +1,1 @@
+"""Prompt optimizers, one file each; a method sees text and numbers, never torch."""

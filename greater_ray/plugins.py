@@ -1,0 +1,33 @@
+"""Names of methods: a module of ``greater_ray.methods``, or ``package.module:Name``. There is no list to edit."""
+
+import pkgutil
+from importlib import import_module
+from typing import Any
+
+from greater_ray.errors import ConfigError, unknown_name
+
+
+def available(kind: str) -> list[str]:
+    """Return the names of a kind (``"methods"``), read from the folder of its package."""
+    package = import_module(f"greater_ray.{kind}")
+    modules = pkgutil.iter_modules(package.__path__)
+    return sorted(m.name.replace("_", "-") for m in modules if not m.name.startswith("_"))
+
+
+def load(kind: str, name: str) -> Any:
+    """Return the object behind ``name``: the attribute ``PLUGIN`` of the module, or the one named after a colon.
+
+    Raises:
+        ConfigError: no such name, with the closest one as a suggestion.
+    """
+    option = f"--{kind.removesuffix('s')}"
+    if ":" in name:
+        module_name, _, attribute = name.partition(":")
+        try:
+            return getattr(import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{option}: '{name}' cannot be imported ({error}); write package.module:Name.") from error
+    names = available(kind)
+    if name not in names:
+        raise unknown_name(option, name, names)
+    return import_module(f"greater_ray.{kind}.{name.replace('-', '_')}").PLUGIN

@@ -1,0 +1,154 @@
+"""Plain values that cross the seams: frozen, without torch, small enough to send to another machine.
+
+Vocabulary (used everywhere): a *question* x is answered with *reasoning* r under a *prompt* p; an *extractor* e makes
+the model state its answer, and the *label* y is the gold answer as it would follow the extractor.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+TokenIds = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled row.
+
+    ``target`` is the gold answer as the data set prints it, for instance ``"(A)"``; ``label`` is the text that is
+    scored after the extractor, for instance ``"A"``.
+    """
+
+    id: str
+    question: str
+    target: str
+    label: str
+
+
+Shard = tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The text around the prompt: all that changes the token ids of a sequence besides x, p, r and y.
+
+    A sequence reads ``chat opening, x, joint, frozen_prefix, p, chat suffix, r, glue, extractor, label_prefix + y``.
+    """
+
+    extractor: str
+    label_prefix: str = " "
+    joint: str = " "
+    frozen_prefix: str = "Use"
+    glue: str = " "
+    max_reasoning_tokens: int = 1024
+    max_answer_tokens: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """L = CE(label) + fluency_weight * fluency(p), per sample (paper Eq. 6).
+
+    ``fluency`` is ``"exp"`` for exp(mean NLL of p), as in the paper, or ``"nll"`` for the mean NLL itself.
+    """
+
+    ce_temperature: float = 1.0
+    fluency: str = "exp"
+    fluency_weight: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a computation cost. Tokens are counted once for every time a model processed them; seconds are wall time."""
+
+    calls: int = 0
+    prefill_tokens: int = 0
+    generated_tokens: int = 0
+    scored_tokens: int = 0
+    backward_tokens: int = 0
+    passes: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def tokens(self) -> int:
+        """All tokens processed, forward and backward."""
+        return self.prefill_tokens + self.generated_tokens + self.scored_tokens + self.backward_tokens
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object with the total beside the parts."""
+        return {**asdict(self), "tokens": self.tokens}
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """The model's reasoning for one (prompt, example), and how the label fares after it.
+
+    ``label_ce`` is the mean cross-entropy of the label tokens, ``prompt_nll`` the mean negative log-probability of the
+    prompt tokens given the question (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
+    """
+
+    reasoning: TokenIds
+    truncated: bool
+    label_ce: float
+    prompt_nll: float
+    label_hit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A rollout read out: the reasoning as text, and what the model says after the extractor."""
+
+    rollout: Rollout
+    reasoning_text: str
+    answer_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardGradient:
+    """Gradients of the summed loss over one shard.
+
+    ``gradient``: dL/d(input embedding) at the position, summed over the shard, ``[hidden_size]``;
+    ``proposals``: for every example the most likely next tokens at the position, best first, banned tokens left out.
+    """
+
+    gradient: tuple[float, ...]
+    losses: tuple[float, ...]
+    proposals: tuple[TokenIds, ...]
+
+
+class PromptCheck(NamedTuple):
+    """A prompt as text, and whether tokenizing that text gives the same ids again."""
+
+    text: str
+    survives: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One unit of work for a replica: the name of an engine method, its shard and its further arguments."""
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+def split_shards(examples: Sequence[Example], size: int) -> list[Shard]:
+    """Cut ``examples`` into consecutive shards of ``size`` rows, the last one possibly shorter.
+
+    The shard, not the machine, is the unit of work: its shape never depends on who computes it.
+    """
+    if size < 1:
+        raise ValueError(f"shard size must be at least 1, not {size}")
+    return [tuple(examples[i : i + size]) for i in range(0, len(examples), size)]
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """Sum usages."""
+    result = Usage()
+    for usage in usages:
+        result = result + usage
+    return result
