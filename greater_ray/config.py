@@ -54,17 +54,17 @@ class TaskConfig(Config):
 
 
 class LayoutConfig(Config):
-    """The text around the prompt; None leaves the choice to the method's preset."""
+    """The text around the prompt: between x and p, in front of p, and between reasoning and extractor."""
 
-    joint: str | None = None
-    frozen_prefix: str | None = None
-    glue: str | None = None
+    joint: str = " "
+    frozen_prefix: str = "Use"
+    glue: str = " "
 
 
 class DecodingConfig(Config):
-    """How much the model may write. None leaves the choice to the model's profile, then to the paper's 1024."""
+    """How much the model may write, in tokens. The paper's code allows 1024 of reasoning."""
 
-    max_reasoning_tokens: int | None = Field(default=None, ge=1)
+    max_reasoning_tokens: int = Field(default=1024, ge=1)
     max_answer_tokens: int = Field(default=10, ge=1)
 
 
@@ -90,6 +90,7 @@ class TrialConfig(Config):
     model: ModelConfig
     task: TaskConfig
     method: str = "greater"
+    preset: str = "paper"
     method_config: dict[str, Any] = Field(default_factory=dict)
     layout: LayoutConfig = LayoutConfig()
     decoding: DecodingConfig = DecodingConfig()
@@ -101,6 +102,19 @@ class TrialConfig(Config):
     def trial_id(self) -> str:
         """Return 16 hex digits that identify what this config computes, whatever folder or machine it runs in."""
         return fingerprint(self.model_dump(mode="json"))
+
+    def make_layout(self, extractor: str, label_prefix: str) -> Layout:
+        """Return all the text around the prompt, given the extractor that the task's variant stands for."""
+        decoding = self.decoding
+        return Layout(
+            extractor=extractor,
+            label_prefix=label_prefix,
+            joint=self.layout.joint,
+            frozen_prefix=self.layout.frozen_prefix,
+            glue=self.layout.glue,
+            max_reasoning_tokens=decoding.max_reasoning_tokens,
+            max_answer_tokens=decoding.max_answer_tokens,
+        )
 
 
 def fingerprint(value: Any) -> str:
@@ -195,16 +209,3 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             node = child
         node[last] = value
     return result
-
-
-def layout_for(config: TrialConfig, extractor: str, label_prefix: str, defaults: Layout) -> Layout:
-    """Build the token-relevant layout from a resolved config; unset texts come from ``defaults``."""
-    return Layout(
-        extractor=extractor,
-        label_prefix=label_prefix,
-        joint=defaults.joint if config.layout.joint is None else config.layout.joint,
-        frozen_prefix=defaults.frozen_prefix if config.layout.frozen_prefix is None else config.layout.frozen_prefix,
-        glue=defaults.glue if config.layout.glue is None else config.layout.glue,
-        max_reasoning_tokens=config.decoding.max_reasoning_tokens or defaults.max_reasoning_tokens,
-        max_answer_tokens=config.decoding.max_answer_tokens,
-    )

@@ -35,3 +35,7 @@ def unknown_name(option: str, value: str, allowed: Iterable[str]) -> ConfigError
     names = sorted(allowed)
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
     return ConfigError(f"{option}: '{value}' is unknown; allowed: {shown}.{did_you_mean(value, names)}")
+
+
+class Interrupted(GreaterRayError):
+    """The user asked to stop: everything finished so far is saved, and the same command continues."""

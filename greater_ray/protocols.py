@@ -4,7 +4,7 @@
 and reads answers, ``Method`` is one optimizer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -43,7 +43,7 @@ class GradientModel(Protocol):
     """
 
     def encode_prompt(self, text: str) -> TokenIds:
-        """Tokenize prompt text as it continues the frozen prefix."""
+        """Tokenize prompt text as it continues the frozen prefix; its leading blank belongs to it."""
         ...
 
     def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
@@ -170,7 +170,7 @@ class StepInfo:
 class MethodState(BaseModel, frozen=True, extra="forbid"):
     """Where an optimizer stands, as JSON. Every method's state extends this one.
 
-    ``best`` holds the best distinct prompts so far, lowest loss first; the first is the method's result.
+    ``best`` holds the best distinct prompts so far, lowest loss first.
     """
 
     step: int = 0
@@ -178,18 +178,28 @@ class MethodState(BaseModel, frozen=True, extra="forbid"):
     best: tuple[tuple[float, TokenIds], ...] = ()
     steps_since_best: int = 0
 
+    @property
+    def result(self) -> TokenIds:
+        """The best prompt so far; the current one where none has been scored."""
+        return self.best[0][1] if self.best else self.prompt_ids
+
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 StateT = TypeVar("StateT", bound=MethodState)
 
 
 class Method(Protocol[ConfigT, StateT]):
-    """One optimizer: a configuration, a start and a step. Budget, stopping, records and resume belong to the loop."""
+    """One optimizer: a configuration, a start and a step. Budget, stopping, records and resume belong to the loop.
+
+    ``presets`` maps a name to settings of the whole trial (``method_config``, ``layout``, ``budget``); the user's
+    settings override them.
+    """
 
     summary: str
     source: str
     config_type: type[ConfigT]
     state_type: type[StateT]
+    presets: Mapping[str, Mapping[str, Any]]
 
     def start(self, problem: Problem, config: ConfigT) -> StateT:
         """Return the state before the first step; must be cheap and deterministic."""

@@ -58,9 +58,13 @@ class LossSpec:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a computation cost. Tokens are counted once for every time a model processed them; seconds are wall time."""
+    """What a computation cost. Tokens are counted every time a model processes them; seconds are wall time.
+
+    ``prefix_tokens`` are those of the questions, whose keys and values are computed once and kept.
+    """
 
     calls: int = 0
+    prefix_tokens: int = 0
     prefill_tokens: int = 0
     generated_tokens: int = 0
     scored_tokens: int = 0
@@ -77,7 +81,8 @@ class Usage:
     @property
     def tokens(self) -> int:
         """All tokens processed, forward and backward."""
-        return self.prefill_tokens + self.generated_tokens + self.scored_tokens + self.backward_tokens
+        forward = self.prefix_tokens + self.prefill_tokens + self.generated_tokens + self.scored_tokens
+        return forward + self.backward_tokens
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with the total beside the parts."""

@@ -1,0 +1,171 @@
+"""The Python interface: resolve settings, build the parts by name, run them.
+
+from greater_ray import optimize
+record = optimize(model="smollm2-135m", task="bbh/navigate", data="synthetic", steps=8)
+print(record.best.full_text)
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from greater_ray.config import TrialConfig, merged, parse
+from greater_ray.errors import ConfigError, unknown_name
+from greater_ray.evaluate import evaluate_shards, summarize
+from greater_ray.plugins import load
+from greater_ray.protocols import Method, Task
+from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
+from greater_ray.sharding import LocalExecutor, ShardedModel
+from greater_ray.store import RunStore
+from greater_ray.trial import Observer, Silent, Trial
+from greater_ray.types import split_shards
+
+Progress = Callable[[str], None]
+
+
+def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
+    """Return the complete config for nested ``settings``: theirs first, then the model's profile, then the preset.
+
+    Raises:
+        ConfigError: an unknown name or key, or a value that is not allowed.
+    """
+    from greater_ray.models._sources import profile_for
+    from greater_ray.tasks._registry import expand, extractor, load_task
+
+    given = merged(settings)
+    for option in ("model", "task"):
+        if isinstance(given.get(option), str):
+            given[option] = {"name": given[option]}
+        if not isinstance(given.get(option), Mapping) or not given[option].get("name"):
+            raise ConfigError(f"--{option}: missing; `greater-ray list {option}s` shows what there is.")
+    method: Method[Any, Any] = load("methods", given.get("method", "greater"))
+    presets = {"paper": {}, **method.presets}
+    preset = given.get("preset", "paper")
+    if preset not in presets:
+        raise unknown_name("--preset", preset, presets)
+    profile = profile_for(given["model"]["name"])
+    defaults = {
+        "task": {"extractor": profile.extractor},
+        "decoding": {"max_reasoning_tokens": profile.max_reasoning_tokens},
+    }
+    config: TrialConfig = parse(TrialConfig, _without_none(merged(presets[preset], defaults, given)))
+    names = expand(config.task.name)
+    if len(names) > 1:
+        raise ConfigError(f"--task: '{config.task.name}' is a group of {len(names)} tasks; name one of them.")
+    extractor(load_task(config.task), config.task.extractor)
+    method_config = parse(method.config_type, config.method_config, "method_config")
+    return config.model_copy(
+        update={
+            "task": config.task.model_copy(update={"name": names[0]}),
+            "method_config": method_config.model_dump(mode="json"),
+        }
+    )
+
+
+def _without_none(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop unset values, so that the config's own defaults hold."""
+    kept = {k: _without_none(v) if isinstance(v, Mapping) else v for k, v in value.items()}
+    return {k: v for k, v in kept.items() if v is not None}
+
+
+def load_parts(config: TrialConfig, progress: Progress | None = None) -> tuple[Task, ShardedModel, dict[str, Any]]:
+    """Load rows first, then the model: a mistake in the data shows before the long part."""
+    from greater_ray.tasks._registry import extractor, load_task
+
+    task = load_task(config.task)
+    task.train(), task.dev()
+    from greater_ray.models.engine import Engine
+
+    engine = Engine.load(config.model, progress)
+    layout = config.make_layout(*extractor(task, config.task.extractor))
+    return task, ShardedModel(LocalExecutor(engine), layout, config.shard_size), engine.facts
+
+
+def run_config(
+    config: TrialConfig,
+    out: Path | None = None,
+    *,
+    observer: Observer | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress | None = None,
+) -> TrialRecord:
+    """Run, or continue, the optimization that a resolved config describes.
+
+    Raises:
+        GreaterRayError: a wrong setting, wrong data, an unusable model or folder; ``Interrupted`` when asked to stop.
+    """
+    observer = observer or Silent()
+    store = RunStore(out, config) if out is not None else None
+    if store is not None and (record := store.load_record()) is not None:
+        observer.finished(record)
+        return record
+    task, model, facts = load_parts(config, progress)
+    method: Method[Any, Any] = load("methods", config.method)
+    method_config = parse(method.config_type, config.method_config, "method_config")
+    trial = Trial(config, task, method, method_config, model, facts, store, observer, should_stop)
+    return trial.run()
+
+
+def optimize(
+    model: str,
+    task: str,
+    method: str = "greater",
+    *,
+    out: str | Path | None = None,
+    data: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> TrialRecord:
+    """Optimize one prompt and return its record; ``settings`` are further sections of ``TrialConfig``.
+
+    With ``out`` the run is kept in that folder and continues there when it was interrupted.
+    """
+    own = {
+        "model": {"name": model},
+        "task": {"name": task, "data": data},
+        "method": method,
+        "seed": seed,
+        "budget": {"steps": steps},
+    }
+    return run_config(resolve_config(merged(own, settings)), Path(out) if out is not None else None)
+
+
+def evaluate_prompt(
+    config: TrialConfig,
+    prompt: str,
+    split: str = "test",
+    *,
+    on_rows: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress | None = None,
+) -> EvaluationRecord:
+    """Score one prompt on a split, as a trial's final evaluation does.
+
+    Raises:
+        ConfigError: the prompt is empty or the split is unknown or has no rows.
+    """
+    task, model, _ = load_parts(config, progress)
+    loaders = {"train": task.train, "dev": task.dev, "test": task.test}
+    if split not in loaders:
+        raise unknown_name("--split", split, loaders)
+    ids = model.encode_prompt(prompt if prompt[:1].isspace() else " " + prompt) if prompt.strip() else ()
+    if not ids:
+        raise ConfigError(f"--prompt: {prompt!r} has no tokens; give at least one word.")
+    rows = loaders[split]()
+    if not rows:
+        raise ConfigError(f"--split: '{split}' of '{config.task.name}' has no rows.")
+    answers: list[ExampleRecord] = []
+    for shard in split_shards(rows, config.shard_size):
+        on_rows(len(answers), len(rows))
+        for part in evaluate_shards(task, model, shard, ids, config.shard_size):
+            answers.extend(part)
+    on_rows(len(answers), len(rows))
+    return summarize(split, ids, answers)
+
+
+def evaluate(
+    prompt: str, model: str, task: str, *, split: str = "test", data: str | None = None, **settings: Any
+) -> EvaluationRecord:
+    """Score one prompt on a split of a task; ``settings`` are further sections of ``TrialConfig``."""
+    own = {"model": {"name": model}, "task": {"name": task, "data": data}}
+    return evaluate_prompt(resolve_config(merged(own, settings)), prompt, split)

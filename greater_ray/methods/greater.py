@@ -1,0 +1,297 @@
+"""GReaTer: one prompt token per step, by the gradient of the task loss through the model's own reasoning.
+
+Li et al., "GReaTer: Gradients over Reasoning Makes Smaller Language Models Strong Prompt Optimizers", ICLR 2025;
+Algorithm 1 and Eq. 3-7. The preset ``paper`` follows the text, ``released`` the authors' code where the two differ;
+``docs/methods.md`` lists every difference and the option that switches it.
+"""
+
+import math
+import random
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from greater_ray.config import Config
+from greater_ray.errors import ConfigError
+from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
+from greater_ray.types import LossSpec, Rollout, TokenIds
+
+NUM_BEST = 10
+
+
+class GreaterConfig(Config):
+    """Options of GReaTer; the defaults are the paper's (Section 5, Appendix F) where the paper states them.
+
+    Proposal (Eq. 3, 4): ``proposal_samples`` is q, ``top_k`` k, ``intersections`` how many random q-subsets are
+    intersected and then united; k grows by ``top_k_growth`` until ``min_candidates`` are found.
+    Selection (Eq. 6, 7): the ``num_evaluated`` (mu) candidates with the most negative gradient are evaluated;
+    ``criterion`` is the total loss or the mistake rate plus ``selection_fluency_weight`` times the fluency term.
+    """
+
+    initial_prompt: str = " proper logical reasoning and think step by step. Finally, give the actual correct answer."
+    top_k: int = Field(default=10, ge=1)
+    top_k_growth: int = Field(default=2, ge=1)
+    min_candidates: int = Field(default=6, ge=1)
+    proposal_samples: int = Field(default=5, ge=1)
+    intersections: int = Field(default=1, ge=1)
+    token_filter: Literal["none", "ascii", "letters", "released"] = "ascii"
+    ban_previous_token: bool = False
+    filter_round_trip: bool = True
+    num_evaluated: int = Field(default=3, ge=1)
+    ce_temperature: float = Field(default=1.0, gt=0)
+    fluency: Literal["exp", "nll"] = "exp"
+    fluency_weight: float = Field(default=0.2, ge=0)
+    gradient_without_reasoning: bool = False
+    criterion: Literal["loss", "mistakes"] = "loss"
+    selection_fluency_weight: float | None = Field(default=None, ge=0)
+    candidate_reasoning: Literal["fresh", "current"] = "fresh"
+    ties: Literal["first", "last"] = "first"
+    always_include_current: bool = False
+    period_break: bool = False
+    dynamic_length: bool = True
+    ending_characters: str = ".?!"
+    placeholder: str = "_"
+    placeholder_candidate: bool = False
+    max_prompt_tokens: int = Field(default=128, ge=1)
+    count_initial: bool = True
+    restart_below: float | None = None
+
+    @property
+    def loss(self) -> LossSpec:
+        """The loss whose gradient is taken."""
+        return LossSpec(self.ce_temperature, self.fluency, self.fluency_weight)
+
+
+class GreaterState(MethodState, frozen=True):
+    """``position`` is tuned next; ``open`` tells that it holds a placeholder. ``initial_length`` is in tokens."""
+
+    position: int = 0
+    open: bool = False
+    initial_length: int = 0
+
+
+class Choice(NamedTuple):
+    """The candidate that was taken, and all that were evaluated, in gradient order."""
+
+    token: int
+    loss: float
+    candidates: tuple[Candidate, ...]
+
+
+class Greater:
+    """The method; stateless, so one instance serves every trial."""
+
+    summary = "token-by-token search by the gradient through the model's own reasoning"
+    source = "Li et al., ICLR 2025, arXiv 2412.09722"
+    config_type = GreaterConfig
+    state_type = GreaterState
+    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+        "paper": {"budget": {"steps": 105}},
+        "released": {
+            "budget": {"steps": 106},
+            "layout": {"joint": ". "},
+            "evaluation": {"dev_select_top": 10},
+            "method_config": {
+                "initial_prompt": " proper logical reasoning and think step by step. "
+                "Finally give the actual correct answer.",
+                "top_k": 40,
+                "intersections": 6,
+                "token_filter": "released",
+                "ban_previous_token": True,
+                "ce_temperature": 0.2,
+                "fluency": "nll",
+                "criterion": "mistakes",
+                "selection_fluency_weight": 0.02,
+                "ties": "last",
+                "period_break": True,
+                "ending_characters": ".",
+                "placeholder_candidate": True,
+                "count_initial": False,
+                "restart_below": 0.12,
+                "filter_round_trip": False,
+            },
+        },
+    }
+
+    def start(self, problem: Problem, config: GreaterConfig) -> GreaterState:
+        """Tokenize the initial prompt.
+
+        Raises:
+            ConfigError: the initial prompt has no tokens.
+        """
+        text = config.initial_prompt
+        ids = problem.model.encode_prompt(text if text[:1].isspace() else " " + text) if text.strip() else ()
+        if not ids:
+            raise ConfigError(f"method_config.initial_prompt: {text!r} has no tokens; give at least one word.")
+        return GreaterState(prompt_ids=ids, initial_length=len(ids))
+
+    def step(self, problem: Problem, config: GreaterConfig, state: GreaterState) -> tuple[GreaterState, StepInfo]:
+        """Tune the token at ``state.position`` (Algorithm 1, lines 5-19)."""
+        model, prompt, position = problem.model, state.prompt_ids, state.position
+        notes: list[str] = []
+        best = state.best
+        if state.step == 0 and config.count_initial:
+            rollouts = model.rollouts(problem.examples, [prompt], config.loss)[0]
+            best = remember(best, criterion(config, rollouts), prompt)
+        pass_ = model.gradients(
+            problem.examples,
+            prompt,
+            position,
+            config.loss,
+            with_reasoning=not config.gradient_without_reasoning,
+            depth=config.top_k + 16 * config.top_k_growth,
+            token_filter=config.token_filter,
+        )
+        proposed = propose(problem, config, state, pass_.proposals, notes)
+        tokens = proposed if self._hides_current(config, state) else sorted({*proposed, prompt[position]})
+        gradients = model.one_hot_gradient(pass_.gradient, tokens)
+        ranked = sorted(zip(gradients, tokens, strict=True))
+        choice = self._choose(problem, config, state, ranked)
+        prompt = _replaced(prompt, position, choice.token)
+        improved = not best or choice.loss < best[0][0]
+        best = remember(best, choice.loss, prompt)
+        text = next(c.text for c in choice.candidates if c.token == choice.token)
+        info = StepInfo(
+            position=position,
+            prompt_ids=prompt,
+            prompt_text=model.check_prompts([prompt])[0].text,
+            loss=choice.loss,
+            best_loss=best[0][0],
+            accepted=choice.token,
+            candidates=choice.candidates,
+            notes=tuple(notes),
+        )
+        state = state.model_copy(
+            update={
+                "step": state.step + 1,
+                "prompt_ids": prompt,
+                "best": best,
+                "steps_since_best": 0 if improved else state.steps_since_best + 1,
+            }
+        )
+        if config.restart_below is not None and choice.loss < config.restart_below and len(problem.examples) != 100:
+            # The authors' inner loop ends here and begins again with empty records; not so with exactly 100 rows.
+            return state.model_copy(update={"position": 0, "open": False, "best": ()}), info
+        return self._advance(problem, config, state, text), info
+
+    @staticmethod
+    def _hides_current(config: GreaterConfig, state: GreaterState) -> bool:
+        """A placeholder is not a word of the prompt, so by default it is never a candidate."""
+        return state.open and not config.placeholder_candidate
+
+    def _choose(
+        self, problem: Problem, config: GreaterConfig, state: GreaterState, ranked: list[tuple[float, int]]
+    ) -> Choice:
+        """Evaluate the best mu candidates by gradient on all rows and take the one with the smallest criterion."""
+        prompt, position, current = state.prompt_ids, state.position, state.prompt_ids[state.position]
+        chosen = ranked[: config.num_evaluated]
+        if config.always_include_current and not self._hides_current(config, state):
+            chosen += [pair for pair in ranked[config.num_evaluated :] if pair[1] == current]
+        texts = problem.model.token_texts([token for _, token in chosen])
+        breaks = config.period_break and position >= 0.5 * state.initial_length
+        stop = next((k for k, text in enumerate(texts) if breaks and "." in text), None)
+        if stop is not None:
+            chosen, texts = chosen[: stop + 1], texts[: stop + 1]
+        prompts = [_replaced(prompt, position, token) for _, token in chosen]
+        reasoning_of = prompt if config.candidate_reasoning == "current" else None
+        rollouts = problem.model.rollouts(problem.examples, prompts, config.loss, reasoning_of)
+        losses = [criterion(config, rows) for rows in rollouts]
+        candidates = tuple(
+            Candidate(token, text, gradient, loss)
+            for (gradient, token), text, loss in zip(chosen, texts, losses, strict=True)
+        )
+        if stop is not None:
+            winner = stop
+        elif config.ties == "first":
+            winner = min(range(len(losses)), key=lambda k: (losses[k], k))
+        else:
+            winner = min(range(len(losses)), key=lambda k: (losses[k], -k))
+        return Choice(candidates[winner].token, losses[winner], candidates)
+
+    def _advance(self, problem: Problem, config: GreaterConfig, state: GreaterState, accepted: str) -> GreaterState:
+        """Go to the next position; at the end, grow by a placeholder or go back to the start (Appendix B)."""
+        position = state.position + 1
+        if position < len(state.prompt_ids):
+            return state.model_copy(update={"position": position, "open": False})
+        ended = any(character in accepted for character in config.ending_characters)
+        if ended or not config.dynamic_length or len(state.prompt_ids) >= config.max_prompt_tokens:
+            return state.model_copy(update={"position": 0, "open": False})
+        placeholder = problem.model.encode_prompt(config.placeholder)
+        if not placeholder:
+            raise ConfigError(f"method_config.placeholder: {config.placeholder!r} has no tokens.")
+        prompt = (*state.prompt_ids, placeholder[0])
+        return state.model_copy(update={"position": position, "prompt_ids": prompt, "open": True})
+
+
+def propose(
+    problem: Problem,
+    config: GreaterConfig,
+    state: GreaterState,
+    likeliest: tuple[TokenIds, ...],
+    notes: list[str],
+) -> list[int]:
+    """Tokens that every sample of a random q-subset finds likely (Eq. 3, 4), by token id.
+
+    k grows until enough are found; if the lists are used up, deeper ones are asked for. Tokens that would make a
+    prompt that does not survive decoding and tokenizing again are left out.
+    """
+    model, prompt, position = problem.model, state.prompt_ids, state.position
+    rng = random.Random(f"{problem.seed}:{state.step}:proposal")
+    num_rows = len(problem.examples)
+    size = min(config.proposal_samples, num_rows)
+    banned = {prompt[position - 1]} if config.ban_previous_token else set()
+    if state.open and not config.placeholder_candidate:
+        banned.add(prompt[position])
+    survives: dict[int, bool] = {}
+    top_k = config.top_k
+    while True:
+        depth = max(map(len, likeliest))
+        if top_k > depth:
+            deeper = tuple(model.proposals(problem.examples, prompt, position, 4 * top_k, config.token_filter))
+            if max(map(len, deeper)) <= depth:
+                notes.append("few candidates: the vocabulary is used up")
+                return sorted(token for token, ok in survives.items() if ok) or [prompt[position]]
+            likeliest = deeper
+        found: set[int] = set()
+        for _ in range(config.intersections):
+            rows = rng.sample(range(num_rows), size)
+            found |= set.intersection(*(set(likeliest[row][:top_k]) for row in rows))
+        found -= banned
+        if config.filter_round_trip:
+            new = sorted(found - survives.keys())
+            checks = model.check_prompts([_replaced(prompt, position, token) for token in new]) if new else []
+            survives.update((token, check.survives) for token, check in zip(new, checks, strict=True))
+        else:
+            survives.update((token, True) for token in found)
+        kept = sorted(token for token in found if survives[token])
+        if len(kept) >= config.min_candidates:
+            return kept
+        top_k += config.top_k_growth
+
+
+def criterion(config: GreaterConfig, rollouts: list[Rollout]) -> float:
+    """The selection criterion over all rows: mean total loss (Eq. 6), or mistake rate plus weighted NLL."""
+    weight = config.fluency_weight if config.selection_fluency_weight is None else config.selection_fluency_weight
+    exp = config.fluency == "exp"
+    fluency = math.fsum(math.exp(r.prompt_nll) if exp else r.prompt_nll for r in rollouts)
+    if config.criterion == "mistakes":
+        fit = math.fsum(not r.label_hit for r in rollouts)
+    else:
+        fit = math.fsum(r.label_ce for r in rollouts)
+    return (fit + weight * fluency) / len(rollouts)
+
+
+def remember(
+    best: tuple[tuple[float, TokenIds], ...], loss: float, prompt: TokenIds
+) -> tuple[tuple[float, TokenIds], ...]:
+    """Insert a prompt into the list of best ones: distinct, lowest loss first, earlier first among equals."""
+    if any(known == prompt for _, known in best):
+        return best
+    return tuple(sorted([*best, (loss, prompt)], key=lambda entry: entry[0])[:NUM_BEST])
+
+
+def _replaced(prompt: TokenIds, position: int, token: int) -> TokenIds:
+    return (*prompt[:position], token, *prompt[position + 1 :])
+
+
+PLUGIN = Greater()

@@ -1,0 +1,225 @@
+"""Batched greedy decoding over preallocated keys and values, and scoring of the label on what was generated.
+
+One ``RowBatch`` takes (prompt, question) rows through the life of a rollout: prompt prefill on the question's cached
+prefix, greedy reasoning with finished rows dropped, the extractor and label on the generated keys and values, and, if
+asked, the decoded answer. Nothing is ever computed twice, and logits only where they are read (paper 4.3: the
+extraction is one more pass over keys and values that exist already).
+
+Shape suffixes: B rows, Q query tokens, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
+from greater_ray.types import TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The token ids of one row around its reasoning: ``head`` is opening, x, joint and frozen prefix."""
+
+    head: TokenIds
+    prompt: TokenIds
+    label: TokenIds
+
+
+@dataclass(slots=True)
+class RowResult:
+    """What one row gave. ``generated`` counts every decoded token, the stop token included."""
+
+    reasoning: TokenIds = ()
+    truncated: bool = False
+    generated: int = 0
+    prompt_nll: float = 0.0
+    label_ce: float = 0.0
+    label_hit: bool = False
+    answer: TokenIds = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """The model with all that decoding needs to know about it."""
+
+    model: Any
+    masks: Masks
+    num_layers: int
+    device: torch.device
+    stop_tokens: frozenset[int]
+    blank_tokens: frozenset[int]
+    pad: int
+
+
+class RowBatch:
+    """Rows decoded together. ``order[k]`` is the row of the caller that stands at place k after rows were swapped."""
+
+    def __init__(self, decoder: Decoder, prefix: Prefix, members: Sequence[int], parts: Sequence[Parts]) -> None:
+        self.decoder, self.parts = decoder, parts
+        self.prefix, self.members = prefix, torch.tensor(list(members), device=decoder.device)
+        self.results = [RowResult() for _ in parts]
+        self.order = list(range(len(parts)))
+
+    def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(rows, dtype=torch.long, device=self.decoder.device)
+
+    def _feed(self, ids: Tensor, positions: Tensor, keep: Tensor | int) -> Tensor:
+        """Run ``ids`` ``[B, Q]`` at ``positions`` (``_NEVER`` marks padding); return logits at the kept places."""
+        store, stop = self.store, self.store.cursor + ids.shape[1]
+        store.positions[: store.rows, store.cursor : stop] = positions
+        mask = self.decoder.masks.build(positions, store.positions[: store.rows, :stop])
+        output = self.decoder.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions.clamp(min=0),
+            past_key_values=store.cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        store.cursor = stop
+        logits: Tensor = output.logits
+        return logits
+
+    def prefill(self, suffix: TokenIds, room: int) -> Tensor:
+        """Run prompt and suffix on the cached prefix, note the prompt's NLL, return next-token logits ``[B, V]``.
+
+        The last head token is fed again with the prompt, because its logits score the prompt's first token; prompts
+        of unequal length are padded on the left, so that all rows end in the same slot.
+        """
+        longest = max(len(p.prompt) for p in self.parts)
+        width = 1 + longest + len(suffix)
+        slots = self.prefix.positions.shape[1] + width + room
+        decoder = self.decoder
+        self.store = SlotStore(decoder.num_layers, len(self.parts), slots, decoder.device)
+        self.store.put_prefix(self.prefix, self.members)
+        ids, positions = [], []
+        for part in self.parts:
+            pad, begin = longest - len(part.prompt), len(part.head) - 1
+            ids.append([decoder.pad] * pad + [part.head[-1], *part.prompt, *suffix])
+            positions.append([_NEVER] * pad + list(range(begin, begin + width - pad)))
+        keep = torch.tensor([*range(longest), width - 1], device=decoder.device)
+        logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
+        for row, part in enumerate(self.parts):
+            if part.prompt:
+                own = logits_BQV[row, longest - len(part.prompt) : longest].float()
+                self.results[row].prompt_nll = cross_entropy(own, part.prompt)
+        self.next_position = [p[-1] + 1 for p in positions]
+        return logits_BQV[:, -1]
+
+    def reason(self, logits_BV: Tensor, limit: int) -> None:
+        """Decode greedily up to ``limit`` tokens a row; a row that stops is swapped out of the running rows."""
+        texts: list[list[int]] = [[] for _ in self.parts]
+        self.unfed = [False] * len(self.parts)
+        for step in range(limit):
+            chosen = logits_BV.argmax(dim=-1).tolist()
+            for place in range(self.store.rows - 1, -1, -1):
+                row = self.order[place]
+                self.results[row].generated += 1
+                if chosen[place] in self.decoder.stop_tokens:
+                    self._retire(place, chosen)
+                else:
+                    texts[row].append(chosen[place])
+            running = self.store.rows
+            if running == 0:
+                break
+            if step + 1 == limit:
+                for place in range(running):
+                    self.results[self.order[place]].truncated = True
+                    self.unfed[self.order[place]] = True
+                break
+            positions = [[self.next_position[row] + len(texts[row]) - 1] for row in self.order[:running]]
+            ids = self._tensor([[token] for token in chosen[:running]])
+            logits_BV = self._feed(ids, self._tensor(positions), 1)[:, -1]
+        self.store.rows = len(self.parts)
+        for row, text in enumerate(texts):
+            kept = len(text)
+            while kept and text[kept - 1] in self.decoder.blank_tokens:
+                kept -= 1
+            self.results[row].reasoning = tuple(text[:kept])
+            self.unfed[row] &= kept == len(text)
+
+    def _retire(self, place: int, chosen: list[int]) -> None:
+        """Move a finished row behind the running ones."""
+        last = self.store.rows - 1
+        if place != last:
+            self.store.swap_rows(place, last)
+            self.order[place], self.order[last] = self.order[last], self.order[place]
+            chosen[place], chosen[last] = chosen[last], chosen[place]
+        self.store.rows = last
+
+    def given(self, suffix: TokenIds, reasoning: Sequence[TokenIds], room: int) -> None:
+        """Take known reasoning instead of decoding it: one pass in place of one per token."""
+        self.prefill(suffix, room)
+        self.unfed = [False] * len(self.parts)
+        longest = max(map(len, reasoning))
+        if longest:
+            ids = [[*r, *[self.decoder.pad] * (longest - len(r))] for r in reasoning]
+            positions = [
+                [begin + k if k < len(r) else _NEVER for k in range(longest)]
+                for r, begin in zip(reasoning, self.next_position, strict=True)
+            ]
+            self._feed(self._tensor(ids), self._tensor(positions), 1)
+        for result, tokens in zip(self.results, reasoning, strict=True):
+            result.reasoning = tokens
+
+    def score(self, extractor: TokenIds, temperature: float) -> Tensor:
+        """Score the label after the extractor on the generated keys and values; return its first logits ``[B, V]``.
+
+        The block starts with the last reasoning token of rows that ran into the limit: it was chosen but never fed.
+        Slots behind the kept reasoning (trailing blanks) are masked.
+        """
+        self._hide_dropped_reasoning()
+        longest = max(len(p.label) for p in self.parts)
+        ids, positions, self.answer_position = [], [], [0] * len(self.parts)
+        for row in self.order:
+            part, result = self.parts[row], self.results[row]
+            end = self.next_position[row] + len(result.reasoning)
+            first = (result.reasoning[-1], end - 1) if self.unfed[row] else (self.decoder.pad, _NEVER)
+            tail = [*extractor, *part.label, *[self.decoder.pad] * (longest - len(part.label))]
+            ids.append([first[0], *tail])
+            positions.append([first[1], *range(end, end + len(tail))])
+            self.answer_position[row] = end + len(extractor)
+        keep = torch.arange(len(extractor), len(extractor) + longest, device=self.decoder.device)
+        self.label_slot = self.store.cursor + 1 + len(extractor)
+        logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
+        for place, row in enumerate(self.order):
+            label = self.parts[row].label
+            own = logits_BQV[place, : len(label)].float()
+            self.results[row].label_ce = cross_entropy(own / temperature, label)
+            self.results[row].label_hit = own.argmax(dim=-1).tolist() == list(label)
+        return logits_BQV[:, 0]
+
+    def _hide_dropped_reasoning(self) -> None:
+        for place, row in enumerate(self.order):
+            end = self.next_position[row] + len(self.results[row].reasoning)
+            own = self.store.positions[place]
+            own[own >= end] = _NEVER
+
+    def answer(self, logits_BV: Tensor, limit: int, stop_tokens: frozenset[int]) -> None:
+        """Decode the answer after the extractor, over the slots where the label was scored."""
+        self.store.cursor = self.label_slot
+        self.store.positions[:, self.label_slot :] = _NEVER
+        texts: list[list[int]] = [[] for _ in self.parts]
+        done = [False] * len(self.parts)
+        for step in range(limit):
+            chosen = logits_BV.argmax(dim=-1).tolist()
+            for place, row in enumerate(self.order):
+                done[row] = done[row] or chosen[place] in stop_tokens
+                if not done[row]:
+                    texts[row].append(chosen[place])
+                    self.results[row].generated += 1
+            if all(done) or step + 1 == limit:
+                break
+            positions = [[self.answer_position[row] + step] for row in self.order]
+            logits_BV = self._feed(self._tensor([[t] for t in chosen]), self._tensor(positions), 1)[:, -1]
+        for result, text in zip(self.results, texts, strict=True):
+            result.answer = tuple(text)
+
+
+def cross_entropy(logits_QV: Tensor, labels: TokenIds) -> float:
+    """Mean cross-entropy of ``labels`` under ``[Q, V]`` logits, in nats."""
+    targets = torch.tensor(labels, device=logits_QV.device)
+    return float(torch.nn.functional.cross_entropy(logits_QV, targets))

@@ -1,0 +1,162 @@
+"""Key/value storage and attention masks of our own, shared by prefill, decoding, scoring and the gradient pass.
+
+Every token lives in a *slot*. Slots of one batch are common to all rows, but a row need not use every slot: an unused
+slot is simply masked. Masks are built here from the true positions of the tokens and handed to the model ready-made
+(4-D), so that padding, gaps and sliding windows are exact for every architecture, and keys and values never move.
+
+Shape suffixes: B rows, H key/value heads, S slots, D head size, Q query tokens.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from greater_ray.errors import ModelError
+
+_NEVER = -(2**30)  # position of an unused slot: masked for every query
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[misc]
+    """What transformers asks of a layer; masks are ready-made, so sizes are never asked for."""
+
+    is_sliding = False
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Do nothing: storage is given at construction."""
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return length and offset of keys for ``query_length`` further tokens."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """Return -1: no limit of its own."""
+        return -1
+
+    def get_max_cache_shape(self) -> int:
+        """Return -1: no limit of its own (name used by older releases)."""
+        return -1
+
+
+class SlotLayer(_Layer):
+    """Preallocated keys and values; writes in place at the store's cursor, reads as a view."""
+
+    def __init__(self, store: "SlotStore") -> None:
+        super().__init__()
+        self.store = store
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write ``[rows, H, Q, D]`` at the cursor and return all keys and values up to there."""
+        store, stop = self.store, self.store.cursor + key_states.shape[-2]
+        if self.keys is None:
+            _, heads, _, size = key_states.shape
+            self.keys = key_states.new_zeros(store.capacity_rows, heads, store.capacity_slots, size)
+            self.values = value_states.new_zeros(
+                store.capacity_rows, heads, store.capacity_slots, value_states.shape[-1]
+            )
+        self.keys[: store.rows, :, store.cursor : stop] = key_states
+        self.values[: store.rows, :, store.cursor : stop] = value_states
+        return self.keys[: store.rows, :, :stop], self.values[: store.rows, :, :stop]
+
+    def get_seq_length(self) -> int:
+        """Return the number of slots in use."""
+        return self.store.cursor
+
+
+class PrefixLayer(_Layer):
+    """Read-only keys and values ``[B, H, P, D]`` in front of new ones; differentiable in the new ones."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values, self.is_initialized = keys, values, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Return prefix and new states, without keeping the new ones."""
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+    def get_seq_length(self) -> int:
+        """Return the length of the prefix."""
+        return int(self.keys.shape[-2])
+
+
+class SlotStore:
+    """A batch of rows with preallocated slots: positions ``[B, S]``, a cursor, and keys and values of every layer."""
+
+    def __init__(self, num_layers: int, rows: int, slots: int, device: torch.device) -> None:
+        self.capacity_rows, self.capacity_slots = rows, slots
+        self.rows, self.cursor = rows, 0
+        self.positions = torch.full((rows, slots), _NEVER, dtype=torch.long, device=device)
+        self.layers = [SlotLayer(self) for _ in range(num_layers)]
+        self.cache = Cache(layers=list(self.layers))
+
+    def put_prefix(self, prefix: "Prefix", rows: Tensor) -> None:
+        """Copy the chosen rows of a prefix into the first slots."""
+        length = prefix.positions.shape[1]
+        for layer, (keys, values) in zip(self.layers, prefix.layers, strict=True):
+            layer.keys = keys.new_zeros(self.capacity_rows, keys.shape[1], self.capacity_slots, keys.shape[-1])
+            layer.values = values.new_zeros(self.capacity_rows, values.shape[1], self.capacity_slots, values.shape[-1])
+            layer.keys[:, :, :length] = keys[rows]
+            layer.values[:, :, :length] = values[rows]
+        self.positions[:, :length] = prefix.positions[rows]
+        self.cursor = length
+
+    def swap_rows(self, first: int, second: int) -> None:
+        """Exchange two rows everywhere, up to the cursor."""
+        pair, swapped = [first, second], [second, first]
+        for layer in self.layers:
+            for states in (layer.keys, layer.values):
+                states[pair, :, : self.cursor] = states[swapped, :, : self.cursor]
+        self.positions[pair] = self.positions[swapped]
+
+
+class Prefix:
+    """Keys and values of a shard's chat openings and questions, left-padded to a common length.
+
+    ``positions`` is ``[B, P]`` (padding marked as never visible), ``layers`` one (keys, values) pair per layer.
+    """
+
+    def __init__(self, positions: Tensor, layers: list[tuple[Tensor, Tensor]]) -> None:
+        self.positions, self.layers = positions, layers
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(t.numel() * t.element_size() for pair in self.layers for t in pair)
+
+    def cache(self, rows: slice) -> Cache:
+        """Return a fresh read-only cache over some rows, for a differentiable forward pass."""
+        return Cache(layers=[PrefixLayer(keys[rows], values[rows]) for keys, values in self.layers])
+
+
+class Masks:
+    """Builds the ready-made attention masks that one architecture expects."""
+
+    def __init__(self, config: Any, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        types = list(getattr(config, "layer_types", None) or ())
+        unknown = set(types) - {"full_attention", "sliding_attention"}
+        if unknown:
+            raise ModelError(f"--model: attention of type '{sorted(unknown)[0]}' is not supported.")
+        window = getattr(config, "sliding_window", None)
+        self.mixed = len(set(types)) > 1
+        uniform_sliding = (set(types) == {"sliding_attention"}) if types else window is not None
+        self.window: int | None = window if self.mixed or uniform_sliding else None
+
+    def build(self, query_positions: Tensor, key_positions: Tensor) -> Any:
+        """Return additive masks ``[B, 1, Q, S]`` for queries at ``[B, Q]`` over keys at ``[B, S]``.
+
+        Where an architecture mixes layer types, a dictionary by layer type, as its forward expects.
+        """
+        distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]
+        # A padded query sees nothing; the finite minimum keeps its softmax defined and its result unread.
+        visible = (distance >= 0) & (key_positions[:, None, None, :] >= 0)
+        if self.window is None:
+            return self._additive(visible)
+        near = self._additive(visible & (distance < self.window))
+        return {"full_attention": self._additive(visible), "sliding_attention": near} if self.mixed else near
+
+    def _additive(self, visible: Tensor) -> Tensor:
+        mask = torch.zeros(visible.shape, dtype=self.dtype, device=visible.device)
+        return mask.masked_fill_(~visible, torch.finfo(self.dtype).min)

@@ -1,0 +1,50 @@
+"""Out of memory is not the end: the batch is halved and the work goes on, with the same result."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from greater_ray.errors import ModelError
+
+ResultT = TypeVar("ResultT")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error of torch means that memory ran out, on a GPU or on the host."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "not enough memory" in text
+
+
+class MicroBatch:
+    """A row limit that halves whenever memory runs out, and stays there."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+
+    def map(self, work: Callable[[int, int], list[ResultT]], rows: int) -> list[ResultT]:
+        """Apply ``work(start, stop)`` over all rows in order, in pieces that fit into memory.
+
+        Raises:
+            ModelError: not even one row fits.
+        """
+        results: list[ResultT] = []
+        while len(results) < rows:
+            start = len(results)
+            stop = min(rows, start + (self.limit or rows))
+            try:
+                results.extend(work(start, stop))
+                continue
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if stop - start == 1:
+                    raise ModelError(
+                        "out of memory with a single row: use a smaller model, a shorter max_reasoning_tokens or "
+                        "a smaller dtype."
+                    ) from error
+            # Outside the except block, so that the traceback no longer holds the tensors of the failed attempt.
+            self.limit = (stop - start) // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return results

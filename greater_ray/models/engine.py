@@ -1,0 +1,354 @@
+"""One replica: a frozen causal language model that proposes, reasons, scores and differentiates, shard by shard.
+
+Every public method is one kind of unit of work. Its result is plain numbers, ids and text, and depends on nothing but
+its arguments: what is cached here (questions' keys and values, token ids) only saves time.
+"""
+
+import string
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from greater_ray.config import ModelConfig
+from greater_ray.errors import ConfigError, DataError
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult
+from greater_ray.models._gradients import RowGradient, row_gradients
+from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
+from greater_ray.models._memory import MicroBatch
+from greater_ray.models._spans import SpanBuilder
+from greater_ray.types import Answer, Layout, LossSpec, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
+
+TOKEN_FILTERS = ("none", "ascii", "letters", "released")
+
+
+class Engine:
+    """A model and its tokenizer, ready for units of work.
+
+    Args:
+        model: any ``AutoModelForCausalLM``; it is put into eval mode and frozen.
+        tokenizer: its tokenizer; never changed.
+        prefix_memory: how many bytes of questions' keys and values may be kept.
+        decode_rows, gradient_rows: how many rows are computed at once, at most; halved when memory runs out.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        facts: dict[str, Any] | None = None,
+        prefix_memory: int = 4 * 2**30,
+        decode_rows: int | None = None,
+        gradient_rows: int | None = None,
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.device = next(model.parameters()).device
+        self.facts = {
+            **(facts or {}),
+            "architecture": type(model).__name__,
+            "parameters": model.num_parameters(),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "attn_implementation": model.config._attn_implementation,
+            "threads": torch.get_num_threads(),
+        }
+        self.config = model.config.get_text_config()
+        self._spans: dict[Layout, SpanBuilder] = {}
+        self._filters: dict[str, Tensor] = {}
+        self._prefixes: OrderedDict[tuple[TokenIds, ...], Prefix] = OrderedDict()
+        self._prefix_memory = prefix_memory
+        self._decode_batch, self._gradient_batch = MicroBatch(decode_rows), MicroBatch(gradient_rows)
+        blanks = frozenset(i for i, text in enumerate(self._vocabulary()) if text and not text.strip())
+        stop = model.generation_config.eos_token_id
+        stop = tokenizer.eos_token_id if stop is None else stop
+        self.decoder = Decoder(
+            model=model,
+            masks=Masks(self.config, model.dtype),
+            num_layers=self.config.num_hidden_layers,
+            device=self.device,
+            stop_tokens=frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop]),
+            blank_tokens=blanks,
+            pad=tokenizer.pad_token_id or 0,
+        )
+
+    @classmethod
+    def load(cls, config: ModelConfig, progress: Callable[[str], None] | None = None) -> "Engine":
+        """Load a model from a hub, a folder, a GGUF file or the built-in source, with fixed threads.
+
+        Raises:
+            ModelError: it cannot be found or loaded; the sentence says why and what else there is.
+        """
+        from greater_ray.models import _sources
+
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        source = _sources.resolve(config, progress)
+        model, tokenizer = _sources.load(source, config)
+        facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
+        rows = {"decode_rows": 96, "gradient_rows": 8} if on_cpu else {}
+        return cls(model, tokenizer, facts=facts, **rows)
+
+    # -- text and tokens ---------------------------------------------------------------------------------------------
+
+    def spans(self, layout: Layout) -> SpanBuilder:
+        """Return the builder of token ids for a layout."""
+        if layout not in self._spans:
+            self._spans[layout] = SpanBuilder(self.tokenizer, layout)
+        return self._spans[layout]
+
+    def encode_prompt(self, layout: Layout, text: str) -> tuple[TokenIds, Usage]:
+        """Tokenize a prompt as it continues the frozen prefix."""
+        return self.spans(layout).encode_prompt(text), Usage()
+
+    def check_prompts(self, layout: Layout, prompts: Sequence[TokenIds]) -> tuple[list[PromptCheck], Usage]:
+        """Decode prompts and tell which survive decoding and tokenizing again."""
+        return [self.spans(layout).check(prompt) for prompt in prompts], Usage()
+
+    def token_texts(self, tokens: Sequence[int]) -> tuple[list[str], Usage]:
+        """Return the text of each token on its own."""
+        return [self.tokenizer.decode([t], clean_up_tokenization_spaces=False) for t in tokens], Usage()
+
+    def _vocabulary(self) -> list[str]:
+        """The text of every token id that the tokenizer knows."""
+        ids = [[i] for i in range(len(self.tokenizer))]
+        texts: list[str] = self.tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
+        return texts
+
+    def _banned(self, token_filter: str) -> Tensor:
+        """Mask ``[V]`` of tokens that may never stand in a prompt."""
+        if token_filter not in TOKEN_FILTERS:
+            raise ConfigError(f"token_filter: '{token_filter}' is unknown; allowed: {', '.join(TOKEN_FILTERS)}.")
+        if token_filter not in self._filters:
+            size = self.model.get_input_embeddings().weight.shape[0]
+            banned = torch.ones(size, dtype=torch.bool)
+            printable = set(string.printable) - set("\t\n\r\x0b\x0c")
+            for i, text in enumerate(self._vocabulary()[:size]):
+                letters = bool(text) and all(c == " " or (c.isascii() and c.isalpha()) for c in text)
+                banned[i] = {
+                    "none": not text,
+                    "ascii": not text or not set(text) <= printable,
+                    "letters": not (letters or text in (".", ",")),
+                    "released": not (letters or text in (".", ",") or i < 3),
+                }[token_filter]
+            banned[[i for i in self.tokenizer.all_special_ids if i < size]] = True
+            for token, added in self.tokenizer.added_tokens_decoder.items():
+                if added.special and token < size:
+                    banned[token] = True
+            self._filters[token_filter] = banned.to(self.device)
+        return self._filters[token_filter]
+
+    # -- questions' keys and values ----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _prefix(self, heads: tuple[TokenIds, ...]) -> Prefix:
+        """Prefill opening, x, joint and frozen prefix of a shard, all but their last token; once, never recomputed."""
+        if heads in self._prefixes:
+            self._prefixes.move_to_end(heads)
+            return self._prefixes[heads]
+        length = max(map(len, heads)) - 1
+        pads = [length - (len(h) - 1) for h in heads]
+        ids = torch.tensor([[self.decoder.pad] * pad + list(h[:-1]) for h, pad in zip(heads, pads, strict=True)])
+        positions = torch.tensor([[_NEVER] * pad + list(range(len(h) - 1)) for h, pad in zip(heads, pads, strict=True)])
+        ids, positions = ids.to(self.device), positions.to(self.device)
+        store = SlotStore(self.decoder.num_layers, len(heads), length, self.device)
+        if length:
+            self.model(
+                input_ids=ids,
+                attention_mask=self.decoder.masks.build(positions, positions),
+                position_ids=positions.clamp(min=0),
+                past_key_values=store.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        prefix = Prefix(positions, [(layer.keys, layer.values) for layer in store.layers])
+        self._prefixes[heads] = prefix
+        while sum(p.nbytes for p in self._prefixes.values()) > self._prefix_memory and len(self._prefixes) > 1:
+            self._prefixes.popitem(last=False)
+        return prefix
+
+    def _parts(self, shard: Shard, prompt: TokenIds, layout: Layout, reasoning: int) -> list[Parts]:
+        """Token ids of every row, checked against the context window with ``reasoning`` tokens to come."""
+        spans = self.spans(layout)
+        parts = [Parts(spans.head(e), prompt, spans.label(e)) for e in shard]
+        window = getattr(self.config, "max_position_embeddings", None)
+        if window is not None:
+            extra = len(spans.suffix) + reasoning + len(spans.extractor) + layout.max_answer_tokens
+            for example, part in zip(shard, parts, strict=True):
+                needed = len(part.head) + len(prompt) + max(extra, extra - layout.max_answer_tokens + len(part.label))
+                if needed > window:
+                    raise DataError(
+                        f"row '{example.id}': {len(part.head)} tokens of question with {len(prompt)} of prompt and up "
+                        f"to {reasoning} of reasoning need {needed} tokens, the model's context window has {window}; "
+                        "lower decoding.max_reasoning_tokens or leave the row out."
+                    )
+        return parts
+
+    # -- units of work -----------------------------------------------------------------------------------------------
+
+    def rollouts(
+        self,
+        shard: Shard,
+        layout: Layout,
+        prompts: Sequence[TokenIds],
+        ce_temperature: float,
+        reasoning: Sequence[TokenIds] | None = None,
+    ) -> tuple[list[list[Rollout]], Usage]:
+        """Reason under every prompt for every row of the shard, and score the label; all rows decoded together.
+
+        With ``reasoning`` (one per row) nothing is decoded: the label is scored after that reasoning.
+        """
+        given = None if reasoning is None else list(reasoning) * len(prompts)
+        rows, usage = self._run_rows(shard, layout, prompts, ce_temperature, reasoning=given, answer=False)
+        return [[_rollout(r) for r in rows[k : k + len(shard)]] for k in range(0, len(rows), len(shard))], usage
+
+    def answers(
+        self, shard: Shard, layout: Layout, prompt: TokenIds, reasoning: Sequence[TokenIds] | None = None
+    ) -> tuple[list[Answer], Usage]:
+        """Reason (unless the reasoning is known), extract and decode the answer of every row."""
+        rows, usage = self._run_rows(shard, layout, [prompt], 1.0, reasoning=reasoning, answer=True)
+        decode = self.tokenizer.decode
+        texts = [(decode(list(r.reasoning)), decode(list(r.answer))) for r in rows]
+        return [Answer(_rollout(r), *text) for r, text in zip(rows, texts, strict=True)], usage
+
+    @torch.no_grad()
+    def _run_rows(
+        self,
+        shard: Shard,
+        layout: Layout,
+        prompts: Sequence[TokenIds],
+        temperature: float,
+        *,
+        reasoning: Sequence[TokenIds] | None,
+        answer: bool,
+    ) -> tuple[list[RowResult], Usage]:
+        spans = self.spans(layout)
+        parts = [p for prompt in prompts for p in self._parts(shard, prompt, layout, layout.max_reasoning_tokens)]
+        prefix = self._prefix(tuple(p.head for p in parts[: len(shard)]))
+        tail = 1 + len(spans.extractor) + max(max(len(p.label) for p in parts), layout.max_answer_tokens)
+        passes = 0
+
+        def work(start: int, stop: int) -> list[RowResult]:
+            nonlocal passes
+            batch = RowBatch(self.decoder, prefix, [k % len(shard) for k in range(start, stop)], parts[start:stop])
+            if reasoning is None:
+                logits = batch.prefill(spans.suffix, layout.max_reasoning_tokens + tail)
+                batch.reason(logits, layout.max_reasoning_tokens)
+            else:
+                batch.given(spans.suffix, reasoning[start:stop], max(map(len, reasoning)) + tail)
+            logits = batch.score(spans.extractor, temperature)
+            if answer:
+                stops = self.decoder.stop_tokens | self._line_ends
+                batch.answer(logits, layout.max_answer_tokens, stops)
+            passes += 2 + max(r.generated for r in batch.results)
+            return batch.results
+
+        rows = self._decode_batch.map(work, len(parts))
+        usage = Usage(
+            calls=len(parts),
+            prefix_tokens=sum(len(p.head) - 1 for p in parts[: len(shard)]),
+            prefill_tokens=sum(1 + len(p.prompt) + len(spans.suffix) for p in parts)
+            + (sum(map(len, reasoning)) if reasoning is not None else 0),
+            generated_tokens=sum(r.generated for r in rows),
+            scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts),
+            passes=passes,
+        )
+        return rows, usage
+
+    @property
+    def _line_ends(self) -> frozenset[int]:
+        """Tokens that begin with a line break: an answer ends there."""
+        if not hasattr(self, "_line_end_ids"):
+            self._line_end_ids = frozenset(i for i, text in enumerate(self._vocabulary()) if text.startswith("\n"))
+        return self._line_end_ids
+
+    def gradients(
+        self,
+        shard: Shard,
+        layout: Layout,
+        prompt: TokenIds,
+        reasoning: Sequence[TokenIds],
+        position: int,
+        loss: LossSpec,
+        depth: int,
+        token_filter: str,
+    ) -> tuple[ShardGradient, Usage]:
+        """Gradient of the shard's summed loss at ``position``, and the ``depth`` likeliest tokens there, per row."""
+        spans = self.spans(layout)
+        parts = self._parts(shard, prompt, layout, max(map(len, reasoning)))
+        prefix = self._prefix(tuple(p.head for p in parts))
+        banned = self._banned(token_filter)
+        fixed = (spans.suffix, spans.extractor)
+
+        def work(start: int, stop: int) -> list[tuple[RowGradient, TokenIds]]:
+            rows = row_gradients(
+                self.decoder,
+                prefix,
+                slice(start, stop),
+                parts[start:stop],
+                reasoning[start:stop],
+                fixed,
+                position,
+                loss,
+            )
+            return [(row, _best_tokens(row.logits, banned, depth)) for row in rows]
+
+        rows = self._gradient_batch.map(work, len(parts))
+        gradient = torch.stack([row.gradient for row, _ in rows]).sum(dim=0)
+        lengths = [
+            1 + len(prompt) + len(r) + sum(map(len, fixed)) + len(p.label)
+            for r, p in zip(reasoning, parts, strict=True)
+        ]
+        usage = Usage(
+            calls=len(parts),
+            prefix_tokens=sum(len(p.head) - 1 for p in parts),
+            scored_tokens=sum(lengths),
+            backward_tokens=sum(lengths),
+            passes=1,
+        )
+        result = ShardGradient(tuple(gradient.tolist()), tuple(r.loss for r, _ in rows), tuple(ids for _, ids in rows))
+        return result, usage
+
+    @torch.no_grad()
+    def proposals(
+        self, shard: Shard, layout: Layout, prompt: TokenIds, position: int, depth: int, token_filter: str
+    ) -> tuple[list[TokenIds], Usage]:
+        """The ``depth`` likeliest tokens at ``position`` given x and the prompt before it (paper Eq. 3), per row."""
+        banned = self._banned(token_filter)
+        parts = self._parts(shard, prompt[:position], layout, 0)
+        prefix = self._prefix(tuple(p.head for p in parts))
+
+        def work(start: int, stop: int) -> list[TokenIds]:
+            batch = RowBatch(self.decoder, prefix, range(start, stop), parts[start:stop])
+            return [_best_tokens(logits, banned, depth) for logits in batch.prefill((), 0)]
+
+        usage = Usage(
+            calls=len(parts),
+            prefix_tokens=sum(len(p.head) - 1 for p in parts),
+            prefill_tokens=len(parts) * (1 + position),
+            passes=1,
+        )
+        return self._decode_batch.map(work, len(parts)), usage
+
+    @torch.no_grad()
+    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> tuple[list[float], Usage]:
+        """dL/d(one-hot weight) of each token: its embedding row times ``gradient``, in float64 (paper Eq. 7)."""
+        rows = self.model.get_input_embeddings()(torch.tensor(list(tokens), device=self.device)).double()
+        return (rows @ torch.tensor(list(gradient), dtype=torch.float64, device=self.device)).tolist(), Usage()
+
+
+def _best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
+    """The ``depth`` likeliest tokens that are not banned, best first; equal ones by token id."""
+    masked = logits_V.float().masked_fill(banned_V, -torch.inf)
+    values, tokens = masked.topk(min(depth, masked.shape[0]))
+    ranked = sorted(zip(values.tolist(), tokens.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+    return tuple(token for value, token in ranked if value > -torch.inf)
+
+
+def _rollout(row: RowResult) -> Rollout:
+    return Rollout(row.reasoning, row.truncated, row.label_ce, row.prompt_nll, row.label_hit)

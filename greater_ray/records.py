@@ -1,0 +1,136 @@
+"""What a run leaves behind: typed, append-only JSON with a schema version. No pickle anywhere."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from greater_ray.config import Config, TrialConfig
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel, frozen=True, extra="forbid"):
+    """Base of what is written to disk."""
+
+
+class UsageRecord(Record):
+    """Tokens, passes and wall seconds; see ``greater_ray.types.Usage``."""
+
+    calls: int = 0
+    prefix_tokens: int = 0
+    prefill_tokens: int = 0
+    generated_tokens: int = 0
+    scored_tokens: int = 0
+    backward_tokens: int = 0
+    passes: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+
+
+class ExampleRecord(Record):
+    """One answer: the gold label, what was read, and how likely the gold label was."""
+
+    id: str
+    target: str
+    prediction: str | None
+    correct: bool
+    strict_prediction: str | None
+    strict_correct: bool
+    truncated: bool
+    reasoning_tokens: int
+    label_ce: float
+    prompt_nll: float
+    answer_text: str
+    reasoning_text: str
+
+
+class EvaluationRecord(Record):
+    """One prompt on one split. Rates are shares of the rows; pairs are 95 % confidence limits."""
+
+    split: Literal["train", "dev", "test"]
+    prompt_ids: tuple[int, ...]
+    num_examples: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    strict_accuracy: float
+    label_ce: float
+    label_ce_interval: tuple[float, float]
+    unreadable_rate: float
+    truncated_rate: float
+    examples: tuple[ExampleRecord, ...]
+
+
+class ComparisonRecord(Record):
+    """The optimized prompt against the initial one on the same rows (paired)."""
+
+    split: Literal["train", "dev", "test"]
+    difference: float
+    interval: tuple[float, float]
+    wins: int
+    losses: int
+    p_value: float
+
+
+class PromptRecord(Record):
+    """A prompt as token ids and as text; ``full_text`` includes the frozen prefix, as the model sees it."""
+
+    ids: tuple[int, ...]
+    text: str
+    full_text: str
+    survives_retokenization: bool
+    loss: float | None = None
+
+
+class StepRecord(Record):
+    """One line of ``steps.jsonl``."""
+
+    step: int
+    position: int
+    prompt_ids: tuple[int, ...]
+    prompt_text: str
+    loss: float
+    best_loss: float
+    accepted: int
+    candidates: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
+    usage: UsageRecord
+    elapsed_seconds: float
+
+
+class TrialRecord(Record):
+    """A finished optimization. Everything but ``TIMES`` is the same however often the run was interrupted."""
+
+    schema_version: int = SCHEMA_VERSION
+    trial_id: str
+    config: TrialConfig
+    stop_reason: str
+    steps: int
+    initial: PromptRecord
+    best: PromptRecord
+    finalists: tuple[PromptRecord, ...]
+    evaluations: tuple[EvaluationRecord, ...]
+    comparisons: tuple[ComparisonRecord, ...]
+    optimization_usage: UsageRecord
+    evaluation_usage: UsageRecord
+    task: dict[str, Any]
+    model: dict[str, Any]
+    environment: dict[str, Any]
+
+    def evaluation(self, split: str, prompt: PromptRecord) -> EvaluationRecord | None:
+        """Return the evaluation of a prompt on a split, if it was made."""
+        return next((e for e in self.evaluations if e.split == split and e.prompt_ids == prompt.ids), None)
+
+    def without_times(self) -> dict[str, Any]:
+        """Return the record as JSON without wall times and facts about the host."""
+        value = self.model_dump(mode="json", exclude={"environment"})
+        for usage in (value["optimization_usage"], value["evaluation_usage"]):
+            del usage["seconds"]
+        return value
+
+
+class RunConfigFile(Config):
+    """``config.json``: what the folder is for."""
+
+    schema_version: int = SCHEMA_VERSION
+    trial_id: str
+    config: TrialConfig

@@ -1,0 +1,237 @@
+"""A model as optimizers see it: work is cut into fixed shards, known results are reused, and everything is metered.
+
+The shard is the unit of work, sums are taken in float64 in shard order, and results never depend on who computed a
+shard. A (prompt, shard) pair is never generated twice: its rollouts are kept, and belong to the checkpoint.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from greater_ray.protocols import Executor
+from greater_ray.types import (
+    Answer,
+    Call,
+    Example,
+    Layout,
+    LossSpec,
+    PromptCheck,
+    Rollout,
+    Shard,
+    ShardGradient,
+    TokenIds,
+    Usage,
+    split_shards,
+    total,
+)
+
+
+class LocalExecutor:
+    """Runs every call in this process, on one engine."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+
+    def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
+        """Run the calls in order; see ``Executor``."""
+        return [getattr(self.engine, call.name)(**call.args) for call in calls]
+
+
+class RolloutKey(NamedTuple):
+    """What a shard's rollouts depend on. ``reasoning_of`` is the prompt whose reasoning was taken over, if any."""
+
+    prompt: TokenIds
+    shard: str
+    ce_temperature: float
+    reasoning_of: TokenIds | None
+
+
+class ShardedModel:
+    """A ``GradientModel`` over an executor, for one layout.
+
+    ``fresh`` collects rollouts that are not yet saved; ``restore`` takes saved ones back.
+    """
+
+    def __init__(self, executor: Executor, layout: Layout, shard_size: int) -> None:
+        self.executor, self.layout, self.shard_size = executor, layout, shard_size
+        self._known: dict[RolloutKey, list[Rollout]] = {}
+        self.fresh: list[tuple[RolloutKey, list[Rollout]]] = []
+        self.seen_prefixes: set[str] = set()
+        self._usage = Usage()
+
+    @property
+    def usage(self) -> Usage:
+        """All that was computed so far."""
+        return self._usage
+
+    def restore(
+        self, rollouts: Iterable[tuple[RolloutKey, list[Rollout]]], usage: Usage, seen_prefixes: Iterable[str]
+    ) -> None:
+        """Go on from a checkpoint."""
+        self._known.update(rollouts)
+        self._usage = usage
+        self.seen_prefixes = set(seen_prefixes)
+
+    def _run(self, calls: Sequence[Call]) -> list[Any]:
+        """Run calls and meter them; a shard's questions are counted the first time, since they are kept afterwards."""
+        begin = time.perf_counter()
+        answers = self.executor.run(calls)
+        spent = []
+        for call, (_, usage) in zip(calls, answers, strict=True):
+            shard = call.args.get("shard")
+            if shard is not None:
+                key = _shard_key(shard)
+                if key in self.seen_prefixes:
+                    usage = usage - Usage(prefix_tokens=usage.prefix_tokens)
+                self.seen_prefixes.add(key)
+            spent.append(usage)
+        self._usage = self._usage + total(spent) + Usage(seconds=time.perf_counter() - begin)
+        return [result for result, _ in answers]
+
+    def mark_seen(self, shard: Shard) -> None:
+        """Count this shard's questions as computed: a continued run pays for them no second time."""
+        self.seen_prefixes.add(_shard_key(shard))
+
+    def _shards(self, examples: Sequence[Example]) -> list[Shard]:
+        return split_shards(examples, self.shard_size)
+
+    def encode_prompt(self, text: str) -> TokenIds:
+        """Tokenize prompt text; see ``GradientModel``."""
+        (ids,) = self._run([Call("encode_prompt", {"layout": self.layout, "text": text})])
+        return tuple(ids)
+
+    def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
+        """Decode prompts and tell which survive; see ``GradientModel``."""
+        (checks,) = self._run([Call("check_prompts", {"layout": self.layout, "prompts": list(prompts)})])
+        return list(checks)
+
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        """Return the text of each token; see ``GradientModel``."""
+        (texts,) = self._run([Call("token_texts", {"tokens": list(tokens)})])
+        return list(texts)
+
+    def rollouts(
+        self,
+        examples: Sequence[Example],
+        prompts: Sequence[TokenIds],
+        loss: LossSpec,
+        reasoning_of: TokenIds | None = None,
+    ) -> list[list[Rollout]]:
+        """Reason and score; see ``GradientModel``. One call per shard, with all prompts that are new for it."""
+        shards = self._shards(examples)
+        keys = {
+            (prompt, k): RolloutKey(prompt, _shard_key(shard), loss.ce_temperature, reasoning_of)
+            for prompt in prompts
+            for k, shard in enumerate(shards)
+        }
+        missing = [[p for p in dict.fromkeys(prompts) if keys[p, k] not in self._known] for k in range(len(shards))]
+        given: list[list[TokenIds] | None] = [None] * len(shards)
+        if reasoning_of is not None and any(missing):
+            flat = [r.reasoning for r in self.rollouts(examples, [reasoning_of], loss)[0]]
+            size = self.shard_size
+            given = [flat[k * size : (k + 1) * size] for k in range(len(shards))]
+        work = [k for k in range(len(shards)) if missing[k]]
+        calls = [
+            Call(
+                "rollouts",
+                {
+                    "shard": shards[k],
+                    "layout": self.layout,
+                    "prompts": missing[k],
+                    "ce_temperature": loss.ce_temperature,
+                    "reasoning": given[k],
+                },
+            )
+            for k in work
+        ]
+        for k, results in zip(work, self._run(calls), strict=True):
+            for prompt, rollouts in zip(missing[k], results, strict=True):
+                self._known[keys[prompt, k]] = rollouts
+                self.fresh.append((keys[prompt, k], rollouts))
+        return [[r for k in range(len(shards)) for r in self._known[keys[prompt, k]]] for prompt in prompts]
+
+    def gradients(
+        self,
+        examples: Sequence[Example],
+        prompt: TokenIds,
+        position: int,
+        loss: LossSpec,
+        *,
+        with_reasoning: bool,
+        depth: int,
+        token_filter: str,
+    ) -> ShardGradient:
+        """Gradient summed over all shards in float64; see ``GradientModel``."""
+        reasoning: list[TokenIds] = [()] * len(examples)
+        if with_reasoning:
+            reasoning = [r.reasoning for r in self.rollouts(examples, [prompt], loss)[0]]
+        size = self.shard_size
+        calls = [
+            Call(
+                "gradients",
+                {
+                    "shard": shard,
+                    "layout": self.layout,
+                    "prompt": prompt,
+                    "reasoning": reasoning[k * size : (k + 1) * size],
+                    "position": position,
+                    "loss": loss,
+                    "depth": depth,
+                    "token_filter": token_filter,
+                },
+            )
+            for k, shard in enumerate(self._shards(examples))
+        ]
+        parts: list[ShardGradient] = self._run(calls)
+        return ShardGradient(
+            gradient=tuple(math.fsum(column) for column in zip(*(p.gradient for p in parts), strict=True)),
+            losses=tuple(value for p in parts for value in p.losses),
+            proposals=tuple(tokens for p in parts for tokens in p.proposals),
+        )
+
+    def proposals(
+        self, examples: Sequence[Example], prompt: TokenIds, position: int, depth: int, token_filter: str
+    ) -> list[TokenIds]:
+        """Likeliest tokens at a position; see ``GradientModel``."""
+        shared = {"layout": self.layout, "prompt": prompt, "position": position, "depth": depth}
+        calls = [
+            Call("proposals", {"shard": shard, "token_filter": token_filter, **shared})
+            for shard in self._shards(examples)
+        ]
+        return [tokens for result in self._run(calls) for tokens in result]
+
+    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
+        """dL/d(one-hot weight) of each token; see ``GradientModel``."""
+        (values,) = self._run([Call("one_hot_gradient", {"gradient": list(gradient), "tokens": list(tokens)})])
+        return list(values)
+
+    def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
+        """Reason, extract and decode; see ``GradientModel``. Reasoning that is known is taken over."""
+        shards = self._shards(examples)
+        known = [self._own_rollouts(prompt, shard) for shard in shards]
+        shared = {"layout": self.layout, "prompt": prompt}
+        calls = [
+            Call("answers", {"shard": shard, "reasoning": rows and [r.reasoning for r in rows], **shared})
+            for shard, rows in zip(shards, known, strict=True)
+        ]
+        answers: list[Answer] = []
+        for rows, result in zip(known, self._run(calls), strict=True):
+            cut = [r.truncated for r in rows] if rows else [a.rollout.truncated for a in result]
+            pairs = zip(result, cut, strict=True)
+            answers.extend(replace(a, rollout=replace(a.rollout, truncated=truncated)) for a, truncated in pairs)
+        return answers
+
+    def _own_rollouts(self, prompt: TokenIds, shard: Shard) -> list[Rollout] | None:
+        """Rollouts whose reasoning was generated under this very prompt, whatever the loss was."""
+        name = _shard_key(shard)
+        for key, rollouts in self._known.items():
+            if key.prompt == prompt and key.shard == name and key.reasoning_of is None:
+                return rollouts
+        return None
+
+
+def _shard_key(shard: Shard) -> str:
+    """Identify a shard by its rows."""
+    return "\n".join(example.id for example in shard)

@@ -1,0 +1,159 @@
+"""A run folder: every file name in one place, atomic writes, append-only lines, and going on after a crash."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from greater_ray.config import TrialConfig
+from greater_ray.errors import StoreError
+from greater_ray.records import SCHEMA_VERSION, RunConfigFile, TrialRecord
+
+
+@contextmanager
+def _io(path: Path) -> Iterator[None]:
+    """Name the folder and the reason when writing fails; what was written before stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreError(
+                f"--out: no space left on the disk of '{path.parent}'; free some and run again."
+            ) from error
+        raise StoreError(f"--out: '{path}' cannot be written ({error.strerror}).") from error
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file under a temporary name, flush it to the disk and rename it.
+
+    Raises:
+        StoreError: the file cannot be written; an earlier version is still there.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _io(path):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+class Lines:
+    """An append-only JSONL file. A checkpoint notes its length; on resume anything behind that is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def length(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def append(self, values: list[dict[str, Any]]) -> None:
+        """Append one line per value and flush them to the disk."""
+        with _io(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def cut(self, length: int) -> None:
+        """Drop what was written after a checkpoint."""
+        if self.length > length:
+            with _io(self.path):
+                os.truncate(self.path, length)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return all complete lines; a half-written last one (after a crash) is left out."""
+        if not self.path.exists():
+            return []
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            return [json.loads(line) for line in file if line.endswith("\n")]
+
+    def drop_half_line(self) -> None:
+        """Cut a half-written last line off, so that the next one begins on its own."""
+        if self.path.exists():
+            data = self.path.read_bytes()
+            self.cut(data.rfind(b"\n") + 1)
+
+
+class RunStore:
+    """The folder of one run.
+
+    Raises:
+        StoreError: the folder holds a different run, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, config: TrialConfig) -> None:
+        self.folder = folder
+        self.steps = Lines(folder / "steps.jsonl")
+        self.rollouts = Lines(folder / "rollouts.jsonl")
+        self.evaluations = Lines(folder / "evaluations.jsonl")
+        self._state, self._record = folder / "state.json", folder / "record.json"
+        self._claim(config)
+
+    def _claim(self, config: TrialConfig) -> None:
+        path = self.folder / "config.json"
+        trial_id = config.trial_id()
+        if path.exists():
+            try:
+                known = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise StoreError(f"--out: '{path}' is not readable JSON; choose another folder.") from error
+            if known.get("schema_version") != SCHEMA_VERSION or known.get("trial_id") != trial_id:
+                changed = ", ".join(_differences(known.get("config", {}), config.model_dump(mode="json"))) or "version"
+                raise StoreError(
+                    f"--out: '{self.folder}' holds a different run (differs in: {changed}); "
+                    "choose another folder, or repeat that run's settings to continue it."
+                )
+            return
+        with _io(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            foreign = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
+        if foreign:
+            raise StoreError(f"--out: '{self.folder}' is not empty and holds no run; choose a new folder.")
+        file = RunConfigFile(trial_id=trial_id, config=config)
+        write_atomic(path, file.model_dump_json(indent=2) + "\n")
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Return the last checkpoint, with lines written after it cut off; None for a new run."""
+        if not self._state.exists():
+            for lines in (self.steps, self.rollouts):
+                lines.cut(0)
+            self.evaluations.cut(0)
+            return None
+        state: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
+        self.steps.cut(state["steps_bytes"])
+        self.rollouts.cut(state["rollouts_bytes"])
+        self.evaluations.drop_half_line()
+        return state
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint that vouches for all lines written so far."""
+        vouched = {"steps_bytes": self.steps.length, "rollouts_bytes": self.rollouts.length}
+        write_atomic(self._state, json.dumps({"schema_version": SCHEMA_VERSION, **state, **vouched}))
+
+    def load_record(self) -> TrialRecord | None:
+        """Return the record of a finished run."""
+        if not self._record.exists():
+            return None
+        return TrialRecord.model_validate_json(self._record.read_text(encoding="utf-8"))
+
+    def save_record(self, record: TrialRecord) -> None:
+        """Write the record and, beside it, the bare prompt; the record comes last and marks the run as finished."""
+        write_atomic(self.folder / "prompt.txt", record.best.full_text + "\n")
+        write_atomic(self._record, record.model_dump_json(indent=1) + "\n")
+
+
+def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:
+    """Name the settings in which two configs differ."""
+    if isinstance(known, dict) and isinstance(wanted, dict):
+        keys = sorted({*known, *wanted})
+        return [d for k in keys for d in _differences(known.get(k), wanted.get(k), f"{path}.{k}" if path else k)]
+    return [] if known == wanted else [path]

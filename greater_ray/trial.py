@@ -1,0 +1,271 @@
+"""The one optimization loop: start, step until a budget ends it, evaluate, record. Every method runs through here.
+
+A checkpoint follows every step and vouches for all lines written before it, so a run that was killed at any moment
+continues from the last finished step and ends with the same record as an undisturbed one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from greater_ray import provenance
+from greater_ray.config import TrialConfig
+from greater_ray.errors import Interrupted
+from greater_ray.evaluate import compare, evaluate_shards, summarize
+from greater_ray.protocols import Method, MethodState, Problem, StepInfo, Task
+from greater_ray.records import (
+    EvaluationRecord,
+    ExampleRecord,
+    PromptRecord,
+    StepRecord,
+    TrialRecord,
+    UsageRecord,
+)
+from greater_ray.sharding import RolloutKey, ShardedModel
+from greater_ray.store import RunStore
+from greater_ray.types import Example, Rollout, TokenIds, Usage, split_shards
+
+
+class Observer(Protocol):
+    """Follows a trial: the screen, a log or a tracker. Called between units of work; must not raise."""
+
+    def started(self, config: TrialConfig, done_steps: int) -> None:
+        """Begin, or continue after ``done_steps`` steps."""
+        ...
+
+    def stepped(self, config: TrialConfig, record: StepRecord) -> None:
+        """Report one finished step."""
+        ...
+
+    def evaluating(self, split: str, which: str, done: int, of: int) -> None:
+        """Report how many rows of an evaluation are done."""
+        ...
+
+    def finished(self, record: TrialRecord) -> None:
+        """Report the end."""
+        ...
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def started(self, config: TrialConfig, done_steps: int) -> None:
+        """Show nothing."""
+
+    def stepped(self, config: TrialConfig, record: StepRecord) -> None:
+        """Show nothing."""
+
+    def evaluating(self, split: str, which: str, done: int, of: int) -> None:
+        """Show nothing."""
+
+    def finished(self, record: TrialRecord) -> None:
+        """Show nothing."""
+
+
+@dataclass
+class Trial:
+    """Everything one optimization needs; ``run`` does it."""
+
+    config: TrialConfig
+    task: Task
+    method: Method[Any, Any]
+    method_config: Any
+    model: ShardedModel
+    model_facts: dict[str, Any]
+    store: RunStore | None = None
+    observer: Observer = field(default_factory=Silent)
+    should_stop: Callable[[], bool] = lambda: False
+
+    def run(self) -> TrialRecord:
+        """Run or continue to the end; a finished run only returns its record.
+
+        Raises:
+            Interrupted: ``should_stop`` said so; the last finished step is saved.
+        """
+        if self.store is not None and (record := self.store.load_record()) is not None:
+            self.observer.finished(record)
+            return record
+        state, elapsed, stop_reason = self._resume()
+        self.observer.started(self.config, state.step)
+        problem = Problem(tuple(self.task.train()), self.model, self.config.seed)
+        begin = time.monotonic() - elapsed
+        while stop_reason is None:
+            stop_reason = self._stop_reason(state, time.monotonic() - begin)
+            if stop_reason is None:
+                self._check_interrupt()
+                state, info = self.method.step(problem, self.method_config, state)
+                self._save_step(state, info, time.monotonic() - begin)
+        self._save_state(state, time.monotonic() - begin, stop_reason)
+        return self._finish(state, stop_reason)
+
+    # -- going on where a run stopped --------------------------------------------------------------------------------
+
+    def _resume(self) -> tuple[MethodState, float, str | None]:
+        saved = self.store.load_state() if self.store is not None else None
+        if saved is None:
+            problem = Problem(tuple(self.task.train()), self.model, self.config.seed)
+            return self.method.start(problem, self.method_config), 0.0, None
+        assert self.store is not None
+        rollouts = [
+            (_key_from_json(line["key"]), [_rollout_from_json(r) for r in line["rollouts"]])
+            for line in self.store.rollouts.read()
+        ]
+        self.model.restore(rollouts, Usage(**saved["usage"]), saved["seen_prefixes"])
+        state = self.method.state_type.model_validate(saved["method_state"])
+        return state, saved["elapsed"], saved["stop_reason"]
+
+    def _save_state(self, state: MethodState, elapsed: float, stop_reason: str | None) -> None:
+        if self.store is None:
+            return
+        fresh, self.model.fresh = self.model.fresh, []
+        self.store.rollouts.append([{"key": list(key), "rollouts": [asdict(r) for r in rows]} for key, rows in fresh])
+        self.store.save_state(
+            {
+                "method_state": state.model_dump(mode="json"),
+                "usage": asdict(self.model.usage),
+                "seen_prefixes": sorted(self.model.seen_prefixes),
+                "elapsed": elapsed,
+                "stop_reason": stop_reason,
+            }
+        )
+
+    def _save_step(self, state: MethodState, info: StepInfo, elapsed: float) -> None:
+        record = StepRecord(
+            step=state.step,
+            position=info.position,
+            prompt_ids=info.prompt_ids,
+            prompt_text=self.config.layout.frozen_prefix + info.prompt_text,
+            loss=info.loss,
+            best_loss=info.best_loss,
+            accepted=info.accepted,
+            candidates=tuple(asdict(c) for c in info.candidates),
+            notes=info.notes,
+            usage=_usage_record(self.model.usage),
+            elapsed_seconds=elapsed,
+        )
+        if self.store is not None:
+            self.store.steps.append([record.model_dump(mode="json")])
+        self._save_state(state, elapsed, None)
+        self.observer.stepped(self.config, record)
+
+    def _check_interrupt(self) -> None:
+        if self.should_stop():
+            place = f"'{self.store.folder}'" if self.store is not None else "memory only"
+            raise Interrupted(f"stopped; everything finished is saved in {place}, the same command continues.")
+
+    def _stop_reason(self, state: MethodState, elapsed: float) -> str | None:
+        budget = self.config.budget
+        if budget.steps is not None and state.step >= budget.steps:
+            return "steps"
+        if budget.patience is not None and state.steps_since_best >= budget.patience:
+            return "patience"
+        if budget.tokens is not None and self.model.usage.tokens >= budget.tokens:
+            return "tokens"
+        if budget.seconds is not None and elapsed >= budget.seconds:
+            return "seconds"
+        return None
+
+    # -- the end: only here are test rows loaded -----------------------------------------------------------------------
+
+    def _finish(self, state: MethodState, stop_reason: str) -> TrialRecord:
+        optimization = self.model.usage
+        problem = Problem(tuple(self.task.train()), self.model, self.config.seed)
+        initial = self.method.start(problem, self.method_config).prompt_ids
+        loaders = {"train": self.task.train, "dev": self.task.dev, "test": self.task.test}
+        top = self.config.evaluation.dev_select_top
+        finalists = [ids for _, ids in state.best[:top]] if top else [state.result]
+        finalists = finalists or [state.result]
+        evaluations: dict[tuple[str, TokenIds], EvaluationRecord] = {}
+        spent = Usage()
+
+        def measure(split: str, prompt: TokenIds, which: str) -> None:
+            nonlocal spent
+            if (split, prompt) not in evaluations and (rows := loaders[split]()):
+                evaluations[split, prompt], usage = self._evaluate(split, rows, prompt, which)
+                spent = spent + usage
+
+        best = finalists[0]
+        if len(finalists) > 1:
+            for rank, prompt in enumerate(finalists):
+                measure("dev", prompt, f"finalist {rank + 1}")
+            scored = [p for p in finalists if ("dev", p) in evaluations]
+            best = max(scored, key=lambda p: evaluations["dev", p].accuracy, default=best)
+        for split in self.config.evaluation.splits:
+            measure(split, initial, "before")
+            measure(split, best, "after")
+        losses = {ids: loss for loss, ids in state.best}
+        record = TrialRecord(
+            trial_id=self.config.trial_id(),
+            config=self.config,
+            stop_reason=stop_reason,
+            steps=state.step,
+            initial=self._prompt_record(initial, losses),
+            best=self._prompt_record(best, losses),
+            finalists=tuple(self._prompt_record(ids, losses) for _, ids in state.best),
+            evaluations=tuple(evaluations.values()),
+            comparisons=tuple(
+                compare(evaluations[split, initial], evaluations[split, best])
+                for split in self.config.evaluation.splits
+                if best != initial and (split, initial) in evaluations
+            ),
+            optimization_usage=_usage_record(optimization),
+            evaluation_usage=_usage_record(spent),
+            task={"name": self.task.name, "answer_type": self.task.answer_type, **self.task.provenance},
+            model=self.model_facts,
+            environment=provenance.environment(),
+        )
+        if self.store is not None:
+            self.store.save_record(record)
+        self.observer.finished(record)
+        return record
+
+    def _evaluate(
+        self, split: str, rows: Sequence[Example], prompt: TokenIds, which: str
+    ) -> tuple[EvaluationRecord, Usage]:
+        """Evaluate shard by shard, taking over what an interrupted run has written."""
+        known = {}
+        for line in self.store.evaluations.read() if self.store is not None else []:
+            if line["split"] == split and tuple(line["prompt_ids"]) == prompt:
+                known[line["shard"]] = line
+        results: list[ExampleRecord] = []
+        spent = Usage()
+        for k, shard in enumerate(split_shards(rows, self.config.shard_size)):
+            self.observer.evaluating(split, which, len(results), len(rows))
+            if k not in known:
+                self._check_interrupt()
+                before = self.model.usage
+                (answers,) = evaluate_shards(self.task, self.model, shard, prompt, self.config.shard_size)
+                usage = self.model.usage - before
+                line = {"split": split, "prompt_ids": list(prompt), "shard": k, "usage": asdict(usage)}
+                known[k] = line | {"rows": [a.model_dump(mode="json") for a in answers]}
+                if self.store is not None:
+                    self.store.evaluations.append([known[k]])
+            self.model.mark_seen(shard)
+            results.extend(ExampleRecord.model_validate(row) for row in known[k]["rows"])
+            spent = spent + Usage(**known[k]["usage"])
+        self.observer.evaluating(split, which, len(rows), len(rows))
+        return summarize(split, prompt, results), spent
+
+    def _prompt_record(self, ids: TokenIds, losses: dict[TokenIds, float]) -> PromptRecord:
+        check = self.model.check_prompts([ids])[0]
+        return PromptRecord(
+            ids=ids,
+            text=check.text,
+            full_text=(self.config.layout.frozen_prefix + check.text).strip(),
+            survives_retokenization=check.survives,
+            loss=losses.get(ids),
+        )
+
+
+def _usage_record(usage: Usage) -> UsageRecord:
+    return UsageRecord(**usage.to_json())
+
+
+def _key_from_json(value: list[Any]) -> RolloutKey:
+    prompt, shard, temperature, reasoning_of = value
+    return RolloutKey(tuple(prompt), shard, temperature, None if reasoning_of is None else tuple(reasoning_of))
+
+
+def _rollout_from_json(value: dict[str, Any]) -> Rollout:
+    return Rollout(**{**value, "reasoning": tuple(value["reasoning"])})
