@@ -1,0 +1,106 @@
+"""Names of tasks and extractors. Every module of this package that holds a ``PLUGIN`` family is found by itself."""
+
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
+
+import yaml
+
+from greater_ray.config import AnswerType, TaskConfig
+from greater_ray.errors import ConfigError, unknown_name
+from greater_ray.plugins import available, load
+from greater_ray.protocols import Task
+from greater_ray.tasks._answers import AnswerForm, default_form
+from greater_ray.tasks._task import Family, TaskInfo
+
+
+class Extractor(NamedTuple):
+    """The text after the reasoning, and what stands between it and the label."""
+
+    text: str
+    label_prefix: str
+
+
+@cache
+def _families() -> tuple[Family, ...]:
+    return tuple(load("tasks", module) for module in available("tasks"))
+
+
+def available_tasks() -> list[TaskInfo]:
+    """Every task that can be loaded by name, sorted."""
+    return sorted((info for family in _families() for info in family.tasks), key=lambda info: info.name)
+
+
+def available_groups() -> dict[str, tuple[str, ...]]:
+    """Groups of tasks and their members."""
+    return {group: names for family in _families() for group, names in family.groups.items()}
+
+
+def expand(name: str) -> list[str]:
+    """Turn the name of a task, an alias or a group into names of tasks.
+
+    Raises:
+        ConfigError: no such name, with the closest one as a suggestion.
+    """
+    groups = available_groups()
+    return list(groups[name]) if name in groups else [_canonical(name)]
+
+
+def _canonical(name: str) -> str:
+    if ":" in name:
+        return name
+    names = {info.name for info in available_tasks()}
+    aliases = {alias: target for family in _families() for alias, target in family.aliases.items()}
+    if name in names or name in aliases:
+        return aliases.get(name, name)
+    raise unknown_name("--task", name, names | set(available_groups()))
+
+
+def load_task(config: TaskConfig) -> Task:
+    """Build the task of a config; rows are read at the first use (those of ``--rows`` at once).
+
+    ``package.module:name`` calls one's own function with the config.
+
+    Raises:
+        ConfigError: the task is unknown, or a setting does not fit it.
+        DataError: a user's own file is missing or broken.
+    """
+    if ":" in config.name:
+        return cast(Task, load("tasks", config.name)(config))
+    groups = available_groups()
+    if config.name in groups:
+        raise ConfigError(f"--task: '{config.name}' is a group of {len(groups[config.name])} tasks; name one of them.")
+    name = _canonical(config.name)
+    family = next(family for family in _families() if name in {info.name for info in family.tasks})
+    return family.load(name, config)
+
+
+@cache
+def _extractors() -> dict[str, dict[str, dict[str, str]]]:
+    text = files("greater_ray.tasks").joinpath("extractors.yaml").read_text(encoding="utf-8")
+    table: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(text)
+    return table
+
+
+def extractor_variants() -> list[str]:
+    """Names of the extractor variants that ship with the package."""
+    return sorted(_extractors())
+
+
+def extractor(task: Task, variant: str) -> Extractor:
+    """The extractor of a task: a named variant, or the text itself, which is told by holding a blank.
+
+    Raises:
+        ConfigError: an unknown variant, or a text of nothing but blanks.
+    """
+    table = _extractors()
+    if variant in table:
+        form: Any = getattr(task, "form", None)
+        if not isinstance(form, AnswerForm):
+            form = default_form(cast(AnswerType, task.answer_type))
+        entry = table[variant][form.kind]
+        choices = " or ".join(entry["choice"].format(choice) for choice in form.choices) if "choice" in entry else ""
+        return Extractor(entry["text"].replace("{choices}", choices), entry["label_prefix"])
+    if " " in variant.strip():
+        return Extractor(variant.rstrip(" "), " ")
+    raise ConfigError(f"{unknown_name('--extractor', variant, table)} A text of your own must hold a blank.")

@@ -1,0 +1,207 @@
+"""Where rows come from: the hub, a local folder, a JSONL or a CSV file. Every problem is one sentence for a user."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from greater_ray.errors import ConfigError, DataError, did_you_mean
+
+OFFLINE_CHOICES = "without a network use --data synthetic, --data FOLDER or --rows FILE"
+PROBE_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source: ``index`` counts rows from 0, ``line`` counts lines of a file from 1 (0: no file)."""
+
+    index: int
+    line: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows and where they are from, as JSON for a record."""
+
+    rows: tuple[Row, ...]
+    origin: dict[str, Any]
+
+
+def check_data_option(data: str) -> None:
+    """Check ``--data`` before anything is read.
+
+    Raises:
+        ConfigError: neither ``hub`` nor ``synthetic`` nor an existing folder.
+    """
+    if data in ("hub", "synthetic") or Path(data).is_dir():
+        return
+    hint = did_you_mean(data, ["hub", "synthetic"])
+    raise ConfigError(f"--data: '{data}' is neither 'hub' nor 'synthetic' nor an existing folder.{hint}")
+
+
+def _hub_url() -> SplitResult:
+    """Address to which a request to the hub goes first: the proxy's if there is one."""
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    proxy = getproxies().get(endpoint.scheme)
+    return urlsplit(proxy) if proxy and not proxy_bypass(endpoint.hostname or "") else endpoint
+
+
+def hub_is_reachable(seconds: float = PROBE_SECONDS) -> bool:
+    """Tell within ``seconds`` whether a connection to the hub (``HF_ENDPOINT``) or to the proxy can be opened.
+
+    ``load_dataset`` itself tries for half a minute and longer. Done in a thread, because looking up a host name has no
+    time limit of its own.
+    """
+    reached = threading.Event()
+
+    def connect() -> None:
+        try:
+            url = _hub_url()
+            port = url.port or (80 if url.scheme == "http" else 443)
+            socket.create_connection((url.hostname, port), timeout=seconds).close()
+        except (OSError, ValueError):  # ValueError: a port or host name that cannot be one
+            return
+        reached.set()
+
+    prober = threading.Thread(target=connect, daemon=True)
+    prober.start()
+    prober.join(seconds)
+    return reached.is_set()
+
+
+def read_hub(repository: str, split: str, config: str | None = None) -> Source:
+    """Read one split of a data set from the hub, or from its cache with ``HF_HUB_OFFLINE=1``.
+
+    Raises:
+        DataError: the hub cannot be reached, or the data set cannot be loaded.
+    """
+    flags = (os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
+    offline = any(flag in {"1", "ON", "YES", "TRUE"} for flag in flags)
+    if not offline and not hub_is_reachable():
+        host = _hub_url().hostname or "HF_ENDPOINT"
+        raise DataError(
+            f"--data hub: '{repository}' cannot be loaded because {host} cannot be reached; {OFFLINE_CHOICES} "
+            "(or HF_HUB_OFFLINE=1 for a copy downloaded before)."
+        )
+    import datasets
+
+    try:
+        table = datasets.load_dataset(repository, config, split=split)
+        rows = tuple(Row(i, 0, values) for i, values in enumerate(table))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(f"--data hub: '{repository}' cannot be loaded ({reason}); {OFFLINE_CHOICES}.") from error
+    return Source(rows, {"source": "hub", "location": repository, "config": config, "split": split, "rows": len(rows)})
+
+
+def find_file(folder: str, candidates: Sequence[str], name: str) -> Path:
+    """Return the first of ``candidates`` that exists below ``folder``.
+
+    Raises:
+        DataError: there is none.
+    """
+    for candidate in candidates:
+        path = Path(folder) / candidate
+        if path.is_file():
+            return path
+    tried = " nor ".join(f"'{candidate}'" for candidate in candidates)
+    raise DataError(f"--data: folder '{folder}' holds neither {tried}, which '{name}' is read from.")
+
+
+def _read_text(path: Path, option: str) -> str:
+    """Read a UTF-8 file, with or without a byte order mark."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{option}: '{path}' cannot be read ({error.strerror}).") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{option}: '{path}', line {line} is not UTF-8 text; save the file as UTF-8.") from error
+    if not text.strip():
+        raise DataError(f"{option}: '{path}' is empty.")
+    return text
+
+
+def _origin(path: Path, rows: int) -> dict[str, Any]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"source": "local", "location": str(path), "sha256": digest, "rows": rows}
+
+
+def read_bbh_json(path: Path) -> Source:
+    """Read a task file of the official BIG-Bench-Hard release: ``{"examples": [{"input", "target"}, ...]}``.
+
+    Raises:
+        DataError: the file cannot be read or has another form.
+    """
+    try:
+        examples = json.loads(_read_text(path, "--data"))["examples"]
+        rows = tuple(Row(i, 0, {"input": e["input"], "target": e["target"]}) for i, e in enumerate(examples))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        form = '{"examples": [{"input": ..., "target": ...}, ...]}'
+        raise DataError(f"--data: '{path}' is not a BIG-Bench-Hard file of the form {form}.") from error
+    return Source(rows, _origin(path, len(rows)))
+
+
+def read_jsonl(path: Path, option: str = "--rows") -> Source:
+    """Read one JSON object a line; blank lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read, or a line is broken or no object.
+    """
+    rows: list[Row] = []
+    # Only "\n" ends a line here: str.splitlines would also cut at U+2028, which may stand inside a JSON string.
+    for number, line in enumerate(_read_text(path, option).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{option}: '{path}', line {number} is not valid JSON.") from error
+        if not isinstance(values, dict):
+            kind = type(values).__name__
+            raise DataError(f"{option}: '{path}', line {number} must hold a JSON object, not a {kind}.")
+        rows.append(Row(len(rows), number, values))
+    return Source(tuple(rows), _origin(path, len(rows)))
+
+
+def read_csv(path: Path, option: str = "--rows") -> Source:
+    """Read comma-separated values with a header line; blank lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read, a header stands twice, or a row has more or fewer fields than the header.
+    """
+    reader = csv.reader(io.StringIO(_read_text(path, option), newline=""), strict=True)
+    header: list[str] = []
+    rows: list[Row] = []
+    start = 1
+    try:
+        for fields in reader:
+            line, start = start, reader.line_num + 1
+            if not any(field.strip() for field in fields):
+                continue
+            if not header:
+                header = [field.strip() for field in fields]
+                twice = sorted({field for field in header if header.count(field) > 1})
+                if twice:
+                    raise DataError(f"{option}: '{path}', line {line}: column '{twice[0]}' stands twice in the header.")
+            elif len(fields) != len(header):
+                raise DataError(
+                    f"{option}: '{path}', line {line} has {len(fields)} fields, but the header has {len(header)}."
+                )
+            else:
+                rows.append(Row(len(rows), line, dict(zip(header, fields, strict=True))))
+    except csv.Error as error:
+        raise DataError(f"{option}: '{path}', line {start} is not valid CSV ({error}).") from error
+    return Source(tuple(rows), _origin(path, len(rows)))

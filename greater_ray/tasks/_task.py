@@ -1,0 +1,127 @@
+"""What every task is made of: rows that are read once and on demand, and an answer form that reads replies."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from greater_ray.config import AnswerType, TaskConfig
+from greater_ray.errors import ConfigError
+from greater_ray.protocols import Score, Task
+from greater_ray.tasks._answers import AnswerForm
+from greater_ray.types import Example
+
+
+class TaskInfo(NamedTuple):
+    """One line of the list of tasks. ``answer_type`` is None where the rows decide."""
+
+    name: str
+    answer_type: AnswerType | None
+    groups: tuple[str, ...]
+    description: str
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Tasks that are built the same way. A module of this package is a family if it holds one as ``PLUGIN``.
+
+    ``aliases`` maps other names, for instance those of lm-eval, to the names of ``tasks``; ``load`` gets the name and
+    the config and does not touch the rows.
+    """
+
+    tasks: tuple[TaskInfo, ...]
+    load: Callable[[str, TaskConfig], Task]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The rows of a task, split, and where they are from."""
+
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+    provenance: dict[str, Any]
+
+
+class RowTask:
+    """A task over labelled rows. The rows are read at the first use, so building a task costs nothing.
+
+    ``title`` names the task to people: made rows are never titled like the benchmark whose form they have.
+    """
+
+    def __init__(self, name: str, form: AnswerForm, loader: Callable[[], Loaded], title: str | None = None):
+        self.name = name
+        self.title = title or name
+        self.form = form
+        self.answer_type: str = form.type
+        self._loader = loader
+        self._provenance: dict[str, Any] | None = None
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        return self._loader()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the rows are from, how they were split, and which were left out."""
+        if self._provenance is None:
+            loaded = self._loaded
+            counts = {"train": len(loaded.train), "dev": len(loaded.dev), "test": len(loaded.test)}
+            self._provenance = {
+                "task": self.title,
+                "answer_type": self.answer_type,
+                **loaded.provenance,
+                "counts": counts,
+            }
+        return self._provenance
+
+    @provenance.setter
+    def provenance(self, value: dict[str, Any]) -> None:  # a plain attribute in the protocol, so it can be set
+        self._provenance = value
+
+    def train(self) -> list[Example]:
+        """Rows that an optimizer learns from."""
+        return list(self._loaded.train)
+
+    def dev(self) -> list[Example]:
+        """Rows for choosing among finished prompts."""
+        return list(self._loaded.dev)
+
+    def test(self) -> list[Example]:
+        """Rows for the final evaluation alone."""
+        return list(self._loaded.test)
+
+    def score(self, example: Example, reasoning_text: str, answer_text: str) -> Score:
+        """Read the answer after the extractor and, beside it, strictly from the reasoning alone."""
+        prediction = self.form.read(answer_text)
+        strict = self.form.read_last(reasoning_text)
+        return Score(
+            correct=self.form.same(prediction, example.label),
+            prediction=prediction,
+            strict_correct=self.form.same(strict, example.label),
+            strict_prediction=strict,
+        )
+
+
+def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm) -> None:
+    """Refuse settings that would silently have no effect on a task with a fixed form.
+
+    Raises:
+        ConfigError: ``answer_type`` differs from the task's own, or ``rows`` is set.
+    """
+    if config.answer_type not in (None, form.type):
+        raise ConfigError(f"--answer-type: answers of '{name}' are '{form.type}', not '{config.answer_type}'.")
+    if config.rows is not None:
+        raise ConfigError(f"--rows: '{config.rows}' goes with --task rows, not with --task {name}.")
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """SHA-256 of questions and gold answers: the same rows have the same digest, wherever they were read from."""
+    text = json.dumps([[e.question, e.target] for e in examples], ensure_ascii=False, separators=(",", ":"))
+    # A lone surrogate is valid in JSON input and has no UTF-8 form.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,149 @@
+"""A user's own questions and answers, from a JSONL or CSV file."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from greater_ray.config import AnswerType, TaskConfig
+from greater_ray.errors import ConfigError, DataError, did_you_mean
+from greater_ray.protocols import Task
+from greater_ray.tasks._answers import LETTERS, WORD_CHOICES, AnswerForm, default_form, letter_form
+from greater_ray.tasks._sources import Row, Source, read_csv, read_jsonl
+from greater_ray.tasks._splits import SPLITS, first_of_each, grouped, shuffled, sizes_for, whole_groups
+from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, digest
+from greater_ray.types import Example
+
+_READERS = {".jsonl": read_jsonl, ".csv": read_csv}
+_INFERRED: tuple[AnswerType, ...] = ("letter", "boolean", "yes-no", "valid-invalid", "number")
+_OPTION_LINE = re.compile(r"^\s*\(([A-Z])\)", re.MULTILINE)
+
+
+def load(name: str, config: TaskConfig) -> Task:
+    """Build a task from ``config.rows``. The file is read at once: the answer type may depend on it.
+
+    Raises:
+        ConfigError: no file is given, or the answer type is ambiguous.
+        DataError: the file is missing, broken or has too few rows.
+    """
+    if config.rows is None:
+        raise ConfigError(f"--rows: missing; --task {name} needs a JSONL or CSV file of your own.")
+    if config.data == "synthetic":
+        raise ConfigError(f"--data: 'synthetic' does not go with --task {name}, which reads --rows.")
+    path = Path(config.rows)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(f"--rows: '{path}' must end in .jsonl or .csv.")
+    source = reader(path)
+    if not source.rows:
+        raise DataError(f"--rows: '{path}' has a header but no rows.")
+    pairs = [_pair(path, row, config) for row in source.rows]
+    form, how = _form(path, source.rows, pairs, config.answer_type)
+    examples = [_example(path, row, pair, form) for row, pair in zip(source.rows, pairs, strict=True)]
+    return RowTask(name, form, partial(_split, source, examples, config, how), f"{name} ({path.name})")
+
+
+def _cell(path: Path, row: Row, column: str, option: str) -> str:
+    """One value as text; true and 3 in JSON are as good as "True" and "3"."""
+    if column not in row.values:
+        columns = [str(known) for known in row.values]
+        raise DataError(
+            f"--rows: '{path}', line {row.line} has no column '{column}' ({option}); "
+            f"columns: {', '.join(columns) or 'none'}.{did_you_mean(column, columns)}"
+        )
+    value = row.values[column]
+    if not isinstance(value, str | int | float | None):
+        kind = type(value).__name__
+        raise DataError(f"--rows: '{path}', line {row.line}: '{column}' must be text or a number, not a {kind}.")
+    text = "" if value is None else str(value).strip()
+    if not text:
+        raise DataError(f"--rows: '{path}', line {row.line}: '{column}' is empty ({option}).")
+    return text
+
+
+def _pair(path: Path, row: Row, config: TaskConfig) -> tuple[str, str]:
+    question = _cell(path, row, config.question_column, "--question-column")
+    return question, _cell(path, row, config.answer_column, "--answer-column")
+
+
+def _form(
+    path: Path, rows: Sequence[Row], pairs: Sequence[tuple[str, str]], answer_type: AnswerType | None
+) -> tuple[AnswerForm, str]:
+    """Find the answer form: the configured type, or the one that all answers have; and say which it was."""
+    answers = [answer for _, answer in pairs]
+    if answer_type is not None:
+        return _narrowed(answer_type, pairs), "configured"
+    for candidate in _INFERRED:
+        form = default_form(candidate)
+        fits = [form.label(answer) is not None for answer in answers]
+        if all(fits):
+            return _narrowed(candidate, pairs), f"inferred: all {len(answers)} answers are '{candidate}'"
+        if any(fits):
+            yes, no = fits.index(True), fits.index(False)
+            raise ConfigError(
+                f"--answer-type: '{path}' is ambiguous: the answer on line {rows[yes].line} is a '{candidate}', "
+                f"the one on line {rows[no].line} ({answers[no][:40]!r}) is not; set --answer-type."
+            )
+    return AnswerForm("text"), "inferred: no answer is a letter, a number or one of the word pairs"
+
+
+def _narrowed(answer_type: AnswerType, pairs: Sequence[tuple[str, str]]) -> AnswerForm:
+    """Fit letters to those in use, and words to the way in which the file writes them."""
+    if answer_type == "letter":
+        form = default_form("letter")
+        used = {label for _, answer in pairs if (label := form.label(answer))}
+        used |= {letter for question, _ in pairs for letter in _OPTION_LINE.findall(question)}
+        return letter_form(max([LETTERS.index(letter) + 1 for letter in used] + [2]))
+    if answer_type in WORD_CHOICES:
+        words = WORD_CHOICES[answer_type]
+        first = next((answer for _, answer in pairs if answer.lower() in map(str.lower, words)), words[0])
+        style = str.lower if first.islower() else str.upper if first.isupper() else str.capitalize
+        return AnswerForm(answer_type, tuple(style(word) for word in words))
+    return default_form(answer_type)
+
+
+def _example(path: Path, row: Row, pair: tuple[str, str], form: AnswerForm) -> Example:
+    question, target = pair
+    label = form.label(target)
+    if label is None:
+        allowed = f" ({', '.join(form.choices)})" if len(form.choices) == 2 else ""
+        raise DataError(
+            f"--rows: '{path}', line {row.line}: the answer {target[:60]!r} is not a '{form.type}'{allowed}; "
+            "correct the row or set another --answer-type."
+        )
+    return Example(f"rows/{path.name}#{row.index}", question, target, label)
+
+
+def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how: str) -> Loaded:
+    """Split in a seeded order; rows with the same question always go to the same split."""
+    where = f"--rows: '{source.origin['location']}'"
+    sizes, rule = sizes_for(len(examples), config, where)
+    groups = grouped([example.question for example in examples])
+    places = whole_groups(shuffled(groups, config.seed, "split"), sizes)
+    rows = {split: [examples[i] for i in places[split]] for split in SPLITS}
+    if any(not rows[split] and sizes[split] for split in SPLITS):
+        found = ", ".join(f"{split} {len(rows[split])} of {sizes[split]}" for split in SPLITS)
+        raise DataError(
+            f"{where} has {len(examples)} rows but only {len(groups)} different questions, which may not lie in two "
+            f"splits ({found})."
+        )
+    chosen = first_of_each(rows, config, str(source.origin["location"]))
+    provenance: dict[str, Any] = {
+        **source.origin,
+        "source": "rows",
+        "question_column": config.question_column,
+        "answer_column": config.answer_column,
+        "answer_type_from": how,
+        "split_rule": f"order drawn from seed {config.seed}; {rule}; equal questions in one split",
+        "rows_sha256": digest(examples),
+        "dropped": [],
+        "duplicates": [[examples[i].id for i in group] for group in groups if len(group) > 1],
+    }
+    return Loaded(chosen["train"], chosen["dev"], chosen["test"], provenance)
+
+
+PLUGIN = Family(
+    tasks=(TaskInfo("rows", None, (), "your own JSONL or CSV file (--rows)", False),),
+    load=load,
+)

@@ -1,0 +1,227 @@
+"""A user's own file: what is inferred, how it is split, and every way in which it can be wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from greater_ray.config import TaskConfig
+from greater_ray.errors import ConfigError, DataError, GreaterRayError
+from greater_ray.protocols import Task
+from greater_ray.tasks._registry import load_task
+
+
+def write_jsonl(path: Path, rows: list[object]) -> str:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def numbered(count: int) -> list[object]:
+    return [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(count)]
+
+
+def load(path: str, **settings: object) -> Task:
+    return load_task(TaskConfig(name="rows", rows=path, **settings))
+
+
+def sizes(task: Task) -> tuple[int, int, int]:
+    return len(task.train()), len(task.dev()), len(task.test())
+
+
+@pytest.mark.parametrize(
+    ("count", "settings", "expected"),
+    [
+        (1300, {}, (50, 100, 1000)),
+        (300, {}, (50, 100, 150)),
+        (250, {}, (50, 100, 100)),
+        (249, {}, (50, 49, 150)),
+        (100, {}, (40, 20, 40)),
+        (10, {}, (4, 2, 4)),
+        (10, {"train_size": 6, "dev_size": 0, "test_size": 4}, (6, 0, 4)),
+        (10, {"train_size": 2}, (2, 2, 6)),
+        (10, {"train_size": 2, "dev_size": 2, "test_size": 2}, (2, 2, 2)),
+        (400, {"train_size": 200}, (200, 100, 100)),
+        (260, {"train_size": 200}, (200, 20, 40)),
+    ],
+)
+def test_rows_are_split_by_size(tmp_path: Path, count: int, settings: dict, expected: tuple[int, int, int]) -> None:
+    task = load(write_jsonl(tmp_path / "mine.jsonl", numbered(count)), **settings)
+    assert sizes(task) == expected
+    assert task.provenance["counts"] == dict(zip(("train", "dev", "test"), expected, strict=True))
+    ids = [row.id for row in task.train() + task.dev() + task.test()]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "mine.jsonl", numbered(60))
+    assert load(path, seed=1).train() == load(path, seed=1).train()
+    assert load(path, seed=1).train() != load(path, seed=2).train()
+
+
+def test_equal_questions_lie_in_one_split(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i % 20}", "answer": i} for i in range(60)]
+    for seed in range(10):
+        task = load(write_jsonl(tmp_path / "mine.jsonl", rows), seed=seed)
+        places = [{row.question for row in split} for split in (task.train(), task.dev(), task.test())]
+        assert sum(map(len, places)) == len(set().union(*places))
+        assert len(task.provenance["duplicates"]) == 20
+
+
+def test_rows_that_are_all_one_question_cannot_be_split(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "mine.jsonl", [{"question": "same", "answer": 1}] * 10)
+    with pytest.raises(DataError, match="10 rows but only 1 different questions"):
+        load(path).train()
+
+
+@pytest.mark.parametrize(
+    ("answers", "answer_type", "labels"),
+    [
+        (["(A)", "B", "c"], "letter", {"A", "B", "C"}),
+        (["yes", "no", "No"], "yes-no", {"yes", "no"}),
+        ([True, False, True], "boolean", {"True", "False"}),
+        (["VALID", "INVALID", "valid"], "valid-invalid", {"VALID", "INVALID"}),
+        ([3, "1,000", "-2.50"], "number", {"3", "1000", "-2.5"}),
+        (["Paris", "Rome", "Oslo"], "text", {"Paris", "Rome", "Oslo"}),
+    ],
+)
+def test_the_answer_type_is_inferred_and_said(tmp_path: Path, answers: list, answer_type: str, labels: set) -> None:
+    rows = [{"question": f"q{i}", "answer": answer} for i, answer in enumerate(answers * 3)]
+    task = load(write_jsonl(tmp_path / "mine.jsonl", rows), train_size=8, dev_size=0, test_size=1)
+    assert task.answer_type == answer_type
+    assert {row.label for row in task.train() + task.test()} == labels
+    assert task.provenance["answer_type_from"].startswith("inferred")
+
+
+def test_letters_reach_to_the_options_that_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}?\nOptions:\n(A) x\n(B) y\n(C) z", "answer": "(A)"} for i in range(9)]
+    task = load(write_jsonl(tmp_path / "mine.jsonl", rows))
+    assert task.form.choices == ("A", "B", "C")
+
+
+def test_a_csv_file_with_other_columns_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("\ufeffid,q,a\n" + "".join(f'{i},"line one,\nline {i}",{i}\n' for i in range(10)), encoding="utf-8")
+    task = load(str(path), question_column="q", answer_column="a")
+    rows = task.train() + task.dev() + task.test()
+    assert {row.question for row in rows} == {f"line one,\nline {i}" for i in range(10)}
+    assert {row.id for row in rows} == {f"rows/mine.csv#{i}" for i in range(10)}
+    assert len(task.provenance["sha256"]) == 64
+
+
+def test_a_line_separator_inside_a_json_string_ends_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(f'{{"question": "q\u2028{i}", "answer": {i}}}\n' for i in range(10)), encoding="utf-8")
+    assert sizes(load(str(path))) == (4, 2, 4)
+
+
+GOOD = '{"question": "q", "answer": "1"}\n'
+BROKEN = [
+    ("mine.jsonl", b"", {}, DataError, "is empty."),
+    ("mine.jsonl", b" \n\n", {}, DataError, "is empty."),
+    ("mine.jsonl", (GOOD + '{"question": \n').encode(), {}, DataError, ", line 2 is not valid JSON."),
+    ("mine.jsonl", (GOOD + "[" * 100_000).encode(), {}, DataError, ", line 2 is not valid JSON."),
+    ("mine.jsonl", (GOOD + "\n[1]\n").encode(), {}, DataError, ", line 3 must hold a JSON object, not a list."),
+    (
+        "mine.jsonl",
+        b'{"questions": "q", "answer": "1"}',
+        {},
+        DataError,
+        ", line 1 has no column 'question' (--question-column); columns: questions, answer. Did you mean 'questions'?",
+    ),
+    (
+        "mine.jsonl",
+        (GOOD + '{"question": "q"}').encode(),
+        {},
+        DataError,
+        ", line 2 has no column 'answer' (--answer-column",
+    ),
+    ("mine.jsonl", b"{}", {}, DataError, "columns: none."),
+    ("mine.jsonl", (GOOD + '{"question": " ", "answer": 1}').encode(), {}, DataError, ", line 2: 'question' is empty"),
+    ("mine.jsonl", (GOOD + '{"question": "q", "answer": null}').encode(), {}, DataError, ", line 2: 'answer' is empty"),
+    ("mine.jsonl", b'{"question": ["q"], "answer": 1}', {}, DataError, "must be text or a number, not a list."),
+    (
+        "mine.jsonl",
+        GOOD.encode() + b'{"question": "caf\xe9"}',
+        {},
+        DataError,
+        ", line 2 is not UTF-8 text; save the file",
+    ),
+    (
+        "mine.jsonl",
+        (GOOD + '{"question": "r", "answer": "maybe"}').encode(),
+        {"answer_type": "yes-no"},
+        DataError,
+        ", line 1: the answer '1' is not a 'yes-no' (Yes, No); correct the row or set another --answer-type.",
+    ),
+    (
+        "mine.jsonl",
+        (GOOD + '{"question": "r", "answer": "ten"}').encode(),
+        {},
+        ConfigError,
+        "the answer on line 1 is a 'number', the one on line 2 ('ten') is not; set --answer-type.",
+    ),
+    ("mine.csv", b"question,answer\nq,1\nr,2,3\n", {}, DataError, ", line 3 has 3 fields, but the header has 2."),
+    ("mine.csv", b'question,answer\n"q\nq",1\nr\n', {}, DataError, ", line 4 has 1 fields, but the header has 2."),
+    (
+        "mine.csv",
+        b"question,answer,answer\nq,1,2\n",
+        {},
+        DataError,
+        "line 1: column 'answer' stands twice in the header.",
+    ),
+    ("mine.csv", b'question,answer\nq,"1" 2\n', {}, DataError, ", line 2 is not valid CSV ("),
+    ("mine.csv", b"question,answer\n", {}, DataError, "has a header but no rows."),
+    (
+        "mine.csv",
+        b"q,answer\nx,1\n",
+        {},
+        DataError,
+        ", line 2 has no column 'question' (--question-column); columns: q, an",
+    ),
+    ("mine.xlsx", b"", {}, ConfigError, "must end in .jsonl or .csv."),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "settings", "kind", "message"), BROKEN)
+def test_a_broken_file_is_told_in_one_sentence_with_its_place(
+    tmp_path: Path, name: str, content: bytes, settings: dict, kind: type[GreaterRayError], message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(kind) as error:
+        load(str(path), **settings)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--rows: '.*none.jsonl' cannot be read \(No such file or directory\)"):
+        load(str(tmp_path / "none.jsonl"))
+
+
+def test_a_file_must_be_given() -> None:
+    with pytest.raises(ConfigError, match="--rows: missing"):
+        load_task(TaskConfig(name="rows"))
+
+
+def test_own_rows_are_never_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--data: 'synthetic' does not go with --task rows"):
+        load(write_jsonl(tmp_path / "mine.jsonl", numbered(9)), data="synthetic")
+
+
+@pytest.mark.parametrize(
+    ("count", "settings", "message"),
+    [
+        (5, {"train_size": 4, "test_size": 2}, "has 5 rows, but 6 were asked for (--train-size 4, --test-size 2)."),
+        (5, {"train_size": 5}, "has 5 rows, which leaves none for dev; give more rows or set --dev-size."),
+        (2, {}, "has 2 rows, which leaves none for train; give more rows or set --train-size."),
+    ],
+)
+def test_too_few_rows_are_counted_before_anything_runs(
+    tmp_path: Path, count: int, settings: dict, message: str
+) -> None:
+    task = load(write_jsonl(tmp_path / "mine.jsonl", numbered(count)), **settings)
+    with pytest.raises(DataError) as error:
+        task.train()
+    assert message in str(error.value)
