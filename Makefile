@@ -1,0 +1,65 @@
+# Everything runs in .venv; `make test` on a fresh clone sets it up and runs every check.
+#
+#   make test    set up, then all checks     make check   all checks in the environment at hand
+#   make demo    set up, then the demo       make bench   set up, then the step benchmark
+#   make clean   remove .venv and caches
+#
+# On Linux the default torch brings CUDA (gigabytes); TORCH_INDEX=<url> takes torch from another index,
+# for instance that of the CPU builds.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: setup test check lint types layers unit demo bench clean
+
+setup: $(STAMP)
+
+# Made anew when a dependency changes. torch comes first, on its own, so that its index serves torch alone.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== environment"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(STAMP)
+	@$(MAKE) --no-print-directory check
+
+# One after the other, cheapest first; the first failure stops.
+check:
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory layers
+	@$(MAKE) --no-print-directory unit
+
+lint:
+	@echo "== ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types:
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+layers:
+	@echo "== import contracts"
+	@$(BIN)/lint-imports
+
+unit:
+	@echo "== pytest"
+	@$(BIN)/python -m pytest
+
+demo: $(STAMP)
+	@$(BIN)/python pipelines/demo.py
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/bench_step.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

