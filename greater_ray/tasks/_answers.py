@@ -9,7 +9,7 @@ Every function accepts any text and never raises.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from greater_ray.config import AnswerType
@@ -69,9 +69,10 @@ _UNITS = (
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 # fmt: on
 _TENS_WORD = rf"({'|'.join(_TENS)})(?:[-\s]({'|'.join(_UNITS[1:10])}))?"
-_NUMBER_WORD = re.compile(rf"\b(?:{_TENS_WORD}|({'|'.join(_UNITS)}))\b", re.IGNORECASE)
+_NUMBER_WORD = re.compile(rf"(?<!\w)(?ai:{_TENS_WORD}|({'|'.join(_UNITS)}))(?!\w)")
 _WORD_VALUES = {word: i for i, word in enumerate(_UNITS)} | {word: 20 + 10 * i for i, word in enumerate(_TENS)}
 
+_NEGATION = re.compile(r"(?:\bnot|n['’]t)\s+(?:(?:a|an|deductively|logically|formally)\s+){0,2}\Z", re.IGNORECASE)
 _TEXT_MARKER = re.compile(r"answer(?:\s+is)?\s*:?", re.IGNORECASE)
 
 
@@ -103,30 +104,26 @@ def last_letter(text: str, letters: Iterable[str]) -> str | None:
     return found[-1] if found else None
 
 
-def _choices_found(text: str, choices: tuple[str, ...]) -> list[str]:
+def _choices_found(text: str, choices: tuple[str, ...]) -> Iterator[str]:
     """Every choice in order of appearance; "not valid" counts as "invalid", "not true" as "false"."""
-    negations = r"((?:(?:\bnot|n['’]t)\s+(?:(?:a|an|deductively|logically|formally)\s+){0,2})*)"
-    names = "|".join(sorted(map(re.escape, choices), key=len, reverse=True))
-    if set(map(str.lower, choices)) == {"yes", "no"}:
-        negations = "()"  # "not yes" is nobody's way to say no
-    pattern = re.compile(rf"{negations}(?<![^\W_])({names})(?![^\W_])", re.IGNORECASE)
-    result = []
-    for prefix, word in pattern.findall(text):
-        index = [choice.lower() for choice in choices].index(word.lower())
-        flips = len(re.findall(r"not|n['’]t", prefix, re.IGNORECASE))
-        result.append(choices[index if flips % 2 == 0 else 1 - index])
-    return result
+    folded = [choice.lower() for choice in choices]
+    can_be_negated = "yes" not in folded  # "not yes" is nobody's way to say no
+    # "a": otherwise, ignoring case, a dotless i would match an i, and be no key of anything.
+    for found in re.finditer(rf"(?<![^\W_])((?ai:{'|'.join(folded)}))(?![^\W_])", text):
+        index, end = folded.index(found[1].lower()), found.start()
+        while can_be_negated and (negation := _NEGATION.search(text, max(0, end - 40), end)):
+            index, end = 1 - index, negation.start()
+        yield choices[index]
 
 
 def read_word(text: str, choices: tuple[str, ...]) -> str | None:
     """Read the first of two words, in any case and as a whole word."""
-    found = _choices_found(text, choices)
-    return found[0] if found else None
+    return next(_choices_found(text, choices), None)
 
 
 def last_word(text: str, choices: tuple[str, ...]) -> str | None:
     """Read the last of two words, in any case and as a whole word."""
-    found = _choices_found(text, choices)
+    found = list(_choices_found(text, choices))
     return found[-1] if found else None
 
 

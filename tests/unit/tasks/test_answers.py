@@ -1,5 +1,7 @@
 """Readers: what models really write, and what must be read from it."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -268,6 +270,21 @@ def test_what_is_read_is_an_answer_of_the_form(form: AnswerForm, text: str) -> N
 def test_any_integer_is_read_back_however_it_is_dressed(value: int, before: str, after: str) -> None:
     assert NUMBER.read(f"{before}{value}{after}") == str(value)
     assert NUMBER.read(f"{before}{value:,}{after}") == str(value)
+
+
+@pytest.mark.parametrize("text", ["ye\u017f", "\u0131nvalid", "f\u0131ve", "\u017fix", "fal\u017fe"])
+def test_letters_that_only_fold_to_english_ones_are_no_answer(text: str) -> None:
+    assert [form.read(text) for form in (BOOLEAN, YES_NO, VALIDITY, NUMBER)] == [None] * 4
+
+
+@pytest.mark.parametrize("piece", ["not ", "n't ", "not a ", "(", "1,", "1+1=", "A ", "answer ", "{*", " "])
+def test_a_model_that_loops_is_read_in_no_time(piece: str) -> None:
+    text = piece * 5000
+    start = time.monotonic()
+    for form in ALL_FORMS:
+        form.read(text)
+        form.read_last(text)
+    assert time.monotonic() - start < 5
 
 
 def test_numbers_longer_than_an_int_may_be_are_read() -> None:

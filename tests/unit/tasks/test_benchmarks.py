@@ -1,7 +1,10 @@
 """Splits of the benchmarks: on the official rows where they are at hand, on made files of their form everywhere."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -210,3 +213,29 @@ def test_a_hub_that_listens_is_reachable(no_proxy: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         no_proxy.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         assert hub_is_reachable()
+
+
+OFFLINE_SCRIPT = """
+import sys
+from greater_ray.errors import DataError
+from greater_ray.tasks._sources import read_hub
+source = read_hub(sys.argv[1], "train")
+print([(row.index, dict(row.values)) for row in source.rows], source.origin["rows"])
+try:
+    read_hub("nobody/nothing", "test", "navigate")
+except DataError as error:
+    print(error)
+"""
+
+
+def test_offline_what_is_at_hand_is_read_and_what_is_not_is_told(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_text('{"input": "q0"}\n{"input": "q1"}\n')
+    # A process of its own, because the libraries read these variables when they are imported.
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", OFFLINE_SCRIPT, str(tmp_path / "set")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    rows, error = result.stdout.strip().split("\n")
+    assert rows == "[(0, {'input': 'q0'}), (1, {'input': 'q1'})] 2"
+    assert error.startswith("--data hub: 'nobody/nothing' cannot be loaded (")
+    assert error.endswith("use --data synthetic, --data FOLDER or --rows FILE.")
