@@ -104,7 +104,7 @@ class RowBatch:
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for row, part in enumerate(self.parts):
             if part.prompt:
-                own = logits_BQV[row, longest - len(part.prompt) : longest].float()
+                own = logits_BQV[row, longest - len(part.prompt) : longest]
                 self.results[row].prompt_nll = cross_entropy(own, part.prompt)
         self.next_position = [p[-1] + 1 for p in positions]
         return logits_BQV[:, -1]
@@ -187,8 +187,8 @@ class RowBatch:
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for place, row in enumerate(self.order):
             label = self.parts[row].label
-            own = logits_BQV[place, : len(label)].float()
-            self.results[row].label_ce = cross_entropy(own / temperature, label)
+            own = logits_BQV[place, : len(label)]
+            self.results[row].label_ce = cross_entropy(own, label, temperature)
             self.results[row].label_hit = own.argmax(dim=-1).tolist() == list(label)
         return logits_BQV[:, 0]
 
@@ -219,7 +219,12 @@ class RowBatch:
             result.answer = tuple(text)
 
 
-def cross_entropy(logits_QV: Tensor, labels: TokenIds) -> float:
-    """Mean cross-entropy of ``labels`` under ``[Q, V]`` logits, in nats."""
+def widen(logits: Tensor) -> Tensor:
+    """Logits in at least float32: half precision ties often, and a loss in it is a rounded one."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def cross_entropy(logits_QV: Tensor, labels: TokenIds, temperature: float = 1.0) -> float:
+    """Mean cross-entropy of ``labels`` under ``[Q, V]`` logits divided by ``temperature``, in nats."""
     targets = torch.tensor(labels, device=logits_QV.device)
-    return float(torch.nn.functional.cross_entropy(logits_QV, targets))
+    return float(torch.nn.functional.cross_entropy(widen(logits_QV) / temperature, targets))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from greater_ray.models._decode import Decoder, Parts
+from greater_ray.models._decode import Decoder, Parts, widen
 from greater_ray.models._kv import _NEVER, Prefix
 from greater_ray.types import LossSpec, TokenIds
 
@@ -85,9 +85,8 @@ def sample_loss(
     prompt_logits: Tensor, prompt: TokenIds, label_logits: Tensor, label: TokenIds, loss: LossSpec
 ) -> Tensor:
     """L of one sample (paper Eq. 6): ``[N, V]`` and ``[Y, V]`` logits to a scalar, in at least float32."""
-    dtype = torch.float64 if prompt_logits.dtype == torch.float64 else torch.float32
     device = prompt_logits.device
     entropy = torch.nn.functional.cross_entropy
-    ce = entropy(label_logits.to(dtype) / loss.ce_temperature, torch.tensor(label, device=device))
-    nll = entropy(prompt_logits.to(dtype), torch.tensor(prompt, device=device))
+    ce = entropy(widen(label_logits) / loss.ce_temperature, torch.tensor(label, device=device))
+    nll = entropy(widen(prompt_logits), torch.tensor(prompt, device=device))
     return ce + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll)

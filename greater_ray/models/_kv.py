@@ -135,6 +135,8 @@ class Masks:
 
     def __init__(self, config: Any, dtype: torch.dtype) -> None:
         self.dtype = dtype
+        # Some attentions take their softmax in float32, where float64's minimum would become an infinity.
+        self._hidden = torch.finfo(torch.float32 if dtype == torch.float64 else dtype).min
         types = list(getattr(config, "layer_types", None) or ())
         unknown = set(types) - {"full_attention", "sliding_attention"}
         if unknown:
@@ -159,4 +161,4 @@ class Masks:
 
     def _additive(self, visible: Tensor) -> Tensor:
         mask = torch.zeros(visible.shape, dtype=self.dtype, device=visible.device)
-        return mask.masked_fill_(~visible, torch.finfo(self.dtype).min)
+        return mask.masked_fill_(~visible, self._hidden)

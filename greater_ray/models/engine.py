@@ -14,7 +14,7 @@ from torch import Tensor
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, widen
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch
@@ -344,7 +344,7 @@ class Engine:
 
 def _best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
     """The ``depth`` likeliest tokens that are not banned, best first; equal ones by token id."""
-    masked = logits_V.float().masked_fill(banned_V, -torch.inf)
+    masked = widen(logits_V).masked_fill(banned_V, -torch.inf)
     values, tokens = masked.topk(min(depth, masked.shape[0]))
     ranked = sorted(zip(values.tolist(), tokens.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
     return tuple(token for value, token in ranked if value > -torch.inf)

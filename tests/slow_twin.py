@@ -1,0 +1,202 @@
+"""The slow twin of the engine: a plain loop over samples and tokens. No cache, no batch, no padding, full logits.
+
+Whatever the fast engine computes is compared with this. The one-hot gradient is taken literally, with respect to an
+indicator over the candidates that is multiplied with their embedding rows (paper 4.2, Eq. 7).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from greater_ray.models._spans import SpanBuilder
+from greater_ray.types import (
+    Answer,
+    Example,
+    Layout,
+    LossSpec,
+    PromptCheck,
+    Rollout,
+    ShardGradient,
+    TokenIds,
+    Usage,
+)
+
+
+class SlowTwin:
+    """A ``GradientModel`` of plain loops."""
+
+    def __init__(self, model: Any, tokenizer: Any, layout: Layout) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.layout = layout
+        self.spans = SpanBuilder(tokenizer, layout)
+        self.embed = model.get_input_embeddings()
+        stop = model.generation_config.eos_token_id
+        self.stop = set(stop) if isinstance(stop, list) else {stop}
+
+    # -- plain pieces --------------------------------------------------------------------------------------------------
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+
+    def context(self, example: Example, prompt: TokenIds) -> TokenIds:
+        return self.spans.head(example) + prompt + self.spans.suffix
+
+    def reason(self, example: Example, prompt: TokenIds) -> tuple[TokenIds, bool]:
+        ids = list(self.context(example, prompt))
+        begin = len(ids)
+        truncated = True
+        for _ in range(self.layout.max_reasoning_tokens):
+            token = int(self.logits(ids)[-1].argmax())
+            if token in self.stop:
+                truncated = False
+                break
+            ids.append(token)
+        reasoning = ids[begin:]
+        while reasoning and not self.tokenizer.decode([reasoning[-1]]).strip() and self.tokenizer.decode([reasoning[-1]]):
+            reasoning.pop()
+        return tuple(reasoning), truncated
+
+    def loss(
+        self, logits_T: Tensor, example: Example, prompt: TokenIds, loss: LossSpec, length: int
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the label and mean NLL of the prompt, from the logits of a whole sequence."""
+        label = self.spans.label(example)
+        head = len(self.spans.head(example))
+        log_label = torch.log_softmax(logits_T.to(_wide(logits_T)) / loss.ce_temperature, dim=-1)
+        log_prompt = torch.log_softmax(logits_T.to(_wide(logits_T)), dim=-1)
+        ce = -sum(log_label[length - len(label) - 1 + k, t] for k, t in enumerate(label)) / len(label)
+        nll = -sum(log_prompt[head - 1 + k, t] for k, t in enumerate(prompt)) / len(prompt)
+        return ce, nll
+
+    def sequence(self, example: Example, prompt: TokenIds, reasoning: TokenIds) -> TokenIds:
+        return self.context(example, prompt) + reasoning + self.spans.extractor + self.spans.label(example)
+
+    def total_loss(self, example: Example, prompt: TokenIds, reasoning: TokenIds, loss: LossSpec) -> float:
+        ids = self.sequence(example, prompt, reasoning)
+        ce, nll = self.loss(self.logits(ids), example, prompt, loss, len(ids))
+        return float(ce + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll))
+
+    def indicator_gradient(
+        self,
+        example: Example,
+        prompt: TokenIds,
+        reasoning: TokenIds,
+        position: int,
+        loss: LossSpec,
+        tokens: Sequence[int],
+    ) -> Tensor:
+        """dL/d eps over ``tokens``, which must hold the current token."""
+        ids = self.sequence(example, prompt, reasoning)
+        rows = self.embed(torch.tensor(list(tokens))).detach()
+        eps = torch.zeros(len(tokens), dtype=rows.dtype)
+        eps[list(tokens).index(prompt[position])] = 1.0
+        eps.requires_grad_(True)
+        place = len(self.spans.head(example)) + position
+        embeds = self.embed(torch.tensor(list(ids))).detach()
+        embeds = torch.cat([embeds[:place], (eps @ rows)[None], embeds[place + 1 :]])[None]
+        logits = self.model(inputs_embeds=embeds, use_cache=False).logits[0]
+        ce, nll = self.loss(logits, example, prompt, loss, len(ids))
+        total = ce + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll)
+        return torch.autograd.grad(total, eps)[0]
+
+    # -- GradientModel -------------------------------------------------------------------------------------------------
+
+    usage = Usage()
+
+    def encode_prompt(self, text: str) -> TokenIds:
+        return self.spans.encode_prompt(text)
+
+    def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
+        return [self.spans.check(p) for p in prompts]
+
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        return [self.tokenizer.decode([t]) for t in tokens]
+
+    def rollouts(
+        self,
+        examples: Sequence[Example],
+        prompts: Sequence[TokenIds],
+        loss: LossSpec,
+        reasoning_of: TokenIds | None = None,
+    ) -> list[list[Rollout]]:
+        results = []
+        for prompt in prompts:
+            rows = []
+            for example in examples:
+                reasoning, truncated = self.reason(example, reasoning_of or prompt)
+                ids = self.sequence(example, prompt, reasoning)
+                logits = self.logits(ids)
+                ce, nll = self.loss(logits, example, prompt, loss, len(ids))
+                label = self.spans.label(example)
+                hit = logits[len(ids) - len(label) - 1 : -1].argmax(-1).tolist() == list(label)
+                rows.append(Rollout(reasoning, truncated, float(ce), float(nll), hit))
+            results.append(rows)
+        return results
+
+    def gradients(
+        self,
+        examples: Sequence[Example],
+        prompt: TokenIds,
+        position: int,
+        loss: LossSpec,
+        *,
+        with_reasoning: bool,
+        depth: int,
+        token_filter: str,
+    ) -> ShardGradient:
+        """The gradient is returned over the whole vocabulary's indicator; ``one_hot_gradient`` reads it off."""
+        every = list(range(self.embed.weight.shape[0]))
+        total = torch.zeros(len(every), dtype=torch.float64)
+        losses = []
+        for example in examples:
+            reasoning = self.reason(example, prompt)[0] if with_reasoning else ()
+            total += self.indicator_gradient(example, prompt, reasoning, position, loss, every).double()
+            losses.append(self.total_loss(example, prompt, reasoning, loss))
+        proposals = self.proposals(examples, prompt, position, depth, token_filter)
+        return ShardGradient(tuple(total.tolist()), tuple(losses), tuple(proposals))
+
+    def proposals(
+        self, examples: Sequence[Example], prompt: TokenIds, position: int, depth: int, token_filter: str
+    ) -> list[TokenIds]:
+        lists = []
+        for example in examples:
+            last = self.logits(self.spans.head(example) + prompt[:position])[-1]
+            allowed = [t for t in range(len(last)) if self._allowed(t, token_filter)]
+            lists.append(tuple(sorted(allowed, key=lambda t: (-float(last[t]), t))[:depth]))  # noqa: B023 - used at once
+        return lists
+
+    def _allowed(self, token: int, token_filter: str) -> bool:
+        if token in self.tokenizer.all_special_ids or token >= len(self.tokenizer):
+            return False
+        text = self.tokenizer.decode([token])
+        if token_filter == "ascii":
+            return bool(text) and all(" " <= c <= "~" for c in text)
+        if token_filter == "letters":
+            return text in {".", ","} or (bool(text) and all(c == " " or ("a" <= c.lower() <= "z") for c in text))
+        raise AssertionError(token_filter)
+
+    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
+        return [gradient[t] for t in tokens]
+
+    def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
+        results = []
+        line_end = {t for t in range(len(self.tokenizer)) if self.tokenizer.decode([t]).startswith("\n")}
+        for example, rollout in zip(examples, self.rollouts(examples, [prompt], LossSpec())[0], strict=True):
+            ids = list(self.context(example, prompt) + rollout.reasoning + self.spans.extractor)
+            begin = len(ids)
+            for _ in range(self.layout.max_answer_tokens):
+                token = int(self.logits(ids)[-1].argmax())
+                if token in self.stop | line_end:
+                    break
+                ids.append(token)
+            texts = [self.tokenizer.decode(list(t)) for t in (rollout.reasoning, ids[begin:])]
+            results.append(Answer(rollout, *texts))
+        return results
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
