@@ -1,0 +1,251 @@
+"""A running trial on the screen: a live panel on a terminal, one plain line per step elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from greater_ray.cli._signals import SAVING, Stop
+from greater_ray.config import Budget, TrialConfig
+from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.trial import Observer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+REFRESH_PER_SECOND = 4
+PLAIN_WIDTH = 110
+
+
+class Display(Observer, Protocol):
+    """An observer that also shows what happens before the first step."""
+
+    def message(self, text: str) -> None:
+        """Show what is being waited for."""
+        ...
+
+
+class Marked(NamedTuple):
+    """A prompt cut around its changed token."""
+
+    before: str
+    token: str
+    after: str
+
+    def plain(self) -> str:
+        """Return one line with the token between angle brackets."""
+        return f"{self.before}>>{self.token}<<{self.after}".replace("\n", "\\n")
+
+
+class Figures:
+    """What the records of a trial do not say themselves: speed, time left, where the changed token stands."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, str] = {}
+        self._last: tuple[int, float] | None = None
+        self.tokens_per_second = 0.0
+        self.seconds_left: float | None = None
+
+    def add(self, config: TrialConfig, record: StepRecord) -> None:
+        """Take in one step."""
+        self._texts |= {c["token"]: c["text"] for c in record.candidates}
+        tokens, seconds = record.usage.tokens, record.elapsed_seconds
+        before = self._last or (0, 0.0)
+        self.tokens_per_second = (tokens - before[0]) / max(seconds - before[1], 1e-6)
+        self._last = (tokens, seconds)
+        self.seconds_left = time_left(config.budget, record)
+
+    def mark(self, config: TrialConfig, record: StepRecord) -> Marked:
+        """Cut the prompt around the token at the tuned position."""
+        text, prefix = record.prompt_text, config.layout.frozen_prefix
+        token = next((c["text"] for c in record.candidates if c["token"] == record.accepted), "")
+        known = [self._texts.get(i) for i in record.prompt_ids[: record.position]]
+        if None not in known:
+            expected = len(prefix) + sum(len(t) for t in known if t is not None)
+        else:
+            expected = len(prefix) + (len(text) - len(prefix)) * record.position // max(1, len(record.prompt_ids))
+        if not token or token not in text:
+            token = token.strip() if token.strip() and token.strip() in text else ""
+        places = [i for i in range(len(text)) if text.startswith(token, i)] if token else []
+        start = min(places, key=lambda i: abs(i - expected), default=len(text))
+        return Marked(text[:start], text[start : start + len(token)], text[start + len(token) :])
+
+
+def time_left(budget: Budget, record: StepRecord) -> float | None:
+    """Estimate the seconds until the first budget ends the search; None where only patience can."""
+    seconds, tokens = record.elapsed_seconds, record.usage.tokens
+    estimates = []
+    if budget.steps is not None and record.step:
+        estimates.append(seconds / record.step * max(0, budget.steps - record.step))
+    if budget.tokens is not None and tokens:
+        estimates.append(seconds / tokens * max(0, budget.tokens - tokens))
+    if budget.seconds is not None:
+        estimates.append(max(0.0, budget.seconds - seconds))
+    return min(estimates, default=None)
+
+
+def clock(seconds: float | None) -> str:
+    """Write seconds as h:mm:ss."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def step_of(config: TrialConfig, step: int) -> str:
+    """Write ``3 of 105``, or the bare number where no number of steps is set."""
+    return f"{step} of {config.budget.steps}" if config.budget.steps is not None else str(step)
+
+
+def title(config: TrialConfig) -> str:
+    """Name what is run; made rows are always called so."""
+    made = " (synthetic)" if config.task.data == "synthetic" else ""
+    return f"{config.method} on {config.task.name}{made} with {config.model.name}"
+
+
+class PlainDisplay:
+    """One line per step, and one per evaluation, for files and pipes."""
+
+    def __init__(self, stream: IO[str], stop: Stop) -> None:
+        self.stream, self.stop, self.figures = stream, stop, Figures()
+
+    def message(self, text: str) -> None:
+        """Print the message as a line."""
+        self.stream.write(text.replace("\n", " ") + "\n")
+        self.stream.flush()
+
+    def started(self, config: TrialConfig, done_steps: int) -> None:
+        """Name the run; from here on a signal lets the step end."""
+        self.stop.graceful = True
+        self.message(title(config) + (f", continuing after step {done_steps}" if done_steps else ""))
+
+    def stepped(self, config: TrialConfig, record: StepRecord) -> None:
+        """Print the step."""
+        self.figures.add(config, record)
+        tried = ", ".join(f"{c['text']!r} {c['gradient']:+.3g} {c['loss']:.4f}" for c in record.candidates)
+        self.message(
+            f"step {step_of(config, record.step)}  position {record.position + 1} of {len(record.prompt_ids)}  "
+            f"loss {record.loss:.4f}  best {record.best_loss:.4f}  {self.figures.tokens_per_second:.0f} tokens/s  "
+            f"left {clock(self.figures.seconds_left)}  tried (gradient, loss): {tried}  "
+            f"prompt: {self.figures.mark(config, record).plain()}"
+        )
+
+    def evaluating(self, split: str, which: str, done: int, of: int) -> None:
+        """Print a line when an evaluation begins."""
+        if done == 0:
+            self.message(f"evaluating {split}, {which}: {of} rows")
+
+    def finished(self, record: TrialRecord) -> None:
+        """Print nothing: the summary follows."""
+
+
+class LiveDisplay:
+    """A panel that is redrawn in place; ``__rich__`` is asked for it a few times a second."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop, self.figures = stop, Figures()
+        self.config: TrialConfig | None = None
+        self.record: StepRecord | None = None
+        self.text, self.since = "starting", time.monotonic()
+
+    def message(self, text: str) -> None:
+        """Show the message with the time since it came."""
+        self.text, self.since = text, time.monotonic()
+
+    def started(self, config: TrialConfig, done_steps: int) -> None:
+        """Show the run; from here on a signal lets the step end."""
+        self.stop.graceful = True
+        self.config = config
+        self.message(f"step {step_of(config, done_steps + 1)} is running")
+
+    def stepped(self, config: TrialConfig, record: StepRecord) -> None:
+        """Show the step."""
+        self.figures.add(config, record)
+        self.record = record
+        last = config.budget.steps is not None and record.step >= config.budget.steps
+        self.message("search finished" if last else f"step {step_of(config, record.step + 1)} is running")
+
+    def evaluating(self, split: str, which: str, done: int, of: int) -> None:
+        """Show how far the evaluation is."""
+        self.message(f"evaluating {split}, {which}: {done} of {of} rows")
+
+    def finished(self, record: TrialRecord) -> None:
+        """Show nothing: the summary follows."""
+
+    def __rich__(self) -> "RenderableType":
+        """Draw the panel."""
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.text import Text
+
+        lines: list[RenderableType] = []
+        if self.config is not None and self.record is not None:
+            lines += self._step(self.config, self.record)
+        lines.append(Text(f"{self.text} ({time.monotonic() - self.since:.0f} s)", style="dim"))
+        if self.stop.requested:
+            lines.append(Text(SAVING, style="bold yellow"))
+        heading = Text(title(self.config) if self.config is not None else "greater-ray")
+        return Panel(Group(*lines), title=heading, title_align="left")
+
+    def _step(self, config: TrialConfig, record: StepRecord) -> "list[RenderableType]":
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        figures = self.figures
+        head = (
+            f"step {step_of(config, record.step)}   position {record.position + 1} of {len(record.prompt_ids)}   "
+            f"best loss {record.best_loss:.4f}   {figures.tokens_per_second:.0f} tokens/s   "
+            f"time left {clock(figures.seconds_left)}"
+        )
+        lines: list[RenderableType] = [Text(head)]
+        if config.budget.steps:
+            lines.append(ProgressBar(total=config.budget.steps, completed=record.step))
+        lines.append(self._prompt(figures.mark(config, record)))
+        table = Table(box=None, pad_edge=False)
+        for heading, justify in (("candidate", "left"), ("gradient", "right"), ("loss", "right"), ("", "left")):
+            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        for c in record.candidates:
+            taken = c["token"] == record.accepted
+            cells = (repr(c["text"]), f"{c['gradient']:+.4g}", f"{c['loss']:.4f}", "taken" if taken else "")
+            table.add_row(*map(Text, cells), style="bold" if taken else "")
+        return [*lines, table, *(Text(note, style="yellow") for note in record.notes)]
+
+    @staticmethod
+    def _prompt(marked: Marked) -> "Text":
+        from rich.text import Text
+
+        return Text.assemble(
+            ("prompt: ", "dim"), marked.before, (marked.token, "bold reverse green"), marked.after, overflow="fold"
+        )
+
+
+def console(stream: IO[str], no_color: bool) -> "Console":
+    """Return a console on a stream, with a fixed width where nobody has a window; NO_COLOR is respected."""
+    from rich.console import Console
+
+    width = None if stream.isatty() else PLAIN_WIDTH
+    return Console(file=stream, no_color=no_color or None, width=width, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def display(stream: IO[str], stop: Stop, *, no_color: bool) -> Iterator[Display]:
+    """Show a run on a stream: live where it is a terminal that can move its cursor, as plain lines elsewhere."""
+    screen = console(stream, no_color)
+    if not screen.is_terminal or screen.is_dumb_terminal:
+        yield PlainDisplay(stream, stop)
+        return
+    from rich.live import Live
+
+    stop.announce = False
+    live = LiveDisplay(stop)
+    with Live(live, console=screen, refresh_per_second=REFRESH_PER_SECOND, transient=True):
+        yield live
+
+
+def as_json(value: Any) -> str:
+    """Return readable JSON."""
+    import json
+
+    return json.dumps(value, indent=1, ensure_ascii=False)

@@ -1,0 +1,232 @@
+"""A checklist before a long run: are this model, these rows and these settings measured correctly?"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from greater_ray.config import TrialConfig, parse
+from greater_ray.errors import ConfigError, GreaterRayError
+from greater_ray.plugins import load
+from greater_ray.protocols import Problem, Task
+from greater_ray.types import Example, LossSpec, TokenIds
+
+CHECK_ROWS = 2
+EXTRACTOR_ROWS = 16
+CHECK_REASONING = 32
+# Below this much difference in the share of right or readable answers, so few rows say nothing.
+MISMATCH = 0.25
+# Largest accepted error, relative to the gradient's length or the loss: (fine, usable).
+TOLERANCE = {"float64": (1e-3, 1e-2), "float32": (1e-3, 1e-2), "bfloat16": (0.1, 0.5), "float16": (0.03, 0.2)}
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the checklist, with the figures behind it."""
+
+    name: str
+    status: Status
+    message: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """All that the checks look at."""
+
+    config: TrialConfig
+    task: Task
+    model: Any
+    engine: Any
+    prompt: TokenIds
+    loss: LossSpec
+
+    @property
+    def few(self) -> tuple[Example, ...]:
+        return tuple(self.task.train()[:CHECK_ROWS])
+
+    @property
+    def short_layout(self) -> Any:
+        layout = self.model.layout
+        return replace(layout, max_reasoning_tokens=min(CHECK_REASONING, layout.max_reasoning_tokens))
+
+
+def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Callable[[str], None]) -> list[Check]:
+    """Run all checks, handing over each as soon as it is done; what cannot be loaded fails and ends them.
+
+    Raises:
+        ConfigError: a setting is wrong, so nothing could be checked.
+    """
+    checks: list[Check] = []
+
+    def add(check: Check) -> None:
+        checks.append(check)
+        on_check(check)
+
+    patient = _load(config, add, progress)
+    if patient is not None:
+        for name, check in (
+            ("bos", _bos),
+            ("losses", _losses),
+            ("gradient", _gradient),
+            ("extractor", _extractor),
+            ("memory", _memory),
+        ):
+            progress(f"checking {name}")
+            try:
+                add(check(patient))
+            except GreaterRayError as error:
+                add(Check(name, "fail", str(error)))
+    return checks
+
+
+def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[[str], None]) -> _Patient | None:
+    """Load rows, model files and prompt, one check each; None when one fails."""
+    from greater_ray.api import load_parts
+    from greater_ray.models import _sources
+    from greater_ray.tasks._registry import load_task
+
+    name = "rows"
+    try:
+        progress("loading rows")
+        counts = load_task(config.task).provenance
+        add(Check("rows", "ok", _counts(counts), {"counts": counts.get("counts", {})}))
+        name = "model"
+        progress(f"loading {config.model.name}")
+        source = _sources.resolve(config.model, progress)
+        _sources.verify(source)
+        task, model, facts = load_parts(config, progress)
+        hashed = "files match their hashes" if source.sha256 else f"{source.kind}, without hashes to compare with"
+        millions = facts["parameters"] / 1e6
+        shown = f"{millions:.0f}" if millions >= 10 else f"{millions:.2g}"
+        text = f"{facts['architecture']}, {shown} million parameters, {facts['dtype']} on {facts['device']}; {hashed}"
+        add(Check("model", "ok", text, facts))
+        name = "prompt"
+        method = load("methods", config.method)
+        method_config = parse(method.config_type, config.method_config, "method_config")
+        prompt = method.start(Problem(tuple(task.train()), model, config.seed), method_config).prompt_ids
+        check = model.check_prompts([prompt])[0]
+        text = f"the initial prompt has {len(prompt)} tokens"
+        same = "which survive decoding and tokenizing again" if check.survives else "which tokenize differently as text"
+        add(Check("prompt", "ok" if check.survives else "warn", f"{text}, {same}", {"tokens": len(prompt)}))
+    except ConfigError:
+        raise
+    except GreaterRayError as error:
+        add(Check(name, "fail", str(error)))
+        return None
+    loss = getattr(method_config, "loss", None)
+    engine: Any = getattr(model.executor, "engine")  # noqa: B009 - load_parts computes in this process
+    return _Patient(config, task, model, engine, prompt, loss if isinstance(loss, LossSpec) else LossSpec())
+
+
+def _counts(provenance: dict[str, Any]) -> str:
+    counts = provenance.get("counts", {})
+    sizes = ", ".join(f"{split} {count}" for split, count in counts.items())
+    labels = provenance.get("labels") or {}
+    shares = f"; labels: {', '.join(f'{label} {n}' for label, n in sorted(labels.items()))}" if labels else ""
+    return f"{provenance.get('task')}: {sizes}{shares}"
+
+
+def _graded(error: float, dtype: str) -> Status:
+    fine, usable = TOLERANCE.get(dtype, TOLERANCE["float32"])
+    return "ok" if error <= fine else "warn" if error <= usable else "fail"
+
+
+def _bos(patient: _Patient) -> Check:
+    from greater_ray.models._checks import check_bos
+
+    found, expected = check_bos(patient.engine, patient.model.layout, patient.few[0])
+    status: Status = "ok" if found == expected else "fail"
+    message = f"sequences begin with {found} BOS token{'' if found == 1 else 's'}, {expected} expected"
+    return Check("bos", status, message, {"found": found, "expected": expected})
+
+
+def _losses(patient: _Patient) -> Check:
+    from greater_ray.models._checks import check_losses
+
+    result = check_losses(patient.engine, patient.short_layout, patient.few, patient.prompt)
+    worst = max(result.label, result.prompt)
+    status = _graded(worst / max(1.0, result.scale), patient.engine.facts["dtype"])
+    message = f"cached, batched losses differ from plain ones by at most {worst:.1e} (losses up to {result.scale:.3g})"
+    return Check("losses", status, message, result._asdict())
+
+
+def _gradient(patient: _Patient) -> Check:
+    from greater_ray.models._checks import available_memory, check_gradient
+
+    engine = patient.engine
+    precise = engine.facts["parameters"] * 10 < available_memory(engine.device)
+    result = check_gradient(engine, patient.short_layout, patient.few, patient.prompt, patient.loss, precise=precise)
+    coarsest = max(engine.facts["dtype"], result.dtype, key=lambda name: TOLERANCE.get(name, (0.0, 0.0)))
+    status = _graded(result.error, coarsest)
+    message = (
+        f"differs from central differences ({result.dtype}) by {result.error:.1e} of its length {result.length:.3g} "
+        f"along {len(result.numeric)} directions"
+    )
+    return Check("gradient", status, message, result._asdict())
+
+
+def _extractor(patient: _Patient) -> Check:
+    """Read the same reasoning out with every extractor, and look for one that this model follows far better."""
+    from greater_ray.tasks._registry import extractor, extractor_variants
+
+    config, task, engine = patient.config, patient.task, patient.engine
+    shard = tuple(task.train()[:EXTRACTOR_ROWS])
+    chosen = config.task.extractor
+    reasoning = [r.reasoning for r in patient.model.rollouts(shard, [patient.prompt], patient.loss)[0]]
+    rates: dict[str, dict[str, float]] = {}
+    for variant in dict.fromkeys([chosen, *extractor_variants()]):
+        layout = config.make_layout(*extractor(task, variant))
+        answers, _ = engine.answers(shard, layout, patient.prompt, reasoning)
+        scores = [task.score(e, a.reasoning_text, a.answer_text) for e, a in zip(shard, answers, strict=True)]
+        rates[variant] = {
+            "right": sum(s.correct for s in scores) / len(shard),
+            "readable": sum(s.prediction is not None for s in scores) / len(shard),
+            "hit": sum(a.rollout.label_hit for a in answers) / len(shard),
+        }
+    shown = ", ".join(
+        f"{name if name in extractor_variants() else 'your own'} "
+        f"{100 * r['right']:.0f} % right, {100 * r['readable']:.0f} % readable, {100 * r['hit']:.0f} % hit"
+        for name, r in rates.items()
+    )
+    message = f"on {len(shard)} train rows (hit: the label is the likeliest text): {shown}"
+    best = {key: max(rates, key=lambda name: rates[name][key]) for key in ("right", "hit", "readable")}
+    better = next((name for key, name in best.items() if rates[name][key] - rates[chosen][key] >= MISMATCH), None)
+    if better is None:
+        return Check("extractor", "ok", message, rates)
+    message += f"; this model may not follow '{chosen}': try --extractor {better}"
+    return Check("extractor", "warn", message, rates)
+
+
+def _memory(patient: _Patient) -> Check:
+    from greater_ray.models._checks import memory_estimate
+
+    method_config = patient.config.method_config
+    candidates = int(method_config.get("num_evaluated", 1)) if method_config else 1
+    rows = patient.config.shard_size * max(1, candidates)
+    figures = memory_estimate(patient.engine, patient.model.layout, patient.task.train(), patient.prompt, rows)
+    needed = figures["questions"] + max(figures["decoding"], figures["backward"])
+    free = figures["available"]
+    message = (
+        f"parameters {_size(figures['parameters'])}, questions {_size(figures['questions'])}, decoding "
+        f"{figures['decode_rows']} rows of {figures['tokens_per_row']} tokens {_size(figures['decoding'])}, backward "
+        f"about {_size(figures['backward'])}; free {_size(free)}"
+    )
+    if needed > 0.8 * free:
+        message += "; batches will be halved where memory runs out, which costs time"
+    return Check("memory", "ok" if needed <= 0.8 * free else "warn", message, figures)
+
+
+def _size(num_bytes: int) -> str:
+    """Write bytes for people."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

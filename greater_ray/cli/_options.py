@@ -1,0 +1,237 @@
+"""The options of the command line: one table, from which signatures, help and settings are made.
+
+Settings come in layers, later ones win: the model's profile and the preset (``resolve_config``), the ``--config``
+file, the options, and ``--set``.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from greater_ray.errors import ConfigError
+
+
+class Setting(NamedTuple):
+    """One option that stands for one key of the trial's config."""
+
+    option: str
+    key: str
+    type: type[Any]
+    metavar: str
+    help: str
+    panel: str
+
+
+_MODEL, _TASK, _METHOD, _BUDGET, _MORE = "Model", "Task and data", "Method", "Budget", "More"
+
+SETTINGS = (
+    Setting("--model", "model.name", str, "NAME", "Built-in name, folder, GGUF file or hub id (org/name).", _MODEL),
+    Setting("--revision", "model.revision", str, "REV", "Branch, tag or commit of a hub model.", _MODEL),
+    Setting("--dtype", "model.dtype", str, "TYPE", "auto, float32, bfloat16, float16 or float64.", _MODEL),
+    Setting("--device", "model.device", str, "DEVICE", "auto, cpu, cuda, cuda:1, ...", _MODEL),
+    Setting("--attn-implementation", "model.attn_implementation", str, "NAME", "sdpa or eager.", _MODEL),
+    Setting("--threads", "model.threads", int, "N", "Threads of the CPU to use.", _MODEL),
+    Setting("--task", "task.name", str, "NAME", "See `greater-ray list tasks`; not needed with --rows.", _TASK),
+    Setting("--data", "task.data", str, "SOURCE", "hub (default), synthetic, or a folder with official files.", _TASK),
+    Setting("--rows", "task.rows", str, "FILE", "Your own questions and answers: JSONL or CSV.", _TASK),
+    Setting("--question-column", "task.question_column", str, "NAME", "Column of the questions (question).", _TASK),
+    Setting("--answer-column", "task.answer_column", str, "NAME", "Column of the answers (answer).", _TASK),
+    Setting(
+        "--answer-type", "task.answer_type", str, "TYPE",
+        "letter, boolean, yes-no, valid-invalid, number or text; inferred where it is clear.", _TASK,
+    ),
+    Setting("--train-size", "task.train_size", int, "N", "Rows to learn from.", _TASK),
+    Setting("--dev-size", "task.dev_size", int, "N", "Rows to choose among finished prompts.", _TASK),
+    Setting("--test-size", "task.test_size", int, "N", "Rows for the final evaluation.", _TASK),
+    Setting(
+        "--extractor", "task.extractor", str, "VARIANT",
+        "plain, dollar, dollar-gemma, or a text of your own that holds a blank.", _TASK,
+    ),
+    Setting("--method", "method", str, "NAME", "See `greater-ray list methods`.", _METHOD),
+    Setting("--preset", "preset", str, "NAME", "paper (default), or another preset of the method.", _METHOD),
+    Setting("--seed", "seed", int, "S", "Seed of everything that is drawn (0).", _METHOD),
+    Setting(
+        "--max-reasoning-tokens", "decoding.max_reasoning_tokens", int, "N", "How long the model may reason.", _METHOD
+    ),
+    Setting("--shard-size", "shard_size", int, "N", "Rows per unit of work; may change the last bits.", _METHOD),
+    Setting("--steps", "budget.steps", int, "N", "Stop after so many steps.", _BUDGET),
+    Setting("--patience", "budget.patience", int, "N", "Stop after so many steps without a better prompt.", _BUDGET),
+    Setting("--max-tokens", "budget.tokens", int, "N", "Stop after so many tokens.", _BUDGET),
+    Setting("--max-seconds", "budget.seconds", float, "SECONDS", "Stop after so long.", _BUDGET),
+    Setting(
+        "--dev-select-top", "evaluation.dev_select_top", int, "N",
+        "Choose among the N best prompts by accuracy on dev rows.", _BUDGET,
+    ),
+)  # fmt: skip
+# What has no effect where nothing is optimized.
+ONLY_FOR_OPTIMIZE = ("--seed", *(setting.option for setting in SETTINGS if setting.panel == _BUDGET))
+
+_FURTHER: dict[str, tuple[Any, Any]] = {
+    "config": (Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")),
+    "assignments": (
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, for instance method.top_k=20; wins over all."),
+    ),
+    "json": (bool, typer.Option("--json", help="Print the result as JSON, and nothing else, to standard output.")),
+    "no_color": (bool, typer.Option("--no-color", help="No colors (also: NO_COLOR=1).")),
+    "debug": (bool, typer.Option("--debug", help="Show the traceback of an error.")),
+}
+_DEFAULTS = {"json": False, "no_color": False, "debug": False}
+
+
+class Given(NamedTuple):
+    """What stands on the command line: settings by option, and the rest by name."""
+
+    settings: dict[str, Any]
+    config: Path | None
+    assignments: list[str]
+    json: bool
+    no_color: bool
+    debug: bool
+
+
+def with_options(
+    without: Iterable[str] = (), *, settings: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of the table, and those that every command has; it gets them as ``given``.
+
+    The command's own parameters stay in front. With ``settings=False`` only --json, --no-color and --debug are added.
+    """
+    table = [s for s in SETTINGS if s.option not in set(without)] if settings else []
+    further = _FURTHER if settings else {name: _FURTHER[name] for name in ("json", "no_color", "debug")}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "given"]
+        names = {_parameter_name(s.option): s for s in table}
+
+        def wrapper(**values: Any) -> None:
+            given = Given(
+                {setting.option: values.pop(name) for name, setting in names.items()},
+                values.pop("config", None),
+                values.pop("assignments", None) or [],
+                *(values.pop(name) for name in _DEFAULTS),
+            )
+            command(**values, given=given)
+
+        added = {name: (s.type | None, _option(s)) for name, s in names.items()} | {
+            name: (kind, _paneled(info)) for name, (kind, info) in further.items()
+        }
+        parameters = own + [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS.get(name), annotation=Annotated[kind, info]
+            )
+            for name, (kind, info) in added.items()
+        ]
+        signature = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters])
+        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
+        return wrapper
+
+    return decorate
+
+
+def _parameter_name(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+def _option(setting: Setting) -> Any:
+    return typer.Option(
+        setting.option,
+        metavar=setting.metavar,
+        help=setting.help,
+        rich_help_panel=setting.panel,
+        show_default=False,
+    )
+
+
+def _paneled(info: Any) -> Any:
+    info.rich_help_panel, info.show_default = _MORE, False
+    return info
+
+
+def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Merge all layers of settings; ``base`` lies below them.
+
+    Raises:
+        ConfigError: the ``--config`` file or a ``--set`` assignment is unusable.
+    """
+    from greater_ray.config import merged, parse_assignments, read_yaml
+
+    from_file = read_yaml(given.config) if given.config is not None else {}
+    options: dict[str, Any] = {}
+    for setting in SETTINGS:
+        value = given.settings.get(setting.option)
+        if value is not None:
+            options = merged(options, _nested(setting.key, value))
+    assignments = [re.sub(r"^method\.", "method_config.", text) for text in given.assignments]
+    layers = [dict(base or {}), from_file, options, parse_assignments(assignments)]
+    settings = merged(*map(_long_form, layers))
+    task = settings.get("task")
+    if isinstance(task, dict) and task.get("rows") and not task.get("name"):
+        task["name"] = "rows"
+    for key in ("model.name", "task.name", "method", "preset"):
+        value = _at(settings, key)
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{key}: must be a name, not {value!r}.")
+    return settings
+
+
+def name_option(text: str, given: Given) -> str:
+    """Return an error's sentence with the option that the user wrote in place of the config's key."""
+    found = re.match(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*):", text)
+    if found is None:
+        return text
+    key, rest = found[1], text[found.end() :]
+    written = {re.sub(r"^method\.", "method_config.", a.partition("=")[0]) for a in given.assignments}
+    if any(key == w or w.startswith(f"{key}.") or key.startswith(f"{w}.") for w in written):
+        return f"--set {key}:{rest}"
+    options = {setting.key: setting.option for setting in SETTINGS}
+    option = options.get(key) or options.get(f"{key}.name")
+    if option is not None and (given.config is None or given.settings.get(option) is not None):
+        return f"{option}:{rest}"
+    return f"--config {key}:{rest}" if given.config is not None else text
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _long_form(layer: dict[str, Any]) -> dict[str, Any]:
+    """Write ``model: name`` as ``model: {name: name}``, so that layers merge."""
+    named = {key: {"name": layer[key]} for key in ("model", "task") if isinstance(layer.get(key), str)}
+    return {**layer, **named}
+
+
+def _at(settings: Any, key: str) -> Any:
+    for part in key.split("."):
+        settings = settings.get(part) if isinstance(settings, Mapping) else None
+    return settings
+
+
+def read_prompt(prompt: str | None, file: Path | None) -> str:
+    """Return the prompt's text from the option or the file.
+
+    Raises:
+        ConfigError: neither or both are given, the file cannot be read, or there is no text.
+    """
+    if (prompt is None) == (file is None):
+        raise ConfigError("--prompt: give exactly one of --prompt TEXT, --prompt-file FILE and --run FOLDER.")
+    option, text = "--prompt", prompt or ""
+    if file is not None:
+        option = "--prompt-file"
+        try:
+            text = file.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise ConfigError(f"--prompt-file: '{file}' cannot be read ({error.strerror}).") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"--prompt-file: '{file}' is not UTF-8 text.") from error
+    if not text.strip():
+        raise ConfigError(f"{option}: {text!r} has no tokens; give at least one word.")
+    return text

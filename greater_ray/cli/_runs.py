@@ -1,0 +1,78 @@
+"""Reading run folders, and handing prompts to other programs."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from greater_ray.config import TrialConfig
+from greater_ray.errors import GreaterRayError, StoreError, unknown_name
+from greater_ray.records import RunConfigFile, TrialRecord
+from greater_ray.store import RunStore
+
+FORMATS = ("text", "messages", "json")
+
+
+def read_run(folder: Path, option: str = "RUN") -> TrialRecord:
+    """Return the record of a finished run.
+
+    Raises:
+        StoreError: the folder is missing, holds no run, or its run is not finished.
+    """
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise StoreError(f"{option}: there is no folder '{folder}'.")
+    try:
+        config = RunConfigFile.model_validate_json(path.read_text(encoding="utf-8")).config
+        record = RunStore(folder, config).load_record()
+    except FileNotFoundError:
+        raise StoreError(f"{option}: '{folder}' holds no run (no config.json).") from None
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise StoreError(f"{option}: the run in '{folder}' cannot be read, or another version wrote it.") from error
+    if record is None:
+        raise StoreError(f"{option}: the run in '{folder}' is not finished; the command that began it continues it.")
+    return record
+
+
+def default_folder(config: TrialConfig) -> Path:
+    """Return where a run goes that was given no folder: the same settings always mean the same folder."""
+    model = Path(config.model.name).name
+    words = (*config.task.name.split("/"), model, config.method.rpartition(":")[2], f"seed{config.seed}")
+    slug = "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)
+    return Path("runs") / f"{slug}-{config.trial_id()[:8]}"
+
+
+def export(record: TrialRecord, form: str) -> Any:
+    """Return the best prompt as text, as chat messages, or as JSON with all that is needed to use it.
+
+    Raises:
+        ConfigError: an unknown format.
+    """
+    if form not in FORMATS:
+        raise unknown_name("--format", form, FORMATS)
+    if form == "text":
+        return record.best.full_text
+    layout = record.config.layout
+    # As the model saw it: without a frozen prefix the prompt's own blank separates it from the question.
+    between = layout.joint + layout.frozen_prefix if layout.frozen_prefix else layout.joint.rstrip(" ")
+    messages = [{"role": "user", "content": "{question}" + between + record.best.text}]
+    if form == "messages":
+        return messages
+    return {
+        "prompt": record.best.full_text,
+        "messages": messages,
+        "extractor": {"variant": record.config.task.extractor, "glue": layout.glue, **_extractor(record.config)},
+        "model": record.model,
+        "task": record.task,
+        "trial_id": record.trial_id,
+    }
+
+
+def _extractor(config: TrialConfig) -> dict[str, str]:
+    """The extractor's text; nothing where the rows that decide its form are gone."""
+    from greater_ray.tasks._registry import extractor, load_task
+
+    try:
+        return extractor(load_task(config.task), config.task.extractor)._asdict()
+    except GreaterRayError:
+        return {}

@@ -1,0 +1,131 @@
+"""What came of it: a record in words and tables, with its uncertainty."""
+
+from typing import TYPE_CHECKING, Any
+
+from greater_ray.cli._display import clock
+from greater_ray.records import ComparisonRecord, EvaluationRecord, TrialRecord, UsageRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_SPLITS = ("train", "dev", "test")
+SIGNIFICANT = 0.05
+
+
+def data_title(task: dict[str, Any]) -> str:
+    """Name the rows of a record; made rows are always called so."""
+    name = str(task.get("task") or task.get("name"))
+    return f"{name} (synthetic)" if task.get("source") == "synthetic" and "(synthetic)" not in name else name
+
+
+def percent(value: float) -> str:
+    """Write a share."""
+    return f"{100 * value:.1f} %"
+
+
+def _range(limits: tuple[float, float]) -> str:
+    return f"[{100 * limits[0]:.1f}, {100 * limits[1]:.1f}]"
+
+
+def print_evaluation(console: "Console", record: EvaluationRecord, name: str) -> None:
+    """Print one prompt's figures on one split."""
+    low, high = record.label_ce_interval
+    lines = (
+        f"{name}, {record.split}: {record.num_examples} rows",
+        f"  accuracy    {percent(record.accuracy)}  95 % interval {_range(record.accuracy_interval)}",
+        f"  strict      {percent(record.strict_accuracy)}  (answer read from the reasoning alone)",
+        f"  label loss  {record.label_ce:.4f}  95 % interval [{low:.4f}, {high:.4f}]",
+        f"  unreadable  {percent(record.unreadable_rate)}",
+        f"  truncated   {percent(record.truncated_rate)}  (reasoning cut at its limit)",
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def print_trial(console: "Console", record: TrialRecord) -> None:
+    """Print a finished trial: prompts, figures before and after, verdict, cost."""
+    title = f"{record.config.method} on {data_title(record.task)} with {record.config.model.name}"
+    console.print(f"\n{title}: {record.steps} steps, stopped by {record.stop_reason}", style="bold", soft_wrap=True)
+    console.print(f"prompt before: {record.initial.full_text}", soft_wrap=True)
+    console.print(f"prompt after:  {record.best.full_text}", soft_wrap=True)
+    losses = [f"{p.loss:.4f}" if p.loss is not None else "-" for p in (record.initial, record.best)]
+    console.print(f"criterion on train rows: {losses[0]} before, {losses[1]} after")
+    if record.evaluations:
+        console.print(_table(record))
+    for sentence in verdict(record):
+        console.print(sentence, soft_wrap=True)
+    console.print(f"search:     {_cost(record.optimization_usage)}", soft_wrap=True)
+    console.print(f"evaluation: {_cost(record.evaluation_usage)}", soft_wrap=True)
+
+
+def _cost(usage: UsageRecord) -> str:
+    parts = (
+        f"{usage.prefix_tokens + usage.prefill_tokens:,} read, {usage.generated_tokens:,} written, "
+        f"{usage.scored_tokens:,} scored, {usage.backward_tokens:,} differentiated"
+    )
+    return f"{usage.tokens:,} tokens ({parts}) in {clock(usage.seconds)}"
+
+
+def _table(record: TrialRecord) -> "Table":
+    from rich.table import Table
+
+    pairs = {split: (record.evaluation(split, record.initial), record.evaluation(split, record.best))
+             for split in _SPLITS}  # fmt: skip
+    pairs = {split: pair for split, pair in pairs.items() if any(pair)}
+    compared: dict[str, ComparisonRecord] = {comparison.split: comparison for comparison in record.comparisons}
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for split, pair in pairs.items():
+        some = next(e for e in pair if e is not None)
+        table.add_column(f"{split} ({some.num_examples} rows)", overflow="fold")
+
+    def row(name: str, write: Any) -> None:
+        table.add_row(name, *(write(e) if e is not None else "-" for e in chosen))
+
+    for k, when in enumerate(("before", "after")):
+        chosen = [pair[k] for pair in pairs.values()]
+        row(f"accuracy {when}", lambda e: f"{percent(e.accuracy)} {_range(e.accuracy_interval)}")
+    table.add_row("difference", *(_difference(compared.get(split)) for split in pairs))
+    table.add_row("p value", *(f"{compared[s].p_value:.3g}" if s in compared else "-" for s in pairs))
+    for k, when in enumerate(("before", "after")):
+        chosen = [pair[k] for pair in pairs.values()]
+        row(f"loss {when}", lambda e: f"{e.label_ce:.3f} [{e.label_ce_interval[0]:.3f}, {e.label_ce_interval[1]:.3f}]")
+    for name, field in (("strict accuracy", "strict_accuracy"), ("unreadable", "unreadable_rate"),
+                        ("truncated", "truncated_rate")):  # fmt: skip
+        cells = (" -> ".join(percent(getattr(e, field)) if e else "-" for e in pair) for pair in pairs.values())
+        table.add_row(name, *cells)
+    return table
+
+
+def _difference(comparison: ComparisonRecord | None) -> str:
+    if comparison is None:
+        return "-"
+    return f"{100 * comparison.difference:+.1f} points {_range(comparison.interval)}"
+
+
+def verdict(record: TrialRecord) -> list[str]:
+    """Say what the figures allow to say: above all when a difference may be chance."""
+    if record.best.ids == record.initial.ids:
+        return ["No prompt with a lower criterion than the initial one was found; nothing has changed."]
+    by_split = {comparison.split: comparison for comparison in record.comparisons}
+    held_out = next((by_split[split] for split in ("test", "dev") if split in by_split), None)
+    if held_out is None:
+        return ["Only train rows were evaluated, and they chose the prompt: this says nothing about new rows."]
+    figures = (
+        f"{100 * held_out.difference:+.1f} points, p = {held_out.p_value:.2g}; "
+        f"{held_out.wins} rows became right and {held_out.losses} wrong"
+    )
+    if held_out.p_value >= SIGNIFICANT:
+        sentence = f"On {held_out.split} rows the difference is within noise ({figures}): do not rely on it."
+    else:
+        better = "better" if held_out.wins > held_out.losses else "worse"
+        sentence = f"On {held_out.split} rows the new prompt is {better} by more than noise explains ({figures})."
+    if not held_out.wins + held_out.losses:
+        sentence = f"On {held_out.split} rows both prompts are right on the very same rows: no difference at all."
+    notes = [sentence]
+    if held_out.split == "dev":
+        notes.append("Test rows were not evaluated.")
+    if not record.best.survives_retokenization:
+        notes.append("The prompt as text is tokenized differently from the prompt that was optimized.")
+    return notes

@@ -1,0 +1,281 @@
+"""The command ``greater-ray``: ``main`` turns arguments into an exit code.
+
+Exit codes: 0, 1 (a failure), 2 (wrong usage, settings or data), 130 (Ctrl-C), 143 (SIGTERM). Heavy packages are
+imported by what needs them, so that help and lists answer at once.
+"""
+
+import os
+import re
+import sys
+import traceback
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, name_option, read_prompt, with_options
+from greater_ray.errors import ConfigError, DataError, GreaterRayError, Interrupted, unknown_name
+
+# The base of all complaints about arguments; which package it comes from depends on typer's version.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="greater-ray",
+    help="Prompt optimization for open-weights language models (GReaTer).",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Split = Annotated[str, typer.Option("--split", metavar="NAME", help="train, dev or test.")]
+
+
+@app.command()
+@with_options()
+def optimize(
+    given: Given,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Run folder; the same command continues there.", show_default=False),
+    ] = None,
+) -> None:
+    """Optimize a prompt and measure it before and after."""
+    settings = _named(given, lambda: collect(given))
+    from greater_ray.api import resolve_config, run_config
+    from greater_ray.cli._display import console, display
+    from greater_ray.cli._runs import default_folder
+    from greater_ray.cli._signals import Stop
+    from greater_ray.cli._summary import print_trial
+
+    config = _named(given, lambda: resolve_config(settings))
+    folder = out or default_folder(config)
+    stream = sys.stderr if given.json else sys.stdout
+    print(f"run folder: {folder} (the same command continues there)", file=stream, flush=True)
+    with Stop() as stop:
+        try:
+            with display(stream, stop, no_color=given.no_color) as screen:
+                screen.message("loading rows and model")
+                record = _named(
+                    given,
+                    lambda: run_config(
+                        config, folder, observer=screen, should_stop=stop.should_stop, progress=screen.message
+                    ),
+                )
+        except Interrupted as error:
+            _complain(str(error))
+            raise typer.Exit(stop.exit_code) from None
+        except KeyboardInterrupt:
+            _complain("aborted; finished steps are kept, the same command continues.")
+            raise typer.Exit(stop.exit_code) from None
+    if not stop.graceful:
+        print("this run was finished before; nothing was computed", file=stream)
+    if given.json:
+        sys.stdout.write(record.model_dump_json(indent=1) + "\n")
+    else:
+        print_trial(console(sys.stdout, given.no_color), record)
+
+
+@app.command()
+@with_options(ONLY_FOR_OPTIMIZE)
+def evaluate(
+    given: Given,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="TEXT", help="The prompt, as it is.", show_default=False)
+    ] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option("--prompt-file", metavar="FILE", help="Read it from a file.", show_default=False)
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="FOLDER", help="Best prompt and settings of a run.", show_default=False),
+    ] = None,
+    split: _Split = "test",
+) -> None:
+    """Measure one prompt on the rows of a split."""
+    base: dict[str, Any] = {"layout": {"frozen_prefix": ""}}
+    if run is None or prompt is not None or prompt_file is not None:
+        if run is not None:
+            raise ConfigError("--run: goes without --prompt and --prompt-file.")
+        text = read_prompt(prompt, prompt_file)
+    else:
+        from greater_ray.cli._runs import read_run
+
+        record = read_run(run, "--run")
+        base, text = record.config.model_dump(mode="json"), record.best.text
+        if not record.best.survives_retokenization or not text[:1].isspace():
+            _complain("warning: this prompt as text is tokenized differently from the one that was optimized.")
+    if split not in ("train", "dev", "test"):
+        raise unknown_name("--split", split, ("train", "dev", "test"))
+    from greater_ray.api import evaluate_prompt, resolve_config
+    from greater_ray.cli._display import console
+    from greater_ray.cli._summary import print_evaluation
+
+    config = _named(given, lambda: resolve_config(collect(given, base)))
+    progress = _progress_line(given)
+    result = _named(
+        given,
+        lambda: evaluate_prompt(
+            config, text, split, on_rows=lambda done, of: progress(f"{done} of {of} rows"), progress=progress
+        ),
+    )
+    progress("")
+    if given.json:
+        sys.stdout.write(result.model_dump_json(indent=1) + "\n")
+    else:
+        made = " (synthetic)" if config.task.data == "synthetic" else ""
+        print_evaluation(console(sys.stdout, given.no_color), result, f"{config.task.name}{made}")
+
+
+@app.command("list")
+@with_options(settings=False)
+def list_(
+    given: Given, kind: Annotated[str, typer.Argument(metavar="tasks|methods|models", help="What to list.")]
+) -> None:
+    """Show the names of tasks, methods or models."""
+    from greater_ray.cli._lists import KINDS, as_text
+
+    if kind not in KINDS:
+        raise unknown_name("list", kind, KINDS)
+    rows, hint = KINDS[kind]()
+    if given.json:
+        from greater_ray.cli._display import as_json
+
+        sys.stdout.write(as_json(rows) + "\n")
+    else:
+        sys.stdout.write(as_text(rows, hint))
+
+
+@app.command()
+@with_options()
+def doctor(given: Given) -> None:
+    """Check that a model, rows and settings are measured correctly."""
+    from greater_ray.api import resolve_config
+    from greater_ray.cli._display import as_json, console
+    from greater_ray.cli._doctor import Check, examine
+
+    screen = console(sys.stdout, given.no_color)
+    progress = _progress_line(given)
+
+    def show(check: Check) -> None:
+        progress("")
+        if not given.json:
+            from rich.text import Text
+
+            style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[check.status]
+            message = name_option(check.message, given)
+            screen.print(Text.assemble((f"{check.status:<6}", style), f"{check.name:<10}{message}"), soft_wrap=True)
+
+    config = _named(given, lambda: resolve_config(collect(given)))
+    checks = _named(given, lambda: examine(config, show, progress))
+    progress("")
+    failed = any(check.status == "fail" for check in checks)
+    if given.json:
+        sys.stdout.write(as_json({"ok": not failed, "checks": [check.to_json() for check in checks]}) + "\n")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+@with_options(settings=False)
+def export(
+    given: Given,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    form: Annotated[str, typer.Option("--format", metavar="FORM", help="text, messages or json.")] = "text",
+) -> None:
+    """Print the best prompt of a run: plain text, chat messages, or JSON with all that is needed to use it."""
+    from greater_ray.cli._display import as_json
+    from greater_ray.cli._runs import export as exported
+    from greater_ray.cli._runs import read_run
+
+    if given.json and form == "text":
+        form = "json"
+    value = exported(read_run(run), form)
+    sys.stdout.write((value if isinstance(value, str) else as_json(value)) + "\n")
+
+
+def _named(given: Given, work: Any) -> Any:
+    """Do the work; an error names the option that the user wrote."""
+    try:
+        return work()
+    except Interrupted:
+        raise
+    except GreaterRayError as error:
+        raise type(error)(name_option(str(error), given)) from error
+
+
+def _progress_line(given: Given) -> Any:
+    """Return a function that shows one changing line on standard error, or nothing where it is no terminal."""
+    if not sys.stderr.isatty():
+        return lambda text: None
+
+    def show(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+    return show
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def run(args: list[str]) -> int:
+    """Run one command and return its exit code; an error is one sentence, with a traceback only for --debug."""
+    debug = "--debug" in args
+    try:
+        code = typer.main.get_command(app).main(args=args, prog_name="greater-ray", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("stopped.")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing more can be written there, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last resort; --debug shows where it came from
+        if debug and not isinstance(error, UsageError):
+            traceback.print_exc()
+        return _report(error, args)
+
+
+def _usage(error: Exception, args: list[str]) -> str:
+    """Say in one sentence what is wrong with the arguments."""
+    option, close = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if close and option is not None:
+        return f"{option}: no such option. Did you mean '{close[0]}'?"
+    message = str(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
+    found = re.match(r"Invalid value for '(--[a-z-]+)': (.*)", message)
+    if found is None:
+        return message if message.endswith("?") or not message else f"{message}."
+    name, reason = found.groups()
+    values = [b for a, b in pairwise(args) if a == name] + [
+        a[len(name) + 1 :] for a in args if a.startswith(f"{name}=")
+    ]
+    shown = f", not '{values[-1]}'" if values else ""
+    return f"{name}: {reason[0].lower()}{reason[1:].partition(',')[0]}{shown}."
+
+
+def _report(error: Exception, args: list[str]) -> int:
+    if isinstance(error, UsageError):
+        message = _usage(error, args)
+        if message:
+            _complain(f"error: {message}")
+        return 2
+    if isinstance(error, GreaterRayError):
+        _complain(f"error: {error}")
+        return 2 if isinstance(error, (ConfigError, DataError)) else 1
+    reason = " ".join(str(error).split()) or "no message"
+    _complain(f"internal error: {type(error).__name__}: {reason}; run again with --debug to see where.")
+    return 1
+
+
+def main() -> None:
+    """Entry point of the command ``greater-ray``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from greater_ray.models._checks import check_bos, check_gradient, check_losses, memory_estimate
+from greater_ray.models.engine import Engine
+from greater_ray.types import Example, Layout, LossSpec, ShardGradient, Usage
+from tests.families import tiny_model
+
+LAYOUT = Layout("Therefore, the final answer is", max_reasoning_tokens=6)
+SHARD = (
+    Example("a", "not ( True ) and ( False ) is", "False", "False"),
+    Example("b", "not not True is", "True", "True"),
+)
+
+
+class WrongGradient(Engine):
+    def gradients(self, *args: Any) -> tuple[ShardGradient, Usage]:
+        result, usage = super().gradients(*args)
+        return replace(result, gradient=tuple(1.1 * g for g in result.gradient)), usage
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "gpt2"])
+def test_a_right_engine_passes(family):
+    engine = Engine(*tiny_model(family))
+    prompt, _ = engine.encode_prompt(LAYOUT, " think step by step.")
+    for precise in (True, False):
+        check = check_gradient(engine, LAYOUT, SHARD, prompt, LossSpec(fluency="nll"), precise=precise)
+        assert check.error < 1e-2
+        assert len(check.numeric) == 3
+    losses = check_losses(engine, LAYOUT, SHARD, prompt)
+    assert max(losses.label, losses.prompt) < 1e-3
+    found, expected = check_bos(engine, LAYOUT, SHARD[0])
+    assert found == expected
+    memory = memory_estimate(engine, LAYOUT, SHARD, prompt, 6)
+    assert memory["parameters"] == sum(p.numel() * 4 for p in engine.model.parameters())
+    assert memory["kv_bytes_per_token"] == sum(
+        2 * t.shape[1] * t.shape[3] * 4 for t, _ in next(iter(engine._prefixes.values())).layers
+    )
+
+
+def test_a_wrong_gradient_is_found():
+    engine = WrongGradient(*tiny_model("llama"))
+    prompt, _ = engine.encode_prompt(LAYOUT, " think step by step.")
+    check = check_gradient(engine, LAYOUT, SHARD, prompt, LossSpec(fluency="nll"), precise=True)
+    assert check.error == pytest.approx(0.1 / 1.1, rel=0.1)

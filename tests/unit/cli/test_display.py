@@ -1,0 +1,124 @@
+import io
+import signal
+
+import pytest
+from rich.console import Console
+
+from greater_ray.cli._display import Figures, LiveDisplay, PlainDisplay, clock, display, time_left
+from greater_ray.cli._signals import Stop
+from greater_ray.config import Budget, TrialConfig
+from greater_ray.records import StepRecord, UsageRecord
+
+CONFIG = TrialConfig.model_validate(
+    {"model": {"name": "m"}, "task": {"name": "bbh/navigate", "data": "synthetic"}, "budget": {"steps": 4}}
+)
+
+
+def step(
+    number: int, position: int, ids: tuple[int, ...], text: str, accepted: tuple[int, str], **kwargs
+) -> StepRecord:
+    candidate = {"token": accepted[0], "text": accepted[1], "gradient": -1.5, "loss": 2.25}
+    other = {"token": 99, "text": " other", "gradient": -0.5, "loss": 3.0}
+    return StepRecord(
+        step=number, position=position, prompt_ids=ids, prompt_text=text, loss=2.25, best_loss=2.0,
+        accepted=accepted[0], candidates=(candidate, other), usage=UsageRecord(tokens=100 * number),
+        elapsed_seconds=2.0 * number, **kwargs,
+    )  # fmt: skip
+
+
+def test_the_changed_token_is_marked_where_it_stands():
+    figures = Figures()
+    first = step(1, 0, (5, 6, 5), "Use the big the", (5, " the"))
+    figures.add(CONFIG, first)
+    assert figures.mark(CONFIG, first).plain() == "Use>> the<< big the"
+    second = step(2, 1, (5, 7, 5), "Use the old the", (7, " old"))
+    figures.add(CONFIG, second)
+    third = step(3, 2, (5, 7, 5), "Use the old the", (5, " the"))
+    figures.add(CONFIG, third)
+    assert figures.mark(CONFIG, second).plain() == "Use the>> old<< the"
+    assert figures.mark(CONFIG, third).plain() == "Use the old>> the<<"
+
+
+def test_a_token_whose_place_is_unknown_is_looked_for_near_its_position():
+    record = step(9, 3, (1, 2, 3, 4), "Use a bit of a rope", (4, " a"))
+    assert Figures().mark(CONFIG, record).plain() == "Use a bit of>> a<< rope"
+    lost = step(9, 3, (1, 2, 3, 4), "Use words", (4, "\ufffd"))
+    assert Figures().mark(CONFIG, lost).plain() == "Use words>><<"
+
+
+def test_speed_is_that_of_the_last_step_and_the_nearest_budget_ends_it():
+    figures = Figures()
+    figures.add(CONFIG, step(1, 0, (5,), "Use a", (5, " a")))
+    figures.add(CONFIG, step(2, 0, (5,), "Use a", (5, " a")))
+    assert figures.tokens_per_second == pytest.approx(50)
+    assert figures.seconds_left == pytest.approx(4)
+    record = step(2, 0, (5,), "Use a", (5, " a"))
+    assert time_left(Budget(steps=4, tokens=300), record) == pytest.approx(2)
+    assert time_left(Budget(steps=4, seconds=5), record) == pytest.approx(1)
+    assert time_left(Budget(patience=3), record) is None
+    assert (clock(None), clock(3725)) == ("-", "1:02:05")
+
+
+def test_a_plain_line_per_step():
+    stream = io.StringIO()
+    with display(stream, Stop(), no_color=False) as screen:
+        assert isinstance(screen, PlainDisplay)
+        screen.started(CONFIG, 0)
+        screen.stepped(CONFIG, step(1, 0, (5, 6), "Use a\nb", (5, " a")))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "greater on bbh/navigate (synthetic) with m"
+    assert len(lines) == 2
+    for part in (
+        "step 1 of 4",
+        "position 1 of 2",
+        "loss 2.2500",
+        "best 2.0000",
+        "50 tokens/s",
+        "left 0:00:06",
+        "' a' -1.5 2.2500",
+        "' other' -0.5 3.0000",
+        "prompt: Use>> a<<\\nb",
+    ):
+        assert part in lines[1]
+
+
+def test_the_panel_shows_the_step():
+    stop = Stop()
+    live = LiveDisplay(stop)
+    console = Console(file=io.StringIO(), width=100, no_color=True, force_terminal=False)
+    console.print(live)
+    live.started(CONFIG, 0)
+    live.stepped(CONFIG, step(1, 0, (5, 6), "Use a [b]", (5, " a"), notes=("few candidates",)))
+    live.evaluating("test", "after", 3, 8)
+    stop.requested = True
+    console.print(live)
+    screen = console.file.getvalue()
+    for part in (
+        "greater on bbh/navigate (synthetic)",
+        "step 1 of 4",
+        "best loss 2.0000",
+        "prompt: Use a [b]",
+        "' other'",
+        "-1.5",
+        "taken",
+        "few candidates",
+        "evaluating test, after: 3 of 8 rows",
+        "once more aborts",
+    ):
+        assert part in screen
+
+
+def test_signals_first_finish_then_abort(capfd):
+    before = signal.getsignal(signal.SIGINT)
+    with Stop() as stop:
+        stop.graceful = True
+        signal.raise_signal(signal.SIGINT)
+        assert stop.should_stop()
+        assert "saved" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert stop.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    with Stop() as stop, pytest.raises(KeyboardInterrupt):  # nothing runs that could be finished
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.exit_code == 143

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from greater_ray.cli._options import SETTINGS, Given, collect, name_option, read_prompt
+from greater_ray.config import TrialConfig
+from greater_ray.errors import ConfigError
+
+
+def given(config: Path | None = None, assignments: tuple[str, ...] = (), **settings: object) -> Given:
+    options = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
+    return Given(options, config, list(assignments), False, False, False)
+
+
+def test_every_option_stands_for_a_key_of_the_config():
+    for setting in SETTINGS:
+        section: object = TrialConfig
+        for part in setting.key.split("."):
+            assert part in section.model_fields, setting
+            section = section.model_fields[part].annotation
+
+
+def test_options_override_the_file_and_set_overrides_both(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("model: one\nseed: 1\nbudget: {steps: 1, patience: 7}\nmethod_config: {top_k: 4}\n")
+    result = collect(given(file, ("seed=3", "method.top_k=9"), steps=2, seed=2, dtype="float32"))
+    assert result == {
+        "model": {"name": "one", "dtype": "float32"},
+        "seed": 3,
+        "budget": {"steps": 2, "patience": 7},
+        "method_config": {"top_k": 9},
+    }
+
+
+def test_own_rows_need_no_task():
+    assert collect(given(rows="mine.csv"))["task"] == {"rows": "mine.csv", "name": "rows"}
+    assert collect(given(rows="mine.csv", task="gsm8k"))["task"]["name"] == "gsm8k"
+
+
+@pytest.mark.parametrize("assignment", ["model.name=[1]", "method=3", "preset=[a]", "task.name={a: 1}"])
+def test_a_name_must_be_text(assignment):
+    with pytest.raises(ConfigError, match="must be a name"):
+        collect(given(assignments=(assignment,)))
+
+
+def test_errors_name_what_the_user_wrote(tmp_path):
+    text = "budget.steps: input should be greater than or equal to 0, not -1."
+    assert name_option(text, given(steps=-1)).startswith("--steps: input")
+    assert name_option(text, given(assignments=("budget.steps=-1",))).startswith("--set budget.steps: input")
+    assert name_option(text, given(tmp_path / "a.yaml")).startswith("--config budget.steps: input")
+    assert name_option(text, given(tmp_path / "a.yaml", steps=-1)).startswith("--steps: input")
+    assert name_option("model.name: 'x' is unknown.", given(model="x")) == "--model: 'x' is unknown."
+    assert name_option("--rows: 'x' is missing.", given()) == "--rows: 'x' is missing."
+
+
+def test_the_prompt_comes_from_exactly_one_place(tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_text(" Think well.\n")
+    assert read_prompt(None, file) == " Think well."
+    assert read_prompt("Think", None) == "Think"
+    file.write_bytes(b"\xff\xfe")
+    for prompt, path in ((None, None), ("a", file), ("  ", None), (None, file), (None, tmp_path / "none")):
+        with pytest.raises(ConfigError, match="--prompt"):
+            read_prompt(prompt, path)

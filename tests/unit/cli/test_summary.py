@@ -1,0 +1,109 @@
+import io
+import json
+
+from greater_ray.cli._display import console
+from greater_ray.cli._runs import default_folder, export
+from greater_ray.cli._summary import data_title, print_trial, verdict
+from greater_ray.config import TrialConfig
+from greater_ray.evaluate import compare, summarize
+from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord, UsageRecord
+
+CONFIG = TrialConfig.model_validate({"model": {"name": "m"}, "task": {"name": "bbh/navigate", "data": "synthetic"}})
+
+
+def rows(correct: list[bool]) -> list[ExampleRecord]:
+    return [
+        ExampleRecord(
+            id=str(i), target="Yes", prediction="Yes" if c else None, correct=c, strict_prediction=None,
+            strict_correct=False, truncated=not c, reasoning_tokens=3, label_ce=1.0 + i % 3, prompt_nll=1.0,
+            answer_text="", reasoning_text="",
+        )
+        for i, c in enumerate(correct)
+    ]  # fmt: skip
+
+
+def trial(before: list[bool], after: list[bool], split: str = "test", **changes) -> TrialRecord:
+    old = PromptRecord(ids=(1, 2), text=" think", full_text="Use think", survives_retokenization=True, loss=2.5)
+    new = PromptRecord(ids=(1, 3), text=" care", full_text="Use care", survives_retokenization=True, loss=2.0)
+    pair = (summarize(split, old.ids, rows(before)), summarize(split, new.ids, rows(after)))
+    values = {
+        "trial_id": CONFIG.trial_id(), "config": CONFIG, "stop_reason": "steps", "steps": 3, "initial": old,
+        "best": new, "finalists": (new, old), "evaluations": pair, "comparisons": (compare(*pair),),
+        "optimization_usage": UsageRecord(tokens=1234, generated_tokens=1000, seconds=61),
+        "evaluation_usage": UsageRecord(), "model": {}, "environment": {},
+        "task": {"name": "bbh/navigate", "task": "bbh/navigate (synthetic)", "source": "synthetic"},
+    }  # fmt: skip
+    return TrialRecord(**values | changes)
+
+
+def shown(record: TrialRecord) -> str:
+    stream = io.StringIO()
+    print_trial(console(stream, True), record)
+    return stream.getvalue()
+
+
+def test_the_summary_has_every_figure():
+    text = shown(trial([False] * 20 + [True] * 4, [True] * 20 + [False] * 4))
+    for part in (
+        "greater on bbh/navigate (synthetic) with m: 3 steps, stopped by steps",
+        "prompt before: Use think",
+        "prompt after:  Use care",
+        "2.5000 before, 2.0000 after",
+        "test (24 rows)",
+        "16.7 % [6.7, 35.9]",
+        "83.3 %",
+        "+66.7 points [",
+        "p value",
+        "0.00154",
+        "strict accuracy",
+        "unreadable",
+        "83.3 % -> 16.7 %",
+        "truncated",
+        "1,234 tokens",
+        "1,000 written",
+        "0:01:01",
+        "the new prompt is better by more than noise explains",
+    ):
+        assert part in text, part
+
+
+def test_noise_is_called_noise():
+    (sentence,) = verdict(trial([True, False, False, True], [True, True, False, True]))
+    assert "within noise" in sentence
+    assert "p = 1" in sentence
+    (sentence,) = verdict(trial([True] * 20, [False] * 20))
+    assert "is worse" in sentence
+    (sentence,) = verdict(trial([True, False], [True, False]))
+    assert "no difference at all" in sentence
+
+
+def test_nothing_is_claimed_without_held_out_rows():
+    assert "says nothing about new rows" in verdict(trial([True, False], [True, True], "train"))[0]
+    assert verdict(trial([True, False], [True, True], "dev"))[1] == "Test rows were not evaluated."
+    same = trial([True], [True])
+    assert "nothing has changed" in verdict(same.model_copy(update={"best": same.initial}))[0]
+
+
+def test_made_rows_are_always_called_synthetic():
+    assert data_title({"name": "bbh/navigate", "source": "synthetic"}) == "bbh/navigate (synthetic)"
+    assert (
+        data_title({"name": "x", "task": "bbh/navigate (synthetic)", "source": "synthetic"}).count("(synthetic)") == 1
+    )
+    assert data_title({"name": "bbh/navigate", "source": "hub"}) == "bbh/navigate"
+
+
+def test_export_is_what_the_model_saw():
+    record = trial([True], [True])
+    assert export(record, "text") == "Use care"
+    assert export(record, "messages") == [{"role": "user", "content": "{question} Use care"}]
+    whole = export(record, "json")
+    assert json.loads(json.dumps(whole))["extractor"]["text"] == "Therefore, the final answer is"
+    bare = CONFIG.model_copy(update={"layout": CONFIG.layout.model_copy(update={"frozen_prefix": ""})})
+    assert export(record.model_copy(update={"config": bare}), "messages")[0]["content"] == "{question} care"
+
+
+def test_the_same_settings_mean_the_same_folder():
+    other = CONFIG.model_copy(update={"shard_size": 4})
+    assert default_folder(CONFIG) == default_folder(CONFIG.model_copy())
+    assert default_folder(CONFIG) != default_folder(other)
+    assert default_folder(CONFIG).name.startswith("bbh-navigate-m-greater-seed0-")
