@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import torch
+from reference import ReferenceModel
 
 from greater_ray.api import resolve_config
 from greater_ray.methods.greater import PLUGIN, GreaterConfig
@@ -22,7 +23,6 @@ from greater_ray.protocols import Problem
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.tasks._registry import extractor, load_task
 from greater_ray.types import Usage
-from reference import ReferenceModel
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,7 +60,10 @@ def main() -> int:
     source = task.provenance["source"]
     print(f"{config.task.name} ({source} rows), {len(examples)} rows, mu={options.mu}, ", end="")
     print(f"at most {options.max_reasoning_tokens} reasoning tokens, shard size {config.shard_size}")
-    print(f"{options.model} {engine.facts['dtype']}, torch {torch.__version__}, {torch.get_num_threads()} threads, ", end="")
+    print(
+        f"{options.model} {engine.facts['dtype']}, torch {torch.__version__}, {torch.get_num_threads()} threads, ",
+        end="",
+    )
     print(f"{platform.machine()}", flush=True)
     state = PLUGIN.start(Problem(examples, fast, 0), method)
     # The first prompt's reasoning is warm-up for both: from the second step on the engine always knows it.

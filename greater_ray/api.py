@@ -18,7 +18,7 @@ from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.store import RunStore
 from greater_ray.trial import Observer, Silent, Trial
-from greater_ray.types import split_shards
+from greater_ray.types import TokenIds, split_shards
 
 Progress = Callable[[str], None]
 
@@ -95,11 +95,15 @@ def run_config(
         GreaterRayError: a wrong setting, wrong data, an unusable model or folder; ``Interrupted`` when asked to stop.
     """
     observer = observer or Silent()
-    store = RunStore(out, config) if out is not None else None
-    if store is not None and (record := store.load_record()) is not None:
-        observer.finished(record)
-        return record
+    if out is not None and (out / "config.json").exists():
+        # A folder that is finished, or belongs to another run, is told before the long part.
+        record = RunStore(out, config).load_record()
+        if record is not None:
+            observer.finished(record)
+            return record
     task, model, facts = load_parts(config, progress)
+    # Only now is a new folder claimed: a mistyped model leaves nothing behind.
+    store = RunStore(out, config) if out is not None else None
     method: Method[Any, Any] = load("methods", config.method)
     method_config = parse(method.config_type, config.method_config, "method_config")
     trial = Trial(config, task, method, method_config, model, facts, store, observer, should_stop)
@@ -133,13 +137,13 @@ def optimize(
 
 def evaluate_prompt(
     config: TrialConfig,
-    prompt: str,
+    prompt: str | TokenIds,
     split: str = "test",
     *,
     on_rows: Callable[[int, int], None] = lambda done, of: None,
     progress: Progress | None = None,
 ) -> EvaluationRecord:
-    """Score one prompt on a split, as a trial's final evaluation does.
+    """Score one prompt, given as text or as token ids, on a split, as a trial's final evaluation does.
 
     Raises:
         ConfigError: the prompt is empty or the split is unknown or has no rows.
@@ -148,7 +152,11 @@ def evaluate_prompt(
     loaders = {"train": task.train, "dev": task.dev, "test": task.test}
     if split not in loaders:
         raise unknown_name("--split", split, loaders)
-    ids = model.encode_prompt(prompt if prompt[:1].isspace() else " " + prompt) if prompt.strip() else ()
+    if isinstance(prompt, str):
+        text = prompt if prompt[:1].isspace() else " " + prompt
+        ids = model.encode_prompt(text) if prompt.strip() else ()
+    else:
+        ids = prompt
     if not ids:
         raise ConfigError(f"--prompt: {prompt!r} has no tokens; give at least one word.")
     rows = loaders[split]()

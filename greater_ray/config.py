@@ -97,7 +97,7 @@ class TrialConfig(Config):
     budget: Budget = Budget()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(default=0, ge=0)
-    shard_size: int = Field(default=8, ge=1)
+    shard_size: int = Field(default=25, ge=1)
 
     def trial_id(self) -> str:
         """Return 16 hex digits that identify what this config computes, whatever folder or machine it runs in."""

@@ -37,5 +37,5 @@ def unknown_name(option: str, value: str, allowed: Iterable[str]) -> ConfigError
     return ConfigError(f"{option}: '{value}' is unknown; allowed: {shown}.{did_you_mean(value, names)}")
 
 
-class Interrupted(GreaterRayError):
+class Interrupted(GreaterRayError):  # noqa: N818 - the user's wish, not an error
     """The user asked to stop: everything finished so far is saved, and the same command continues."""

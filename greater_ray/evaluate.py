@@ -43,7 +43,7 @@ def summarize(split: str, prompt: TokenIds, rows: Sequence[ExampleRecord]) -> Ev
     accuracy = statistics.accuracy([r.correct for r in rows])
     label_ce = statistics.mean([r.label_ce for r in rows])
     return EvaluationRecord(
-        split=split,  # type: ignore[arg-type]
+        split=split,
         prompt_ids=prompt,
         num_examples=num,
         accuracy=accuracy.estimate,

@@ -54,8 +54,17 @@ class GradientModel(Protocol):
         """Return the text of each token on its own."""
         ...
 
-    def rollouts(self, examples: Sequence[Example], prompts: Sequence[TokenIds], loss: LossSpec) -> list[list[Rollout]]:
-        """Reason and score: one list per prompt, aligned with ``examples``. Known results are not computed again."""
+    def rollouts(
+        self,
+        examples: Sequence[Example],
+        prompts: Sequence[TokenIds],
+        loss: LossSpec,
+        reasoning_of: TokenIds | None = None,
+    ) -> list[list[Rollout]]:
+        """Reason and score: one list per prompt, aligned with ``examples``. Known results are not computed again.
+
+        With ``reasoning_of`` the reasoning is not generated but taken over from that prompt.
+        """
         ...
 
     def gradients(

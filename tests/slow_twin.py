@@ -56,7 +56,9 @@ class SlowTwin:
                 break
             ids.append(token)
         reasoning = ids[begin:]
-        while reasoning and not self.tokenizer.decode([reasoning[-1]]).strip() and self.tokenizer.decode([reasoning[-1]]):
+        while (
+            reasoning and not self.tokenizer.decode([reasoning[-1]]).strip() and self.tokenizer.decode([reasoning[-1]])
+        ):
             reasoning.pop()
         return tuple(reasoning), truncated
 
@@ -166,7 +168,7 @@ class SlowTwin:
         for example in examples:
             last = self.logits(self.spans.head(example) + prompt[:position])[-1]
             allowed = [t for t in range(len(last)) if self._allowed(t, token_filter)]
-            lists.append(tuple(sorted(allowed, key=lambda t: (-float(last[t]), t))[:depth]))  # noqa: B023 - used at once
+            lists.append(tuple(sorted(allowed, key=lambda t: (-float(last[t]), t))[:depth]))
         return lists
 
     def _allowed(self, token: int, token_filter: str) -> bool:

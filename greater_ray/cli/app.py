@@ -95,6 +95,7 @@ def evaluate(
 ) -> None:
     """Measure one prompt on the rows of a split."""
     base: dict[str, Any] = {"layout": {"frozen_prefix": ""}}
+    text: str | tuple[int, ...]
     if run is None or prompt is not None or prompt_file is not None:
         if run is not None:
             raise ConfigError("--run: goes without --prompt and --prompt-file.")
@@ -103,9 +104,7 @@ def evaluate(
         from greater_ray.cli._runs import read_run
 
         record = read_run(run, "--run")
-        base, text = record.config.model_dump(mode="json"), record.best.text
-        if not record.best.survives_retokenization or not text[:1].isspace():
-            _complain("warning: this prompt as text is tokenized differently from the one that was optimized.")
+        base, text = record.config.model_dump(mode="json"), record.best.ids
     if split not in ("train", "dev", "test"):
         raise unknown_name("--split", split, ("train", "dev", "test"))
     from greater_ray.api import evaluate_prompt, resolve_config

@@ -1,1 +1,1 @@
-"""The engine: exact gradients, batched decoding and scoring of open-weights models. Torch and transformers live here."""
+"""The engine: exact gradients, batched decoding and scoring of open-weights models; the home of torch."""

@@ -24,7 +24,7 @@ def wide_eager_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend ``[B, Hq, Q, D]`` over ``[B, H, S, D]`` with an additive mask ``[B, 1, Q, S]``; returns ``[B, Q, Hq, D]``."""
+    """Attend ``[B, Hq, Q, D]`` over ``[B, H, S, D]`` with an additive mask ``[B, 1, Q, S]``, to ``[B, Q, Hq, D]``."""
     rows, query_heads, num_queries, size = query.shape
     heads = key.shape[1]
     grouped = query.reshape(rows, heads, query_heads // heads * num_queries, size)

@@ -21,6 +21,8 @@ _NEVER = -(2**30)  # position of an unused slot: masked for every query
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
     """What transformers asks of a layer; masks are ready-made, so sizes are never asked for."""
 
+    keys: Any  # tensors once written to; untyped in transformers too
+    values: Any
     is_sliding = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:

@@ -31,7 +31,7 @@ class PackedLinear(nn.Linear):
 def can_pack(model: Any) -> bool:
     """Tell whether packing helps: a float32 model on a CPU with oneDNN."""
     weight = next(model.parameters())
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and bool(torch._C._has_mkldnn)
 
 
 def pack(model: nn.Module) -> None:

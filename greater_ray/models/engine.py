@@ -17,7 +17,7 @@ from greater_ray.errors import ConfigError, DataError
 from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, widen
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
-from greater_ray.models._memory import MicroBatch
+from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.types import Answer, Layout, LossSpec, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
@@ -91,6 +91,8 @@ class Engine:
         model, tokenizer = _sources.load(source, config)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         on_cpu = next(model.parameters()).device.type == "cpu"
+        if on_cpu:
+            keep_freed_memory()
         if can_pack(model):
             pack(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.

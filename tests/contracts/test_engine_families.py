@@ -15,7 +15,9 @@ LAYOUT = Layout(" Therefore, the final answer is", max_reasoning_tokens=24, max_
 EXAMPLES = (
     Example("a", "not ( True ) and ( True ) is", "False", "False"),
     Example("b", "Is it?", "True", "True"),
-    Example("c", "If you take one step and turn and take three steps, do you return to the start? Yes or no", "No", "No"),
+    Example(
+        "c", "If you take one step and turn and take three steps, do you return to the start? Yes or no", "No", "No"
+    ),
     Example("d", "2 + 40 =", "42", "42"),
 )
 PROMPT = " proper logical reasoning and think step by step."
