@@ -9,6 +9,8 @@
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+# Rows for the demo: a folder with real ones if there is one beside the checkout, else rows made by a generator.
+DATA ?= $(or $(wildcard ../shared/data),synthetic)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,7 +57,7 @@ unit:
 	@$(BIN)/python -m pytest
 
 demo: $(STAMP)
-	@$(BIN)/python pipelines/demo.py
+	@$(BIN)/greater-ray optimize --config pipelines/configs/demo.yaml --data $(DATA) --out runs/demo
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/bench_step.py

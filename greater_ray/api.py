@@ -49,6 +49,8 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
         "decoding": {"max_reasoning_tokens": profile.max_reasoning_tokens},
     }
     config: TrialConfig = parse(TrialConfig, _without_none(merged(presets[preset], defaults, given)))
+    if not any(config.budget.model_dump().values()) and config.budget.steps is None:
+        raise ConfigError("--steps: nothing ends this run; give --steps, --patience, --max-tokens or --max-seconds.")
     names = expand(config.task.name)
     if len(names) > 1:
         raise ConfigError(f"--task: '{config.task.name}' is a group of {len(names)} tasks; name one of them.")
@@ -81,6 +83,11 @@ def load_parts(config: TrialConfig, progress: Progress | None = None) -> tuple[T
     return task, ShardedModel(LocalExecutor(engine), layout, config.shard_size), engine.facts
 
 
+def _row_hash(task: Task) -> dict[str, str]:
+    rows = task.provenance.get("rows_sha256")
+    return {} if rows is None else {"rows": rows}
+
+
 def run_config(
     config: TrialConfig,
     out: Path | None = None,
@@ -94,25 +101,40 @@ def run_config(
     Raises:
         GreaterRayError: a wrong setting, wrong data, an unusable model or folder; ``Interrupted`` when asked to stop.
     """
+    from greater_ray.tasks._registry import load_task
+
     observer = observer or Silent()
-    if out is not None and (out / "config.json").exists():
+    store = RunStore(out, config) if out is not None and (out / "config.json").exists() else None
+    try:
         # A folder that is finished, or belongs to another run, is told before the long part.
-        record = RunStore(out, config).load_record()
-        if record is not None:
-            observer.finished(record)
-            return record
-    task, model, facts = load_parts(config, progress)
-    # Only now is a new folder claimed: a mistyped model leaves nothing behind.
-    store = RunStore(out, config) if out is not None else None
-    method: Method[Any, Any] = load("methods", config.method)
-    method_config = parse(method.config_type, config.method_config, "method_config")
-    trial = Trial(config, task, method, method_config, model, facts, store, observer, should_stop)
-    return trial.run()
+        if store is not None:
+            if config.task.data != "hub" or config.task.rows is not None:
+                store.match_inputs(_row_hash(load_task(config.task)))
+            record = store.load_record()
+            if record is not None:
+                observer.finished(record)
+                return record
+        task, model, facts = load_parts(config, progress)
+        # Only now is a new folder claimed: a mistyped model leaves nothing behind.
+        if store is None and out is not None:
+            store = RunStore(out, config)
+        if store is not None:
+            store.match_inputs({**_row_hash(task), "weights": facts["weights"]})
+        method: Method[Any, Any] = load("methods", config.method)
+        method_config = parse(method.config_type, config.method_config, "method_config")
+        return Trial(config, task, method, method_config, model, facts, store, observer, should_stop).run()
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _named(value: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"name": value} if isinstance(value, str) else value
 
 
 def optimize(
-    model: str,
-    task: str,
+    model: str | Mapping[str, Any],
+    task: str | Mapping[str, Any],
     method: str = "greater",
     *,
     out: str | Path | None = None,
@@ -123,11 +145,12 @@ def optimize(
 ) -> TrialRecord:
     """Optimize one prompt and return its record; ``settings`` are further sections of ``TrialConfig``.
 
-    With ``out`` the run is kept in that folder and continues there when it was interrupted.
+    ``model`` and ``task`` are names, or mappings such as ``{"name": "gsm8k", "train_size": 20}``. With ``out`` the run
+    is kept in that folder and continues there when it was interrupted.
     """
     own = {
-        "model": {"name": model},
-        "task": {"name": task, "data": data},
+        "model": _named(model),
+        "task": merged(_named(task), {"data": data}),
         "method": method,
         "seed": seed,
         "budget": {"steps": steps},
@@ -172,8 +195,18 @@ def evaluate_prompt(
 
 
 def evaluate(
-    prompt: str, model: str, task: str, *, split: str = "test", data: str | None = None, **settings: Any
+    prompt: str,
+    model: str | Mapping[str, Any],
+    task: str | Mapping[str, Any],
+    *,
+    split: str = "test",
+    data: str | None = None,
+    **settings: Any,
 ) -> EvaluationRecord:
-    """Score one prompt on a split of a task; ``settings`` are further sections of ``TrialConfig``."""
-    own = {"model": {"name": model}, "task": {"name": task, "data": data}}
+    """Score one prompt, exactly as it is, on a split of a task; ``settings`` are sections of ``TrialConfig``."""
+    own = {
+        "model": _named(model),
+        "task": merged(_named(task), {"data": data}),
+        "layout": {"frozen_prefix": ""},
+    }
     return evaluate_prompt(resolve_config(merged(own, settings)), prompt, split)

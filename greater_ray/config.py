@@ -23,7 +23,7 @@ class Config(BaseModel, frozen=True, extra="forbid"):
 
 
 class ModelConfig(Config):
-    """Which model, and how it is held. ``threads`` is fixed because results may depend on it in the last bits."""
+    """Which model, and how it is held. Set ``threads`` to repeat a run to the last bit on a machine of other size."""
 
     name: str
     revision: str | None = None
@@ -81,7 +81,7 @@ class EvaluationConfig(Config):
     """What is measured at the end. ``dev_select_top`` chooses among that many best prompts by dev accuracy."""
 
     splits: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
-    dev_select_top: int = Field(default=0, ge=0)
+    dev_select_top: int = Field(default=0, ge=0, le=10)
 
 
 class TrialConfig(Config):
@@ -186,7 +186,7 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """Turn ``["task.seed=3", "method_config.k=20"]`` into a nested mapping; values are YAML.
+    """Turn ``["task.seed=3", "method_config.top_k=20"]`` into a nested mapping; values are YAML.
 
     Raises:
         ConfigError: an assignment without ``=`` or with an empty key.
@@ -195,7 +195,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not all(key.split(".")):
-            raise ConfigError(f"--set: '{assignment}' must have the form key=value, for instance method_config.k=20.")
+            raise ConfigError(
+                f"--set: '{assignment}' must have the form key=value, for instance method_config.top_k=20."
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:

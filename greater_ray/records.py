@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from greater_ray.config import Config, TrialConfig
 
@@ -98,7 +98,7 @@ class StepRecord(Record):
 
 
 class TrialRecord(Record):
-    """A finished optimization. Everything but ``TIMES`` is the same however often the run was interrupted."""
+    """A finished optimization. ``without_times`` is the same however often the run was interrupted."""
 
     schema_version: int = SCHEMA_VERSION
     trial_id: str
@@ -129,8 +129,9 @@ class TrialRecord(Record):
 
 
 class RunConfigFile(Config):
-    """``config.json``: what the folder is for."""
+    """``config.json``: what the folder is for, and hashes of the rows and weights that it was begun with."""
 
     schema_version: int = SCHEMA_VERSION
     trial_id: str
     config: TrialConfig
+    inputs: dict[str, str] = Field(default_factory=dict)

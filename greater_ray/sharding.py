@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from greater_ray.config import fingerprint
 from greater_ray.protocols import Executor
 from greater_ray.types import (
     Answer,
@@ -75,7 +76,7 @@ class ShardedModel:
         self.seen_prefixes = set(seen_prefixes)
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
-        """Run calls and meter them; a shard's questions are counted the first time, since they are kept afterwards."""
+        """Run calls and meter them; a shard's questions are counted the first time, whether or not they are kept."""
         begin = time.perf_counter()
         answers = self.executor.run(calls)
         spent = []
@@ -233,5 +234,5 @@ class ShardedModel:
 
 
 def _shard_key(shard: Shard) -> str:
-    """Identify a shard by its rows."""
-    return "\n".join(example.id for example in shard)
+    """Identify a shard by the content of its rows: changed rows never meet old results."""
+    return fingerprint([[example.id, example.question, example.label] for example in shard])

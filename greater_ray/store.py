@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
 from greater_ray.config import TrialConfig
 from greater_ray.errors import StoreError
 from greater_ray.records import SCHEMA_VERSION, RunConfigFile, TrialRecord
@@ -46,7 +49,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 class Lines:
-    """An append-only JSONL file. A checkpoint notes its length; on resume anything behind that is cut off."""
+    """An append-only JSONL file. Where a checkpoint notes its length, anything behind that is cut off on resume."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,10 +87,10 @@ class Lines:
 
 
 class RunStore:
-    """The folder of one run.
+    """The folder of one run; one process at a time.
 
     Raises:
-        StoreError: the folder holds a different run, or cannot be written.
+        StoreError: the folder holds a different run, is in use, or cannot be written.
     """
 
     def __init__(self, folder: Path, config: TrialConfig) -> None:
@@ -96,16 +99,21 @@ class RunStore:
         self.rollouts = Lines(folder / "rollouts.jsonl")
         self.evaluations = Lines(folder / "evaluations.jsonl")
         self._state, self._record = folder / "state.json", folder / "record.json"
+        with _io(folder / "config.json"):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Held until this process ends, however it ends.
+            self._lock = FileLock(folder / ".lock", timeout=0)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise StoreError(f"--out: another process is running in '{folder}'; wait for it to end.") from None
         self._claim(config)
 
     def _claim(self, config: TrialConfig) -> None:
         path = self.folder / "config.json"
         trial_id = config.trial_id()
         if path.exists():
-            try:
-                known = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise StoreError(f"--out: '{path}' is not readable JSON; choose another folder.") from error
+            known = _read_json(path)
             if known.get("schema_version") != SCHEMA_VERSION or known.get("trial_id") != trial_id:
                 changed = ", ".join(_differences(known.get("config", {}), config.model_dump(mode="json"))) or "version"
                 raise StoreError(
@@ -114,12 +122,33 @@ class RunStore:
                 )
             return
         with _io(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
             foreign = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
         if foreign:
             raise StoreError(f"--out: '{self.folder}' is not empty and holds no run; choose a new folder.")
         file = RunConfigFile(trial_id=trial_id, config=config)
         write_atomic(path, file.model_dump_json(indent=2) + "\n")
+
+    def match_inputs(self, inputs: dict[str, str]) -> None:
+        """Note hashes of what a config only names (rows, weights), or compare them with those noted before.
+
+        Raises:
+            StoreError: the run was begun with other ones.
+        """
+        path = self.folder / "config.json"
+        file = RunConfigFile.model_validate(_read_json(path))
+        for name, value in inputs.items():
+            if file.inputs.get(name, value) != value:
+                raise StoreError(
+                    f"--out: '{self.folder}' was begun with other {name}, which have changed since; "
+                    "choose another folder."
+                )
+        if not inputs.keys() <= file.inputs.keys():
+            noted = file.model_copy(update={"inputs": {**file.inputs, **inputs}})
+            write_atomic(path, noted.model_dump_json(indent=2) + "\n")
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        self._lock.release()
 
     def load_state(self) -> dict[str, Any] | None:
         """Return the last checkpoint, with lines written after it cut off; None for a new run."""
@@ -128,7 +157,7 @@ class RunStore:
                 lines.cut(0)
             self.evaluations.cut(0)
             return None
-        state: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
+        state = _read_json(self._state)
         self.steps.cut(state["steps_bytes"])
         self.rollouts.cut(state["rollouts_bytes"])
         self.evaluations.drop_half_line()
@@ -143,12 +172,25 @@ class RunStore:
         """Return the record of a finished run."""
         if not self._record.exists():
             return None
-        return TrialRecord.model_validate_json(self._record.read_text(encoding="utf-8"))
+        try:
+            return TrialRecord.model_validate(_read_json(self._record))
+        except ValidationError as error:
+            raise StoreError(f"--out: '{self._record}' is not a record of this version.") from error
 
     def save_record(self, record: TrialRecord) -> None:
         """Write the record and, beside it, the bare prompt; the record comes last and marks the run as finished."""
         write_atomic(self.folder / "prompt.txt", record.best.full_text + "\n")
         write_atomic(self._record, record.model_dump_json(indent=1) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError(f"--out: '{path}' is not readable JSON; choose another folder.") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"--out: '{path}' does not hold what a run writes; choose another folder.")
+    return value
 
 
 def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:

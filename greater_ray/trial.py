@@ -151,8 +151,11 @@ class Trial:
 
     def _check_interrupt(self) -> None:
         if self.should_stop():
-            place = f"'{self.store.folder}'" if self.store is not None else "memory only"
-            raise Interrupted(f"stopped; everything finished is saved in {place}, the same command continues.")
+            if self.store is None:
+                raise Interrupted("stopped; without a run folder nothing is saved.")
+            raise Interrupted(
+                f"stopped; everything finished is saved in '{self.store.folder}', the same command continues."
+            )
 
     def _stop_reason(self, state: MethodState, elapsed: float) -> str | None:
         budget = self.config.budget

@@ -1,14 +1,20 @@
 """Fixtures that several test folders share: tiny random models, and the built-in model in the user's own cache."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
 from greater_ray.models._sources import resolve
 from tests.families import tiny_model
+
+# Tiny models gain nothing from threads, and on busy cores two that wait for each other are many times slower.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

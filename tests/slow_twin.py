@@ -192,7 +192,8 @@ class SlowTwin:
             begin = len(ids)
             for _ in range(self.layout.max_answer_tokens):
                 token = int(self.logits(ids)[-1].argmax())
-                if token in self.stop | line_end:
+                written = self.tokenizer.decode(ids[begin:]).strip()
+                if token in self.stop or (written and token in line_end):
                     break
                 ids.append(token)
             texts = [self.tokenizer.decode(list(t)) for t in (rollout.reasoning, ids[begin:])]

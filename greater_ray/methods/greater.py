@@ -1,6 +1,6 @@
 """GReaTer: one prompt token per step, by the gradient of the task loss through the model's own reasoning.
 
-Li et al., "GReaTer: Gradients over Reasoning Makes Smaller Language Models Strong Prompt Optimizers", ICLR 2025;
+Das et al., "GReaTer: Gradients over Reasoning Makes Smaller Language Models Strong Prompt Optimizers", ICLR 2025;
 Algorithm 1 and Eq. 3-7. The preset ``paper`` follows the text, ``released`` the authors' code where the two differ;
 ``docs/methods.md`` lists every difference and the option that switches it.
 """
@@ -82,7 +82,7 @@ class Greater:
     """The method; stateless, so one instance serves every trial."""
 
     summary = "token-by-token search by the gradient through the model's own reasoning"
-    source = "Li et al., ICLR 2025, arXiv 2412.09722"
+    source = "Das et al., ICLR 2025, arXiv 2412.09722"
     config_type = GreaterConfig
     state_type = GreaterState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
@@ -242,22 +242,25 @@ def propose(
     banned = {prompt[position - 1]} if config.ban_previous_token else set()
     if state.open and not config.placeholder_candidate:
         banned.add(prompt[position])
+    # A prompt that fails elsewhere would fail with every candidate: then the filter has nothing to tell.
+    settled = prompt[:position] if state.open else prompt
+    filtering = config.filter_round_trip and (not settled or model.check_prompts([settled])[0].survives)
+    if config.filter_round_trip and not filtering:
+        notes.append("the prompt does not survive decoding and tokenizing again")
     survives: dict[int, bool] = {}
-    top_k = config.top_k
+    top_k, used_up = config.top_k, False
     while True:
         depth = max(map(len, likeliest))
         if top_k > depth:
             deeper = tuple(model.proposals(problem.examples, prompt, position, 4 * top_k, config.token_filter))
-            if max(map(len, deeper)) <= depth:
-                notes.append("few candidates: the vocabulary is used up")
-                return sorted(token for token, ok in survives.items() if ok) or [prompt[position]]
+            used_up = max(map(len, deeper)) <= depth
             likeliest = deeper
         found: set[int] = set()
         for _ in range(config.intersections):
             rows = rng.sample(range(num_rows), size)
             found |= set.intersection(*(set(likeliest[row][:top_k]) for row in rows))
         found -= banned
-        if config.filter_round_trip:
+        if filtering:
             new = sorted(found - survives.keys())
             checks = model.check_prompts([_replaced(prompt, position, token) for token in new]) if new else []
             survives.update((token, check.survives) for token, check in zip(new, checks, strict=True))
@@ -266,6 +269,9 @@ def propose(
         kept = sorted(token for token in found if survives[token])
         if len(kept) >= config.min_candidates:
             return kept
+        if used_up:
+            notes.append("few candidates: the vocabulary is used up")
+            return sorted(token for token, ok in survives.items() if ok) or [prompt[position]]
         top_k += config.top_k_growth
 
 

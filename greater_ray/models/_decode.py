@@ -30,7 +30,7 @@ class Parts:
 
 @dataclass(slots=True)
 class RowResult:
-    """What one row gave. ``generated`` counts every decoded token, the stop token included."""
+    """What one row gave. ``generated`` counts decoded tokens: of the reasoning with its stop token, and the answer."""
 
     reasoning: TokenIds = ()
     truncated: bool = False
@@ -198,8 +198,12 @@ class RowBatch:
             own = self.store.positions[place]
             own[own >= end] = _NEVER
 
-    def answer(self, logits_BV: Tensor, limit: int, stop_tokens: frozenset[int]) -> None:
-        """Decode the answer after the extractor, over the slots where the label was scored."""
+    def answer(self, logits_BV: Tensor, limit: int, line_ends: frozenset[int]) -> None:
+        """Decode the answer after the extractor, over the slots where the label was scored.
+
+        It ends at a stop token, or at a line break once something has been written.
+        """
+        stop_tokens, blank_tokens = self.decoder.stop_tokens, self.decoder.blank_tokens
         self.store.cursor = self.label_slot
         self.store.positions[:, self.label_slot :] = _NEVER
         texts: list[list[int]] = [[] for _ in self.parts]
@@ -207,7 +211,8 @@ class RowBatch:
         for step in range(limit):
             chosen = logits_BV.argmax(dim=-1).tolist()
             for place, row in enumerate(self.order):
-                done[row] = done[row] or chosen[place] in stop_tokens
+                written = any(token not in blank_tokens for token in texts[row])
+                done[row] |= chosen[place] in stop_tokens or (written and chosen[place] in line_ends)
                 if not done[row]:
                     texts[row].append(chosen[place])
                     self.results[row].generated += 1

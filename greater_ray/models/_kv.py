@@ -68,19 +68,24 @@ class SlotLayer(_Layer):
 
 
 class PrefixLayer(_Layer):
-    """Read-only keys and values ``[B, H, P, D]`` in front of new ones; differentiable in the new ones."""
+    """Read-only keys and values ``[B, H, P, D]`` in front of new ones; differentiable in the new ones.
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
+    ``None`` stands for a prefix of no tokens (a question of one token without any markup).
+    """
+
+    def __init__(self, keys: Tensor | None, values: Tensor | None) -> None:
         super().__init__()
         self.keys, self.values, self.is_initialized = keys, values, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Return prefix and new states, without keeping the new ones."""
+        if self.keys is None:
+            return key_states, value_states
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
     def get_seq_length(self) -> int:
         """Return the length of the prefix."""
-        return int(self.keys.shape[-2])
+        return 0 if self.keys is None else int(self.keys.shape[-2])
 
 
 class SlotStore:
@@ -96,13 +101,15 @@ class SlotStore:
     def put_prefix(self, prefix: "Prefix", rows: Tensor) -> None:
         """Copy the chosen rows of a prefix into the first slots."""
         length = prefix.positions.shape[1]
+        self.positions[:, :length] = prefix.positions[rows]
+        self.cursor = length
+        if not length:
+            return
         for layer, (keys, values) in zip(self.layers, prefix.layers, strict=True):
             layer.keys = keys.new_zeros(self.capacity_rows, keys.shape[1], self.capacity_slots, keys.shape[-1])
             layer.values = values.new_zeros(self.capacity_rows, values.shape[1], self.capacity_slots, values.shape[-1])
             layer.keys[:, :, :length] = keys[rows]
             layer.values[:, :, :length] = values[rows]
-        self.positions[:, :length] = prefix.positions[rows]
-        self.cursor = length
 
     def swap_rows(self, first: int, second: int) -> None:
         """Exchange two rows everywhere, up to the cursor."""
@@ -125,11 +132,12 @@ class Prefix:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        return sum(t.numel() * t.element_size() for pair in self.layers for t in pair)
+        return sum(t.numel() * t.element_size() for pair in self.layers for t in pair if t is not None)
 
     def cache(self, rows: slice) -> Cache:
         """Return a fresh read-only cache over some rows, for a differentiable forward pass."""
-        return Cache(layers=[PrefixLayer(keys[rows], values[rows]) for keys, values in self.layers])
+        chosen = [(None, None) if keys is None else (keys[rows], values[rows]) for keys, values in self.layers]
+        return Cache(layers=[PrefixLayer(keys, values) for keys, values in chosen])
 
 
 class Masks:

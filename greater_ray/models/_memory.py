@@ -1,4 +1,4 @@
-"""Out of memory is not the end: the batch is halved and the work goes on, with the same result."""
+"""Out of memory is not the end: the batch is halved and the work goes on, with the same result up to rounding."""
 
 import ctypes
 import platform

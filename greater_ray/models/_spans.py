@@ -87,7 +87,7 @@ class SpanBuilder:
         Raises:
             DataError: the question contains chat markup of this model.
         """
-        if example.id not in self._heads:
+        if example.question not in self._heads:
             markup = next((token for token in self._special if token in example.question), None)
             if markup is not None:
                 raise DataError(f"row '{example.id}': the question contains '{markup}', which is markup of this model.")
@@ -95,8 +95,8 @@ class SpanBuilder:
             bos_id = self.tokenizer.bos_token_id
             if len(ids) > 1 and bos_id is not None and ids[0] == ids[1] == bos_id:
                 raise AssertionError("the sequence begins with two BOS tokens")
-            self._heads[example.id] = ids
-        return self._heads[example.id]
+            self._heads[example.question] = ids
+        return self._heads[example.question]
 
     @cached_property
     def suffix(self) -> TokenIds:

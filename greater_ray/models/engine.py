@@ -4,6 +4,7 @@ Every public method is one kind of unit of work. Its result is plain numbers, id
 its arguments: what is cached here (questions' keys and values, token ids) only saves time.
 """
 
+import hashlib
 import string
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError
+from greater_ray.models._attention import register
 from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, widen
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
@@ -51,6 +53,7 @@ class Engine:
         self.facts = {
             **(facts or {}),
             "architecture": type(model).__name__,
+            "weights": _weights_hash(model),
             "parameters": model.num_parameters(),
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": self.device.type,
@@ -91,6 +94,8 @@ class Engine:
         model, tokenizer = _sources.load(source, config)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         on_cpu = next(model.parameters()).device.type == "cpu"
+        if model.config._attn_implementation == "eager":
+            model.set_attn_implementation(register())
         if on_cpu:
             keep_freed_memory()
         if can_pack(model):
@@ -152,7 +157,7 @@ class Engine:
 
     @torch.no_grad()
     def _prefix(self, heads: tuple[TokenIds, ...]) -> Prefix:
-        """Prefill opening, x, joint and frozen prefix of a shard, all but their last token; once, never recomputed."""
+        """Prefill opening, x, joint and frozen prefix of a shard, but for the last token; kept while memory allows."""
         if heads in self._prefixes:
             self._prefixes.move_to_end(heads)
             return self._prefixes[heads]
@@ -248,8 +253,7 @@ class Engine:
                 batch.given(spans.suffix, reasoning[start:stop], max(map(len, reasoning)) + tail)
             logits = batch.score(spans.extractor, temperature)
             if answer:
-                stops = self.decoder.stop_tokens | self._line_ends
-                batch.answer(logits, layout.max_answer_tokens, stops)
+                batch.answer(logits, layout.max_answer_tokens, self._line_ends)
             passes += 2 + max(r.generated for r in batch.results)
             return batch.results
 
@@ -267,7 +271,7 @@ class Engine:
 
     @property
     def _line_ends(self) -> frozenset[int]:
-        """Tokens that begin with a line break: an answer ends there."""
+        """Tokens that begin with a line break: an answer ends there once it has begun."""
         if not hasattr(self, "_line_end_ids"):
             self._line_end_ids = frozenset(i for i, text in enumerate(self._vocabulary()) if text.startswith("\n"))
         return self._line_end_ids
@@ -345,6 +349,16 @@ class Engine:
         """dL/d(one-hot weight) of each token: its embedding row times ``gradient``, in float64 (paper Eq. 7)."""
         rows = self.model.get_input_embeddings()(torch.tensor(list(tokens), device=self.device)).double()
         return (rows @ torch.tensor(list(gradient), dtype=torch.float64, device=self.device)).tolist(), Usage()
+
+
+def _weights_hash(model: Any) -> str:
+    """16 hex digits over a sample of every weight: tells changed weights, in milliseconds."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.flatten()
+        sample = flat[:: max(1, flat.numel() // 64)].double().cpu()
+        digest.update(f"{name}{tuple(weight.shape)}{sample.tolist()}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:

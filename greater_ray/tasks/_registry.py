@@ -102,5 +102,7 @@ def extractor(task: Task, variant: str) -> Extractor:
         choices = " or ".join(entry["choice"].format(choice) for choice in form.choices) if "choice" in entry else ""
         return Extractor(entry["text"].replace("{choices}", choices), entry["label_prefix"])
     if " " in variant.strip():
-        return Extractor(variant.rstrip(" "), " ")
+        # After an opening mark the label follows directly, as in "the answer is (".
+        text = variant.rstrip(" ")
+        return Extractor(text, "" if text[-1] in "([{$\"'*" else " ")
     raise ConfigError(f"{unknown_name('--extractor', variant, table)} A text of your own must hold a blank.")
