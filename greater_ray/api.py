@@ -16,7 +16,7 @@ from greater_ray.plugins import load
 from greater_ray.protocols import Method, Task
 from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
 from greater_ray.sharding import LocalExecutor, ShardedModel
-from greater_ray.store import RunStore
+from greater_ray.store import RunStore, refuse_foreign
 from greater_ray.trial import Observer, Silent, Trial
 from greater_ray.types import TokenIds, split_shards
 
@@ -104,6 +104,8 @@ def run_config(
     from greater_ray.tasks._registry import load_task
 
     observer = observer or Silent()
+    if out is not None:
+        refuse_foreign(out)
     store = RunStore(out, config) if out is not None and (out / "config.json").exists() else None
     try:
         # A folder that is finished, or belongs to another run, is told before the long part.

@@ -86,6 +86,18 @@ class Lines:
             self.cut(data.rfind(b"\n") + 1)
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds something, but no run.
+
+    Raises:
+        StoreError: it does, or it cannot be read.
+    """
+    with _io(folder):
+        names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if "config.json" not in names and any(not name.startswith(".") for name in names):
+        raise StoreError(f"--out: '{folder}' is not empty and holds no run; choose a new folder.")
+
+
 class RunStore:
     """The folder of one run; one process at a time.
 
@@ -95,6 +107,7 @@ class RunStore:
 
     def __init__(self, folder: Path, config: TrialConfig) -> None:
         self.folder = folder
+        refuse_foreign(folder)
         self.steps = Lines(folder / "steps.jsonl")
         self.rollouts = Lines(folder / "rollouts.jsonl")
         self.evaluations = Lines(folder / "evaluations.jsonl")
@@ -121,10 +134,6 @@ class RunStore:
                     "choose another folder, or repeat that run's settings to continue it."
                 )
             return
-        with _io(path):
-            foreign = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
-        if foreign:
-            raise StoreError(f"--out: '{self.folder}' is not empty and holds no run; choose a new folder.")
         file = RunConfigFile(trial_id=trial_id, config=config)
         write_atomic(path, file.model_dump_json(indent=2) + "\n")
 
