@@ -1,0 +1,233 @@
+"""Scarce memory, rows that end early and small windows: the results stay, or the user is told what does not fit."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from greater_ray.errors import DataError, ModelError
+from greater_ray.models.engine import Engine
+from greater_ray.types import Example, Layout, LossSpec, Rollout, ShardGradient, TokenIds
+from tests.families import tiny_model
+
+LAYOUT = Layout(" Therefore, the final answer is", max_reasoning_tokens=8, max_answer_tokens=3)
+SHARD = (
+    Example("a", "not ( True ) and ( True ) is", "False", "False"),
+    Example("b", "Is it?", "True", "True"),
+    Example("c", "If you take one step and turn, do you return to the start?", "No", "No"),
+    Example("d", "2 + 40 =", "42", "42"),
+    Example("e", "Who is the tallest?", "Bob", "Bob"),
+)
+LOSS = LossSpec(fluency="nll")
+
+
+def tiny_engine(**options: Any) -> Engine:
+    model, tokenizer = tiny_model("llama")
+    # Many stop tokens, so that rows end after different numbers of tokens.
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *range(200, 220), *range(350, 400)]
+    return Engine(model, tokenizer, **options)
+
+
+def prompts(engine: Engine) -> list[TokenIds]:
+    return [engine.encode_prompt(LAYOUT, text)[0] for text in (" think step by step.", " check every option")]
+
+
+def rollouts(engine: Engine, shard: tuple[Example, ...] = SHARD) -> list[Rollout]:
+    return [r for rows in engine.rollouts(shard, LAYOUT, prompts(engine), 1.0)[0] for r in rows]
+
+
+def gradients(engine: Engine) -> ShardGradient:
+    prompt = prompts(engine)[0]
+    reasoning = [(5, 6, 7), (), (300,), (301, 302, 303, 304), (9,)]
+    return engine.gradients(SHARD, LAYOUT, prompt, reasoning, 1, LOSS, 6, "ascii")[0]
+
+
+@contextmanager
+def watching(engine: Engine, refuse: Callable[[int], Exception | None] = lambda rows: None) -> Iterator[dict]:
+    """Note (rows, tokens) of every forward pass of the model, and let ``refuse`` raise in it."""
+    seen: dict[str, list] = {"done": [], "refused": []}
+
+    def before(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        ids = kwargs.get("input_ids")
+        shape = tuple((kwargs["inputs_embeds"] if ids is None else ids).shape[:2])
+        error = refuse(shape[0])
+        seen["done" if error is None else "refused"].append(shape)
+        if error is not None:
+            raise error
+
+    handle = engine.model.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def more_than(most: int) -> Callable[[int], Exception | None]:
+    return lambda rows: torch.OutOfMemoryError("CUDA out of memory") if rows > most else None
+
+
+def assert_same_rollouts(ours: list[Rollout], expected: list[Rollout]) -> None:
+    for a, b in zip(ours, expected, strict=True):
+        assert (a.reasoning, a.truncated, a.label_hit) == (b.reasoning, b.truncated, b.label_hit)
+        assert (a.label_ce, a.prompt_nll) == pytest.approx((b.label_ce, b.prompt_nll), rel=1e-5, abs=1e-5)
+
+
+# -- out of memory -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 7])
+def test_rollouts_go_on_in_halves_with_the_same_result(most: int):
+    engine = tiny_engine()
+    expected = rollouts(engine)
+    with watching(engine, more_than(most)) as seen:
+        assert_same_rollouts(rollouts(engine), expected)
+    assert seen["refused"]
+    assert max(rows for rows, _ in seen["done"]) <= most
+    with watching(engine, more_than(most)) as again:
+        assert_same_rollouts(rollouts(engine), expected)
+    assert again["refused"] == [], "what did not fit once is not tried again"
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_gradients_go_on_in_halves_with_the_same_result(most: int):
+    engine = tiny_engine()
+    expected = gradients(engine)
+    with watching(engine, more_than(most)) as seen:
+        ours = gradients(engine)
+    assert seen["refused"]
+    assert ours.gradient == pytest.approx(expected.gradient, rel=1e-4, abs=1e-5)
+    assert ours.losses == pytest.approx(expected.losses, rel=1e-5)
+    assert ours.proposals == expected.proposals
+    with watching(engine, more_than(most)) as again:
+        gradients(engine)
+    assert again["refused"] == []
+
+
+def test_limits_of_decoding_and_of_gradients_are_their_own():
+    engine = tiny_engine()
+    rollouts(engine), gradients(engine)
+    with watching(engine, more_than(2)):
+        gradients(engine)
+    with watching(engine) as seen:
+        rollouts(engine)
+    assert max(rows for rows, _ in seen["done"]) == 2 * len(SHARD)
+
+
+def test_rows_at_once_can_be_limited_from_the_start():
+    engine = tiny_engine(decode_rows=3, gradient_rows=2)
+    expected = tiny_engine()
+    assert_same_rollouts(rollouts(engine), rollouts(expected))
+    gradients(engine)
+    with watching(engine) as seen:
+        rollouts(engine)
+    assert max(rows for rows, _ in seen["done"]) == 3
+    with watching(engine) as seen:
+        gradients(engine)
+    assert [rows for rows, _ in seen["done"]] == [2, 2, 1]
+
+
+def test_one_row_that_never_fits_is_told():
+    engine = tiny_engine()
+    rollouts(engine), gradients(engine)
+    for work in (rollouts, gradients):
+        with watching(engine, more_than(0)) as seen, pytest.raises(ModelError, match="a single row"):
+            work(engine)
+        assert seen["refused"][-1][0] == 1
+
+
+@pytest.mark.parametrize("text", ["mat1 and mat2 shapes cannot be multiplied", "index out of range"])
+def test_other_errors_pass_through(text: str):
+    engine = tiny_engine()
+    rollouts(engine), gradients(engine)
+    for work in (rollouts, gradients):
+        with watching(engine, lambda rows: RuntimeError(text)) as seen, pytest.raises(RuntimeError, match=text):
+            work(engine)
+        assert len(seen["refused"]) == 1, "not tried again"
+
+
+@pytest.mark.parametrize(
+    "text", ["DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory"]
+)
+def test_the_host_running_out_of_memory_counts_too(text: str):
+    engine = tiny_engine()
+    expected = rollouts(engine)
+    with watching(engine, lambda rows: RuntimeError(text) if rows > 3 else None):
+        assert_same_rollouts(rollouts(engine), expected)
+
+
+# -- questions that are kept -------------------------------------------------------------------------------------------
+
+
+def test_questions_that_are_not_kept_are_computed_again_with_the_same_result():
+    plenty, none = tiny_engine(), tiny_engine(prefix_memory=0)
+    cuts = (SHARD[:2], SHARD[2:4], SHARD[:2], SHARD[4:], SHARD[2:4])
+    passes = []
+    for engine in (plenty, none):
+        with watching(engine) as seen:
+            results = [rollouts(engine, cut) for cut in cuts]
+        passes.append((len(seen["done"]), results))
+    assert passes[0][1] == passes[1][1], "bit for bit"
+    assert passes[1][0] == passes[0][0] + 2, "the first and the second shard were prefilled twice"
+
+
+def test_the_least_recently_used_questions_make_room():
+    first, second, third = ((Example(q, q, "9", "9"),) for q in ("2 + 4 =", "2 + 5 =", "3 + 4 ="))
+    one = tiny_engine()
+    rollouts(one, first)
+    (prefix,) = one._prefixes.values()
+    engine = tiny_engine(prefix_memory=2 * prefix.nbytes)
+
+    def prefilled(shard: tuple[Example, ...]) -> bool:
+        with watching(engine) as seen:
+            rollouts(engine, shard)
+        return seen["done"][0] == (1, len(engine.spans(LAYOUT).head(shard[0])) - 1)
+
+    assert [prefilled(s) for s in (first, second, first, second, first)] == [True, True, False, False, False]
+    assert [prefilled(s) for s in (third, first, second)] == [True, False, True], "the second made room for the third"
+
+
+# -- rows that end early -----------------------------------------------------------------------------------------------
+
+
+def test_finished_rows_are_dropped_and_the_others_go_on_as_if_alone():
+    engine = tiny_engine()
+    together = rollouts(engine)
+    lengths = {len(r.reasoning) for r in together}
+    assert len(lengths) > 2
+    assert {r.truncated for r in together} == {True, False}
+    pairs = [engine.rollouts((e,), LAYOUT, prompts(engine), 1.0)[0] for e in SHARD]
+    alone = [rows[k][0] for k in (0, 1) for rows in pairs]
+    assert_same_rollouts(together, alone)
+
+
+def test_a_finished_row_costs_nothing_more():
+    engine = tiny_engine()
+    rollouts(engine)
+    with watching(engine) as seen:
+        _, usage = engine.rollouts(SHARD, LAYOUT, prompts(engine), 1.0)
+    steps = [rows for rows, tokens in seen["done"] if tokens == 1]
+    assert steps == sorted(steps, reverse=True)
+    # The stop token of a row, or its last one at the limit, is chosen but not fed.
+    assert sum(steps) == usage.generated_tokens - 2 * len(SHARD)
+    assert steps[-1] < 2 * len(SHARD)
+
+
+# -- the context window ------------------------------------------------------------------------------------------------
+
+
+def test_a_row_beyond_the_context_window_is_named_with_the_option_to_change():
+    engine = tiny_engine()
+    spans, prompt = engine.spans(LAYOUT), prompts(engine)[0]
+    extra = len(prompt) + len(spans.suffix) + LAYOUT.max_reasoning_tokens + len(spans.extractor)
+    needed = {e.id: len(spans.head(e)) + extra + max(LAYOUT.max_answer_tokens, len(spans.label(e))) for e in SHARD}
+    longest = max(needed.values())
+    engine.model.config.max_position_embeddings = longest
+    assert engine.rollouts(SHARD, LAYOUT, [prompt], 1.0)[0]
+    engine.model.config.max_position_embeddings = longest - 1
+    with pytest.raises(DataError, match=rf"row 'c': .* need {longest} tokens.*decoding\.max_reasoning_tokens"):
+        engine.rollouts(SHARD, LAYOUT, [prompt], 1.0)
+    with pytest.raises(DataError, match="row 'c'"):
+        engine.answers(SHARD, LAYOUT, prompt)
+    assert engine.rollouts(SHARD[:2], LAYOUT, [prompt], 1.0)[0], "the others are not to blame"
