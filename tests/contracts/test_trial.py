@@ -1,0 +1,327 @@
+"""Every method, through the one loop: a run that is stopped or killed anywhere ends like an undisturbed one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from greater_ray.api import load_parts, resolve_config, run_config
+from greater_ray.config import TrialConfig, merged, parse
+from greater_ray.errors import Interrupted
+from greater_ray.plugins import available, load
+from greater_ray.protocols import Score, Task
+from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.trial import Silent, Trial
+from greater_ray.types import Example
+
+METHODS = available("methods")
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def configure(tiny_folder: Path) -> Callable[..., TrialConfig]:
+    def make(method: str = "greater", **settings: Any) -> TrialConfig:
+        base = {
+            "model": {"name": str(tiny_folder)},
+            "task": {
+                "name": "bbh/boolean_expressions",
+                "data": "synthetic",
+                "train_size": 4,
+                "dev_size": 3,
+                "test_size": 3,
+            },
+            "method": method,
+            "decoding": {"max_reasoning_tokens": 6, "max_answer_tokens": 3},
+            "budget": {"steps": STEPS},
+            "shard_size": 2,
+        }
+        return resolve_config(merged(base, settings))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def straight(
+    configure: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Path, TrialRecord]]:
+    """Return the folder and the record of an undisturbed run of a method."""
+    known: dict[str, tuple[Path, TrialRecord]] = {}
+
+    def run(method: str) -> tuple[Path, TrialRecord]:
+        if method not in known:
+            folder = tmp_path_factory.mktemp("straight") / method
+            known[method] = folder, run_config(configure(method), folder)
+        return known[method]
+
+    return run
+
+
+class After:
+    """Ask to stop after ``num`` units of work."""
+
+    def __init__(self, num: int) -> None:
+        self.left = num
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def steps_in(folder: Path) -> list[dict[str, Any]]:
+    """Return the steps without their times."""
+    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    for step in steps:
+        del step["elapsed_seconds"], step["usage"]["seconds"]
+    return steps
+
+
+def run_in_pieces(config: TrialConfig, folder: Path, size: int, damage: Callable[[Path, int], None]) -> TrialRecord:
+    """Run ``size`` units of work at a time, with ``damage`` done to the folder in between."""
+    for turn in range(60):
+        try:
+            return run_config(config, folder, should_stop=After(size))
+        except Interrupted:
+            pass
+        damage(folder, turn)
+    raise AssertionError("never came to an end")
+
+
+# -- interrupted and killed --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [1, 2])
+def test_interrupted_after_every_unit_of_work_it_ends_like_a_straight_run(
+    method: str, size: int, configure: Callable, straight: Callable, tmp_path: Path
+):
+    turns = []
+    record = run_in_pieces(configure(method), tmp_path / "run", size, lambda _, turn: turns.append(turn))
+    folder, expected = straight(method)
+    assert len(turns) >= (STEPS if size == 1 else 2)
+    assert record.without_times() == expected.without_times()
+    assert steps_in(tmp_path / "run") == steps_in(folder)
+
+
+def append_half(folder: Path, name: str) -> None:
+    with (folder / name).open("ab") as file:
+        file.write(b'{"half": [1, 2')
+
+
+def append_again(folder: Path, name: str) -> None:
+    path = folder / name
+    if path.exists() and (lines := path.read_bytes().splitlines(keepends=True)):
+        path.write_bytes(b"".join([*lines, lines[-1]]))
+
+
+def killed_between_lines(folder: Path, turn: int) -> None:
+    """Leave what a kill can leave: lines without a checkpoint, a half line, a half file beside the checkpoint."""
+    if (folder / "state.json").exists():
+        damage = append_half if turn % 2 else append_again
+        damage(folder, "steps.jsonl")
+        damage(folder, "rollouts.jsonl")
+        append_again(folder, "evaluations.jsonl")
+        append_half(folder, "evaluations.jsonl")
+    (folder / ".state.json.tmp").write_text('{"schema_ver')
+
+
+def lose_half_of_the_last_evaluation(folder: Path, turn: int) -> None:
+    path = folder / "evaluations.jsonl"
+    # Only every other time: else the same shard would be lost for ever.
+    if turn % 2 and path.exists() and path.stat().st_size > 20:
+        path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("damage", [killed_between_lines, lose_half_of_the_last_evaluation])
+def test_killed_between_two_lines_it_ends_like_a_straight_run(
+    method: str, damage: Callable, configure: Callable, straight: Callable, tmp_path: Path
+):
+    record = run_in_pieces(configure(method), tmp_path / "run", 1, damage)
+    folder, expected = straight(method)
+    assert record.without_times() == expected.without_times()
+    assert steps_in(tmp_path / "run") == steps_in(folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_that_was_killed_half_way_is_done_again(
+    method: str, configure: Callable, straight: Callable, tmp_path: Path
+):
+    class Killed(Exception):  # noqa: N818 - nobody's mistake
+        """Stands for the end of the process."""
+
+    class Copying(Silent):
+        def stepped(self, config: TrialConfig, record: StepRecord) -> None:
+            # The last checkpoint will be lost, its lines will be there.
+            (tmp_path / f"state {record.step}").write_bytes((folder / "state.json").read_bytes())
+            if record.step == STEPS - 1:
+                raise Killed
+
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        run_config(configure(method), folder, observer=Copying())
+    (folder / "state.json").write_bytes((tmp_path / f"state {STEPS - 2}").read_bytes())
+    record = run_config(configure(method), folder)
+    assert record.without_times() == straight(method)[1].without_times()
+    assert steps_in(folder) == steps_in(straight(method)[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_finished_run_is_not_run_again(method: str, straight: Callable, configure: Callable):
+    folder, record = straight(method)
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if not p.name.startswith(".")}
+    assert run_config(configure(method), folder, should_stop=lambda: True) == record
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if not p.name.startswith(".")} == before
+
+
+# -- the same settings, the same record --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_config_of_a_record_runs_again_to_the_same_record_in_another_folder(
+    method: str, straight: Callable, tmp_path: Path
+):
+    folder, record = straight(method)
+    held = json.loads((folder / "record.json").read_text())["config"]
+    config = resolve_config(held)
+    assert config.trial_id() == record.trial_id == parse(TrialConfig, held).trial_id()
+    again = run_config(config, tmp_path / "again")
+    assert again.without_times() == record.without_times()
+    assert run_config(config).without_times() == record.without_times(), "without a folder too"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_another_seed_is_another_trial(method: str, configure: Callable, straight: Callable, tmp_path: Path):
+    config = configure(method, seed=1)
+    assert config.trial_id() != configure(method).trial_id()
+    record = run_config(config, tmp_path / "run")
+    assert record.trial_id != straight(method)[1].trial_id
+    assert record.initial == straight(method)[1].initial.model_copy(update={"loss": record.initial.loss})
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("budget", "reason", "steps"),
+    [
+        ({"steps": 0}, "steps", 0),
+        ({"steps": 2}, "steps", 2),
+        ({"tokens": 1}, "tokens", 1),
+        ({"seconds": 1e-9}, "seconds", 0),
+        ({"steps": 2, "tokens": 10**9, "seconds": 1e6, "patience": 99}, "steps", 2),
+    ],
+)
+def test_a_budget_ends_the_run_with_its_name(
+    method: str, budget: dict, reason: str, steps: int, configure: Callable, tmp_path: Path
+):
+    given = {"budget": {"steps": 10**6} | budget, "evaluation": {"splits": ["dev"]}}
+    record = run_config(configure(method, **given), tmp_path / "run")
+    assert (record.stop_reason, record.steps) == (reason, steps)
+    if steps == 0:
+        assert record.best.ids == record.initial.ids
+        assert record.comparisons == ()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_patience_ends_the_run_after_as_many_steps_without_a_better_prompt(
+    method: str, configure: Callable, tmp_path: Path
+):
+    budget = {"steps": 60, "patience": 2}
+    record = run_config(configure(method, budget=budget, evaluation={"splits": []}), tmp_path / "run")
+    best = [step["best_loss"] for step in steps_in(tmp_path / "run")]
+    assert (record.stop_reason, record.steps) == ("patience", len(best))
+    assert best[-1] == best[-3]
+    assert all(best[k] != best[k - 2] for k in range(2, len(best) - 1)), "and not before"
+
+
+# -- which rows are seen, and which prompt is chosen -------------------------------------------------------------------
+
+
+class Guarded:
+    """A task whose test rows are locked until the optimization has ended, and that scores by a rule of its own."""
+
+    def __init__(self, task: Task, needed_steps: int, rule: int) -> None:
+        self.task, self.needed, self.done, self.opened, self.rule = task, needed_steps, 0, 0, rule
+        self.name, self.answer_type = task.name, task.answer_type
+        self.provenance: dict[str, Any] = {}
+
+    def train(self) -> list[Example]:
+        return self.task.train()
+
+    def dev(self) -> list[Example]:
+        return self.task.dev()
+
+    def test(self) -> list[Example]:
+        assert self.done == self.needed, "test rows asked for during the optimization"
+        self.opened += 1
+        return self.task.test()
+
+    def score(self, example: Example, reasoning_text: str, answer_text: str) -> Score:
+        # A random model is never right; this is, now and then, and differently under every prompt.
+        right = crc32(f"{self.rule} {example.id} {reasoning_text}".encode()) % 2 == 0
+        return Score(right, answer_text, False, None)
+
+
+def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecord]:
+    inner, model, facts = load_parts(config)
+    task = Guarded(inner, config.budget.steps or 0, rule)
+
+    class Counting(Silent):
+        def stepped(self, config: TrialConfig, record: StepRecord) -> None:
+            task.done = record.step
+
+    method = load("methods", config.method)
+    method_config = parse(method.config_type, config.method_config, "method_config")
+    return task, Trial(config, task, method, method_config, model, facts, None, Counting()).run()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_test_rows_are_loaded_only_after_the_optimization(method: str, configure: Callable):
+    task, record = guarded_run(configure(method))
+    assert task.opened > 0
+    assert {e.split for e in record.evaluations} == {"train", "dev", "test"}
+    task, _ = guarded_run(configure(method, evaluation={"splits": ["train", "dev"]}))
+    assert task.opened == 0, "not loaded where they are not asked for"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_among_the_best_prompts_the_one_best_on_dev_is_chosen(method: str, configure: Callable):
+    chosen = set()
+    for rule in range(4):
+        _, record = guarded_run(configure(method, evaluation={"dev_select_top": 3}), rule)
+        finalists = record.finalists[:3]
+        losses = [p.loss for p in record.finalists]
+        assert losses == sorted(losses)
+        accuracy = [e.accuracy for p in finalists if (e := record.evaluation("dev", p)) is not None]
+        assert len(accuracy) == len(finalists)
+        best = accuracy.index(max(accuracy))
+        assert record.best == finalists[best]
+        chosen.add(best)
+    assert len(chosen) > 1, "the case needs choices that differ from the lowest loss"
+    _, plain = guarded_run(configure(method))
+    assert plain.best == plain.finalists[0]
+
+
+# -- GReaTer's own switches --------------------------------------------------------------------------------------------
+
+
+def test_the_gradient_without_reasoning_goes_another_way(configure: Callable, straight: Callable, tmp_path: Path):
+    record = run_config(configure(method_config={"gradient_without_reasoning": True}), tmp_path / "run")
+    assert record.steps == STEPS
+    assert record.optimization_usage.backward_tokens < straight("greater")[1].optimization_usage.backward_tokens
+    gradients = [[c["gradient"] for c in step["candidates"]] for step in steps_in(tmp_path / "run")]
+    assert gradients != [[c["gradient"] for c in s["candidates"]] for s in steps_in(straight("greater")[0])]
+
+
+def test_the_released_preset_runs(configure: Callable, tmp_path: Path):
+    record = run_config(configure(preset="released", budget={"steps": 2}), tmp_path / "run")
+    assert (record.steps, record.stop_reason) == (2, "steps")
+    assert record.config.layout.joint == ". "
+    assert record.config.method_config["criterion"] == "mistakes"
+    assert record.initial.loss is None, "the initial prompt does not count"
+    assert len(record.finalists) == 2
+    assert {e.split for e in record.evaluations} == {"train", "dev", "test"}

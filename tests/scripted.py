@@ -1,0 +1,134 @@
+"""A language model by table: a dozen words, and whatever it believes is written down by hand.
+
+It keeps the promises of ``GradientModel``: deterministic, aligned, prompts tokenized by the longest match. Whatever
+method runs on it can be followed with pencil and paper.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from greater_ray.methods.greater import PLUGIN, GreaterConfig, GreaterState
+from greater_ray.protocols import Problem, StepInfo
+from greater_ray.types import Answer, Example, LossSpec, PromptCheck, Rollout, ShardGradient, TokenIds, Usage
+
+WORDS = (" think", " step", " by", " then", " and", " check", " slow", " well", ".", "?", "!", "_", "s", " steps")
+
+
+def rows(num: int) -> tuple[Example, ...]:
+    """Return rows ``r0``, ``r1``, ..."""
+    return tuple(Example(f"r{k}", f"question {k}", "Yes", "Yes") for k in range(num))
+
+
+@dataclass
+class ScriptedModel:
+    """Everything is given by text; ``asked`` notes what was asked for, in order.
+
+    ``ranking`` holds the likeliest tokens of a row, best first (the row ``""`` stands for all others), ``slope`` the
+    one-hot gradient of a word, ``outcomes`` the (label CE, prompt NLL, label hit) of a whole prompt.
+    """
+
+    ranking: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"": WORDS[:8]})
+    slope: Mapping[str, float] = field(default_factory=dict)
+    outcomes: Mapping[str, tuple[float, float, bool]] = field(default_factory=dict)
+    words: tuple[str, ...] = WORDS
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+
+    def id(self, word: str) -> int:
+        return self.words.index(word)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return "".join(self.token_texts(tokens))
+
+    def encode_prompt(self, text: str) -> TokenIds:
+        ids: list[int] = []
+        while text:
+            word = max((w for w in self.words if text.startswith(w)), key=len)
+            ids.append(self.id(word))
+            text = text[len(word) :]
+        return tuple(ids)
+
+    def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
+        texts = [self.text(p) for p in prompts]
+        return [PromptCheck(t, self.encode_prompt(t) == p) for t, p in zip(texts, prompts, strict=True)]
+
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        return [self.words[t] for t in tokens]
+
+    def rollouts(
+        self,
+        examples: Sequence[Example],
+        prompts: Sequence[TokenIds],
+        loss: LossSpec,
+        reasoning_of: TokenIds | None = None,
+    ) -> list[list[Rollout]]:
+        self.asked.append(("rollouts", ([self.text(p) for p in prompts], reasoning_of and self.text(reasoning_of))))
+        results = []
+        for prompt in prompts:
+            ce, nll, hit = self.outcomes.get(self.text(prompt), (9.0, 0.0, False))
+            results.append([Rollout(reasoning_of or prompt, False, ce, nll, hit) for _ in examples])
+        return results
+
+    def gradients(
+        self,
+        examples: Sequence[Example],
+        prompt: TokenIds,
+        position: int,
+        loss: LossSpec,
+        *,
+        with_reasoning: bool,
+        depth: int,
+        token_filter: str,
+    ) -> ShardGradient:
+        self.asked.append(("gradients", (position, loss, with_reasoning, token_filter)))
+        lists = tuple(self._ranked(example, depth) for example in examples)
+        return ShardGradient((float(len(examples)),), (0.0,) * len(examples), lists)
+
+    def _ranked(self, example: Example, depth: int) -> TokenIds:
+        words = self.ranking.get(example.id, self.ranking.get("", ()))
+        return tuple(self.id(word) for word in words[:depth])
+
+    def proposals(
+        self, examples: Sequence[Example], prompt: TokenIds, position: int, depth: int, token_filter: str
+    ) -> list[TokenIds]:
+        self.asked.append(("proposals", (position, depth, token_filter)))
+        return [self._ranked(example, depth) for example in examples]
+
+    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
+        return [self.slope.get(self.words[t], 0.0) * gradient[0] for t in tokens]
+
+    def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
+        (rollouts,) = self.rollouts(examples, [prompt], LossSpec())
+        return [Answer(r, self.text(r.reasoning), "Yes" if r.label_hit else "No") for r in rollouts]
+
+    def questions(self, kind: str) -> list[Any]:
+        """Return what was asked of one kind."""
+        return [what for name, what in self.asked if name == kind]
+
+
+# -- one step of GReaTer on it -----------------------------------------------------------------------------------------
+
+START = " think step by"
+
+
+def config(**values: Any) -> GreaterConfig:
+    """Every proposed word is evaluated, unless said otherwise."""
+    settings = {"initial_prompt": START, "top_k": 8, "min_candidates": 1, "num_evaluated": 20} | values
+    return GreaterConfig(**settings)
+
+
+def state_at(model: ScriptedModel, position: int, text: str = START, **values: Any) -> GreaterState:
+    ids = model.encode_prompt(text)
+    return GreaterState(prompt_ids=ids, initial_length=len(ids), position=position, **values)
+
+
+def step(
+    model: ScriptedModel, cfg: GreaterConfig, state: GreaterState | None = None, num_rows: int = 4, seed: int = 0
+) -> tuple[GreaterState, StepInfo]:
+    problem = Problem(rows(num_rows), model, seed)
+    return PLUGIN.step(problem, cfg, state or PLUGIN.start(problem, cfg))
+
+
+def evaluated(info: StepInfo) -> list[str]:
+    return [c.text for c in info.candidates]
