@@ -166,17 +166,28 @@ class Engine:
         ids = torch.tensor([[self.decoder.pad] * pad + list(h[:-1]) for h, pad in zip(heads, pads, strict=True)])
         positions = torch.tensor([[_NEVER] * pad + list(range(len(h) - 1)) for h, pad in zip(heads, pads, strict=True)])
         ids, positions = ids.to(self.device), positions.to(self.device)
-        store = SlotStore(self.decoder.num_layers, len(heads), length, self.device)
-        if length:
-            self.model(
-                input_ids=ids,
-                attention_mask=self.decoder.masks.build(positions, positions),
-                position_ids=positions.clamp(min=0),
-                past_key_values=store.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        prefix = Prefix(positions, [(layer.keys, layer.values) for layer in store.layers])
+        pieces: list[list[tuple[Tensor, Tensor]]] = []
+
+        def work(start: int, stop: int) -> list[None]:
+            store = SlotStore(self.decoder.num_layers, stop - start, length, self.device)
+            if length:
+                self.model(
+                    input_ids=ids[start:stop],
+                    attention_mask=self.decoder.masks.build(positions[start:stop], positions[start:stop]),
+                    position_ids=positions[start:stop].clamp(min=0),
+                    past_key_values=store.cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+            pieces.append([(layer.keys, layer.values) for layer in store.layers])
+            return [None] * (stop - start)
+
+        self._decode_batch.map(work, len(heads))
+        layers = pieces[0]
+        if len(pieces) > 1 and length:
+            columns = zip(*pieces, strict=True)
+            layers = [(torch.cat([k for k, _ in c]), torch.cat([v for _, v in c])) for c in columns]
+        prefix = Prefix(positions, layers)
         self._prefixes[heads] = prefix
         while sum(p.nbytes for p in self._prefixes.values()) > self._prefix_memory and len(self._prefixes) > 1:
             self._prefixes.popitem(last=False)

@@ -90,6 +90,18 @@ def test_rollouts_go_on_in_halves_with_the_same_result(most: int, tried: list[in
     assert again["refused"] == [], "what did not fit once is not tried again"
 
 
+def test_questions_seen_for_the_first_time_go_on_in_halves_too():
+    expected = rollouts(tiny_engine())
+    engine = tiny_engine()
+    with watching(engine, more_than(2)) as seen:
+        assert_same_rollouts(rollouts(engine), expected)
+    assert seen["refused"][0][0] == len(SHARD), "the questions themselves were refused first"
+    with watching(engine) as again:
+        assert_same_rollouts(rollouts(engine), expected)
+    longest = max(width for _, width in seen["done"])
+    assert all(width < longest for _, width in again["done"]), "the questions' keys and values were kept"
+
+
 @pytest.mark.parametrize(("most", "tried"), [(1, [5, 2]), (2, [5]), (3, [5])])
 def test_gradients_go_on_in_halves_with_the_same_result(most: int, tried: list[int]):
     engine = tiny_engine()
