@@ -60,6 +60,7 @@ def summarize(split: str, prompt: TokenIds, rows: Sequence[ExampleRecord]) -> Ev
 def compare(before: EvaluationRecord, after: EvaluationRecord) -> ComparisonRecord:
     """Compare two prompts on the same rows of a split."""
     result = statistics.paired([e.correct for e in before.examples], [e.correct for e in after.examples])
+    change = statistics.mean([a.label_ce - b.label_ce for b, a in zip(before.examples, after.examples, strict=True)])
     return ComparisonRecord(
         split=after.split,
         difference=result.difference.estimate,
@@ -67,4 +68,6 @@ def compare(before: EvaluationRecord, after: EvaluationRecord) -> ComparisonReco
         wins=result.wins,
         losses=result.losses,
         p_value=result.p_value,
+        label_ce_difference=change.estimate,
+        label_ce_interval=(change.low, change.high),
     )

@@ -179,13 +179,14 @@ class StepInfo:
 class MethodState(BaseModel, frozen=True, extra="forbid"):
     """Where an optimizer stands, as JSON. Every method's state extends this one.
 
-    ``best`` holds the best distinct prompts so far, lowest loss first.
+    ``best`` holds the best distinct prompts so far, lowest loss first; ``initial_loss`` is the start's, if measured.
     """
 
     step: int = 0
     prompt_ids: TokenIds
     best: tuple[tuple[float, TokenIds], ...] = ()
     steps_since_best: int = 0
+    initial_loss: float | None = None
 
     @property
     def result(self) -> TokenIds:

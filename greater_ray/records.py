@@ -61,7 +61,7 @@ class EvaluationRecord(Record):
 
 
 class ComparisonRecord(Record):
-    """The optimized prompt against the initial one on the same rows (paired)."""
+    """The optimized prompt against the initial one on the same rows (paired); differences are after minus before."""
 
     split: Literal["train", "dev", "test"]
     difference: float
@@ -69,6 +69,8 @@ class ComparisonRecord(Record):
     wins: int
     losses: int
     p_value: float
+    label_ce_difference: float
+    label_ce_interval: tuple[float, float]
 
 
 class PromptRecord(Record):

@@ -198,6 +198,8 @@ class Trial:
             measure(split, initial, "before")
             measure(split, best, "after")
         losses = {ids: loss for loss, ids in state.best}
+        if state.initial_loss is not None:
+            losses[initial] = state.initial_loss
         record = TrialRecord(
             trial_id=self.config.trial_id(),
             config=self.config,

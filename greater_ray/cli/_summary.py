@@ -91,11 +91,19 @@ def _table(record: TrialRecord) -> "Table":
     for k, when in enumerate(("before", "after")):
         chosen = [pair[k] for pair in pairs.values()]
         row(f"loss {when}", lambda e: f"{e.label_ce:.3f} [{e.label_ce_interval[0]:.3f}, {e.label_ce_interval[1]:.3f}]")
+    table.add_row("difference", *(_loss_difference(compared.get(split)) for split in pairs))
     for name, field in (("strict accuracy", "strict_accuracy"), ("unreadable", "unreadable_rate"),
                         ("truncated", "truncated_rate")):  # fmt: skip
         cells = (" -> ".join(percent(getattr(e, field)) if e else "-" for e in pair) for pair in pairs.values())
         table.add_row(name, *cells)
     return table
+
+
+def _loss_difference(comparison: ComparisonRecord | None) -> str:
+    if comparison is None:
+        return "-"
+    low, high = comparison.label_ce_interval
+    return f"{comparison.label_ce_difference:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _difference(comparison: ComparisonRecord | None) -> str:

@@ -129,10 +129,11 @@ class Greater:
         """Tune the token at ``state.position`` (Algorithm 1, lines 5-19)."""
         model, prompt, position = problem.model, state.prompt_ids, state.position
         notes: list[str] = []
-        best = state.best
+        best, initial_loss = state.best, state.initial_loss
         if state.step == 0 and config.count_initial:
             rollouts = model.rollouts(problem.examples, [prompt], config.loss)[0]
-            best = remember(best, criterion(config, rollouts), prompt)
+            initial_loss = criterion(config, rollouts)
+            best = remember(best, initial_loss, prompt)
         pass_ = model.gradients(
             problem.examples,
             prompt,
@@ -167,6 +168,7 @@ class Greater:
                 "prompt_ids": prompt,
                 "best": best,
                 "steps_since_best": 0 if improved else state.steps_since_best + 1,
+                "initial_loss": initial_loss,
             }
         )
         if config.restart_below is not None and choice.loss < config.restart_below and len(problem.examples) != 100:
