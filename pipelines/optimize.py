@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--method", default="greater")
     parser.add_argument("--preset", default="paper")
-    parser.add_argument("--data", choices=["hub", "synthetic"], default="hub")
+    parser.add_argument("--data", default="hub", help="hub, synthetic or a folder")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="run folder; the same command continues there")
