@@ -60,7 +60,8 @@ class LossSpec:
 class Usage:
     """What a computation cost. Tokens are counted every time a model processes them; seconds are wall time.
 
-    ``prefix_tokens`` are those of the questions, whose keys and values are computed once and kept.
+    ``calls`` counts rows. ``prefix_tokens`` are those of the questions, whose keys and values are computed once and
+    kept; ``passes`` are forward passes, however many rows each held.
     """
 
     calls: int = 0

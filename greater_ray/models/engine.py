@@ -8,6 +8,7 @@ import hashlib
 import string
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -280,12 +281,10 @@ class Engine:
         )
         return rows, usage
 
-    @property
+    @cached_property
     def _line_ends(self) -> frozenset[int]:
         """Tokens that begin with a line break: an answer ends there once it has begun."""
-        if not hasattr(self, "_line_end_ids"):
-            self._line_end_ids = frozenset(i for i, text in enumerate(self._vocabulary()) if text.startswith("\n"))
-        return self._line_end_ids
+        return frozenset(i for i, text in enumerate(self._vocabulary()) if text.startswith("\n"))
 
     def gradients(
         self,
