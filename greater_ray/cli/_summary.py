@@ -132,6 +132,9 @@ def verdict(record: TrialRecord) -> list[str]:
     if not held_out.wins + held_out.losses:
         sentence = f"On {held_out.split} rows both prompts are right on the very same rows: no difference at all."
     notes = [sentence]
+    low, high = held_out.label_ce_interval
+    beyond = "by more than noise explains" if low > 0 or high < 0 else "within noise"
+    notes.append(f"The loss of the right answer changed {beyond} there ({_loss_difference(held_out)}).")
     if held_out.split == "dev":
         notes.append("Test rows were not evaluated.")
     if not record.best.survives_retokenization:

@@ -68,18 +68,26 @@ def test_the_summary_has_every_figure():
 
 
 def test_noise_is_called_noise():
-    (sentence,) = verdict(trial([True, False, False, True], [True, True, False, True]))
+    sentence, _ = verdict(trial([True, False, False, True], [True, True, False, True]))
     assert "within noise" in sentence
     assert "p = 1" in sentence
-    (sentence,) = verdict(trial([True] * 20, [False] * 20))
+    sentence, _ = verdict(trial([True] * 20, [False] * 20))
     assert "is worse" in sentence
-    (sentence,) = verdict(trial([True, False], [True, False]))
+    sentence, _ = verdict(trial([True, False], [True, False]))
     assert "no difference at all" in sentence
+
+
+def test_the_loss_is_judged_by_its_own_paired_interval():
+    record = trial([True, False], [True, False])
+    assert "changed within noise" in verdict(record)[1]
+    change = {"label_ce_difference": -0.4, "label_ce_interval": (-0.6, -0.2)}
+    clear = record.model_copy(update={"comparisons": (record.comparisons[0].model_copy(update=change),)})
+    assert "changed by more than noise explains there (-0.400 [-0.600, -0.200])" in verdict(clear)[1]
 
 
 def test_nothing_is_claimed_without_held_out_rows():
     assert "says nothing about new rows" in verdict(trial([True, False], [True, True], "train"))[0]
-    assert verdict(trial([True, False], [True, True], "dev"))[1] == "Test rows were not evaluated."
+    assert verdict(trial([True, False], [True, True], "dev"))[-1] == "Test rows were not evaluated."
     same = trial([True], [True])
     assert "nothing has changed" in verdict(same.model_copy(update={"best": same.initial}))[0]
 
