@@ -7,20 +7,57 @@ print(record.best.full_text)
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from greater_ray.config import TrialConfig, merged, parse
+from greater_ray.config import ModelConfig, TrialConfig, merged, parse
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.evaluate import evaluate_shards, summarize
 from greater_ray.plugins import load
-from greater_ray.protocols import Method, Task
+from greater_ray.protocols import Executor, Method, Task
 from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
-from greater_ray.sharding import LocalExecutor, ShardedModel
+from greater_ray.sharding import LocalExecutor, ReplicaTextModel, ShardedModel
 from greater_ray.store import RunStore, refuse_foreign
 from greater_ray.trial import Observer, Silent, Trial
 from greater_ray.types import TokenIds, split_shards
 
 Progress = Callable[[str], None]
+
+
+class Served(NamedTuple):
+    """A model that is ready for calls, wherever it runs, and facts about it for the record."""
+
+    executor: Executor
+    facts: dict[str, Any]
+
+
+# Gives the models that a trial names: loads them into this process, or hands out pools of replicas.
+Models = Callable[[ModelConfig], Served]
+
+
+def load_engine(config: ModelConfig, progress: Progress | None = None) -> Any:
+    """Return what answers a model's calls: an ``Engine``, or one's own object for ``package.module:factory``.
+
+    Raises:
+        ModelError: it cannot be found or loaded.
+    """
+    if ":" in config.name and not Path(config.name).exists():
+        return load("models", config.name)(config)
+    from greater_ray.models.engine import Engine
+
+    return Engine.load(config, progress)
+
+
+def local_models(progress: Progress | None = None) -> Models:
+    """Load models into this process, each one once."""
+    loaded: dict[ModelConfig, Served] = {}
+
+    def serve(config: ModelConfig) -> Served:
+        if config not in loaded:
+            engine = load_engine(config, progress)
+            loaded[config] = Served(LocalExecutor(engine), engine.facts)
+        return loaded[config]
+
+    return serve
 
 
 def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
@@ -70,20 +107,19 @@ def _without_none(value: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in kept.items() if v is not None}
 
 
-def load_parts(config: TrialConfig, progress: Progress | None = None) -> tuple[Task, ShardedModel, dict[str, Any]]:
+def load_parts(config: TrialConfig, models: Models | None = None) -> tuple[Task, ShardedModel, dict[str, Any]]:
     """Load rows first, then the model: a mistake in the data shows before the long part."""
     from greater_ray.tasks._registry import extractor, load_task
 
     task = load_task(config.task)
     task.train(), task.dev()
-    from greater_ray.models.engine import Engine
-
-    engine = Engine.load(config.model, progress)
+    served = (models or local_models())(config.model)
     layout = config.make_layout(*extractor(task, config.task.extractor))
-    return task, ShardedModel(LocalExecutor(engine), layout, config.shard_size), engine.facts
+    return task, ShardedModel(served.executor, layout, config.shard_size), served.facts
 
 
-def _row_hash(task: Task) -> dict[str, str]:
+def row_hash(task: Task) -> dict[str, str]:
+    """Return the hash of a task's rows under its name, if the task tells one."""
     rows = task.provenance.get("rows_sha256")
     return {} if rows is None else {"rows": rows}
 
@@ -94,9 +130,9 @@ def run_config(
     *,
     observer: Observer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    progress: Progress | None = None,
+    models: Models | None = None,
 ) -> TrialRecord:
-    """Run, or continue, the optimization that a resolved config describes.
+    """Run, or continue, the optimization that a resolved config describes; ``models`` says where its models run.
 
     Raises:
         GreaterRayError: a wrong setting, wrong data, an unusable model or folder; ``Interrupted`` when asked to stop.
@@ -111,20 +147,34 @@ def run_config(
         # A folder that is finished, or belongs to another run, is told before the long part.
         if store is not None:
             if config.task.data != "hub" or config.task.rows is not None:
-                store.match_inputs(_row_hash(load_task(config.task)))
+                store.match_inputs(row_hash(load_task(config.task)))
             record = store.load_record()
             if record is not None:
                 observer.finished(record)
                 return record
-        task, model, facts = load_parts(config, progress)
+        models = models or local_models()
+        task, model, facts = load_parts(config, models)
+        writer = models(config.optimizer_model or config.model)
         # Only now is a new folder claimed: a mistyped model leaves nothing behind.
         if store is None and out is not None:
             store = RunStore(out, config)
         if store is not None:
-            store.match_inputs({**_row_hash(task), "weights": facts["weights"]})
+            store.match_inputs({**row_hash(task), "weights": facts["weights"]})
         method: Method[Any, Any] = load("methods", config.method)
         method_config = parse(method.config_type, config.method_config, "method_config")
-        return Trial(config, task, method, method_config, model, facts, store, observer, should_stop).run()
+        return Trial(
+            config=config,
+            task=task,
+            method=method,
+            method_config=method_config,
+            model=model,
+            model_facts=facts,
+            store=store,
+            observer=observer,
+            should_stop=should_stop,
+            optimizer=ReplicaTextModel(writer.executor),
+            optimizer_facts=writer.facts if config.optimizer_model is not None else None,
+        ).run()
     finally:
         if store is not None:
             store.close()
@@ -166,14 +216,14 @@ def evaluate_prompt(
     split: str = "test",
     *,
     on_rows: Callable[[int, int], None] = lambda done, of: None,
-    progress: Progress | None = None,
+    models: Models | None = None,
 ) -> EvaluationRecord:
     """Score one prompt, given as text or as token ids, on a split, as a trial's final evaluation does.
 
     Raises:
         ConfigError: the prompt is empty or the split is unknown or has no rows.
     """
-    task, model, _ = load_parts(config, progress)
+    task, model, _ = load_parts(config, models)
     loaders = {"train": task.train, "dev": task.dev, "test": task.test}
     if split not in loaders:
         raise unknown_name("--split", split, loaders)

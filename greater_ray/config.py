@@ -69,12 +69,21 @@ class DecodingConfig(Config):
 
 
 class Budget(Config):
-    """When to stop: whichever comes first. Tokens and seconds count the optimization, not the final evaluation."""
+    """When to stop: whichever comes first. What is counted is the optimization, not the final evaluation.
+
+    ``calls`` (rows), ``tokens``, ``generated_tokens`` and ``backward_tokens`` are those of the task model. A step that
+    reaches a limit of the ledger is given up at the next batch of work, so a limit is passed by one batch at most.
+    """
 
     steps: int | None = Field(default=None, ge=0)
     patience: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
     seconds: float | None = Field(default=None, gt=0)
+    calls: int | None = Field(default=None, ge=1)
+    generated_tokens: int | None = Field(default=None, ge=1)
+    backward_tokens: int | None = Field(default=None, ge=1)
+    optimizer_calls: int | None = Field(default=None, ge=1)
+    optimizer_tokens: int | None = Field(default=None, ge=1)
 
 
 class EvaluationConfig(Config):
@@ -85,7 +94,10 @@ class EvaluationConfig(Config):
 
 
 class TrialConfig(Config):
-    """One optimization, complete: the same config gives the same result."""
+    """One optimization, complete: the same config gives the same result.
+
+    ``optimizer_model`` writes prompts and critiques for methods that ask for text; None means the task model itself.
+    """
 
     model: ModelConfig
     task: TaskConfig
@@ -98,6 +110,7 @@ class TrialConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(default=0, ge=0)
     shard_size: int = Field(default=25, ge=1)
+    optimizer_model: ModelConfig | None = None
 
     def trial_id(self) -> str:
         """Return 16 hex digits that identify what this config computes, whatever folder or machine it runs in."""

@@ -37,5 +37,9 @@ def unknown_name(option: str, value: str, allowed: Iterable[str]) -> ConfigError
     return ConfigError(f"{option}: '{value}' is unknown; allowed: {shown}.{did_you_mean(value, names)}")
 
 
+class BudgetSpent(GreaterRayError):  # noqa: N818 - an end, not an error
+    """A limit of the ledger is reached: the step in progress is given up; the message is the name of the limit."""
+
+
 class Interrupted(GreaterRayError):  # noqa: N818 - the user's wish, not an error
     """The user asked to stop: everything finished so far is saved, and the same command continues."""

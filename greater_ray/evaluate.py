@@ -13,7 +13,7 @@ def evaluate_shards(
 ) -> Iterator[list[ExampleRecord]]:
     """Answer shard after shard, so that progress can be shown and saved."""
     for shard in split_shards(examples, shard_size):
-        answers = model.answers(shard, prompt)
+        (answers,) = model.answers(shard, [prompt])
         yield [read_answer(task, example, answer) for example, answer in zip(shard, answers, strict=True)]
 
 

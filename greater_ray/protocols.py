@@ -4,16 +4,20 @@
 and reads answers, ``Method`` is one optimizer.
 """
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from greater_ray.records import ExampleRecord
 from greater_ray.types import (
     Answer,
     Call,
+    Conversation,
     Example,
+    Generation,
     LossSpec,
     PromptCheck,
     Rollout,
@@ -63,7 +67,8 @@ class GradientModel(Protocol):
     ) -> list[list[Rollout]]:
         """Reason and score: one list per prompt, aligned with ``examples``. Known results are not computed again.
 
-        With ``reasoning_of`` the reasoning is not generated but taken over from that prompt.
+        With ``reasoning_of`` the reasoning is not generated but taken over from that prompt; the empty prompt ``()``
+        stands for no reasoning at all.
         """
         ...
 
@@ -95,8 +100,30 @@ class GradientModel(Protocol):
         """dL/d(one-hot weight) of each token: its embedding row times ``gradient`` (paper Eq. 7)."""
         ...
 
-    def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
-        """Reason, extract and decode the answer, one per example."""
+    def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
+        """Reason, extract and decode the answer: one list per prompt, aligned with ``examples``.
+
+        A known answer is not computed again.
+        """
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """All that this model has computed so far."""
+        ...
+
+
+class TextModel(Protocol):
+    """A model that writes: what an optimizer asks for critiques and new prompts.
+
+    Contract: one generation per conversation, aligned; a conversation that fails gives a ``Generation`` with an error
+    instead of raising. A local model's text depends on (conversation, settings, seed, place in the call) alone.
+    """
+
+    def generate(
+        self, conversations: Sequence[Conversation], *, max_tokens: int, temperature: float, seed: int
+    ) -> list[Generation]:
+        """Continue every conversation; temperature 0 is greedy. For n samples, give a conversation n times."""
         ...
 
     @property
@@ -145,33 +172,63 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a method may know: the training rows, the model and a seed. There is no way from here to the test rows."""
+    """What a method may know: train and dev rows, the models and a seed. There is no way from here to the test rows.
+
+    ``optimizer`` writes text for methods that ask for it; ``read`` turns an answer into a scored record.
+    """
 
     examples: tuple[Example, ...]
     model: GradientModel
     seed: int
+    dev: tuple[Example, ...] = ()
+    optimizer: TextModel | None = None
+    read: Callable[[Example, Answer], ExampleRecord] | None = None
+
+    def encode(self, text: str) -> TokenIds:
+        """Tokenize a prompt as it follows the question; the blank between them belongs to the prompt."""
+        return self.model.encode_prompt(text if text[:1].isspace() else " " + text) if text.strip() else ()
+
+    def score(self, prompts: Sequence[TokenIds], examples: Sequence[Example]) -> list[list[ExampleRecord]]:
+        """Answer and score the examples under every prompt, by the task's own rules: one list per prompt."""
+        if self.read is None:
+            raise RuntimeError("this problem was made without a reader of answers")
+        answers = self.model.answers(examples, prompts)
+        return [[self.read(e, a) for e, a in zip(examples, row, strict=True)] for row in answers]
+
+    def rng(self, step: int, purpose: str) -> random.Random:
+        """Return the random stream of one purpose in one step: never global, never shared."""
+        return random.Random(f"{self.seed}:{step}:{purpose}")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One evaluated replacement for the token at a position; ``loss`` is the selection criterion."""
+    """One proposed prompt or token; ``loss`` is the method's selection criterion, None where it was not scored.
 
-    token: int
+    ``text`` is the token, or the whole prompt where ``token`` is None. ``status`` is ``"scored"``, or why it was not:
+    ``"duplicate"``, ``"empty"``, ``"too long"``, ``"unreadable"`` and the like.
+    """
+
+    token: int | None
     text: str
-    gradient: float
-    loss: float
+    gradient: float | None
+    loss: float | None
+    status: str = "scored"
 
 
 @dataclass(frozen=True, slots=True)
 class StepInfo:
-    """What one step did, for the screen and for ``steps.jsonl``."""
+    """What one step did, for the screen and for ``steps.jsonl``.
 
-    position: int
+    ``position`` is the tuned token's, where there is one; ``accepted`` the index of the taken candidate, if any was.
+    ``loss`` is the criterion of the current prompt.
+    """
+
+    position: int | None
     prompt_ids: TokenIds
     prompt_text: str
-    loss: float
-    best_loss: float
-    accepted: int
+    loss: float | None
+    best_loss: float | None
+    accepted: int | None
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
 
@@ -180,12 +237,14 @@ class MethodState(BaseModel, frozen=True, extra="forbid"):
     """Where an optimizer stands, as JSON. Every method's state extends this one.
 
     ``best`` holds the best distinct prompts so far, lowest loss first; ``initial_loss`` is the start's, if measured.
+    A method that can tell that nothing more will change sets ``finished``.
     """
 
     step: int = 0
     prompt_ids: TokenIds
     best: tuple[tuple[float, TokenIds], ...] = ()
     steps_since_best: int = 0
+    finished: bool = False
     initial_loss: float | None = None
 
     @property
@@ -202,11 +261,12 @@ class Method(Protocol[ConfigT, StateT]):
     """One optimizer: a configuration, a start and a step. Budget, stopping, records and resume belong to the loop.
 
     ``presets`` maps a name to settings of the whole trial (``method_config``, ``layout``, ``budget``); the user's
-    settings override them.
+    settings override them. ``seeded`` tells whether the seed changes anything.
     """
 
     summary: str
     source: str
+    seeded: bool
     config_type: type[ConfigT]
     state_type: type[StateT]
     presets: Mapping[str, Mapping[str, Any]]

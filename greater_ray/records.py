@@ -87,15 +87,16 @@ class StepRecord(Record):
     """One line of ``steps.jsonl``."""
 
     step: int
-    position: int
+    position: int | None
     prompt_ids: tuple[int, ...]
     prompt_text: str
-    loss: float
-    best_loss: float
-    accepted: int
+    loss: float | None
+    best_loss: float | None
+    accepted: int | None
     candidates: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
     usage: UsageRecord
+    optimizer_usage: UsageRecord = UsageRecord()
     elapsed_seconds: float
 
 
@@ -114,8 +115,10 @@ class TrialRecord(Record):
     comparisons: tuple[ComparisonRecord, ...]
     optimization_usage: UsageRecord
     evaluation_usage: UsageRecord
+    optimizer_usage: UsageRecord = UsageRecord()
     task: dict[str, Any]
     model: dict[str, Any]
+    optimizer: dict[str, Any] | None = None
     environment: dict[str, Any]
 
     def evaluation(self, split: str, prompt: PromptRecord) -> EvaluationRecord | None:
@@ -125,7 +128,7 @@ class TrialRecord(Record):
     def without_times(self) -> dict[str, Any]:
         """Return the record as JSON without wall times and facts about the host."""
         value = self.model_dump(mode="json", exclude={"environment"})
-        for usage in (value["optimization_usage"], value["evaluation_usage"]):
+        for usage in (value["optimization_usage"], value["evaluation_usage"], value["optimizer_usage"]):
             del usage["seconds"]
         return value
 

@@ -6,7 +6,7 @@ shard. A (prompt, shard) pair is never generated twice: its rollouts are kept, a
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +15,9 @@ from greater_ray.protocols import Executor
 from greater_ray.types import (
     Answer,
     Call,
+    Conversation,
     Example,
+    Generation,
     Layout,
     LossSpec,
     PromptCheck,
@@ -49,16 +51,27 @@ class RolloutKey(NamedTuple):
     reasoning_of: TokenIds | None
 
 
+class AnswerKey(NamedTuple):
+    """What an answer depends on: the prompt and the row."""
+
+    prompt: TokenIds
+    row: str
+
+
 class ShardedModel:
     """A ``GradientModel`` over an executor, for one layout.
 
-    ``fresh`` collects rollouts that are not yet saved; ``restore`` takes saved ones back.
+    ``fresh`` and ``fresh_answers`` collect what is not yet saved; ``restore`` takes saved ones back. ``allow`` is
+    asked before every batch of work and may raise, for instance ``BudgetSpent``.
     """
 
     def __init__(self, executor: Executor, layout: Layout, shard_size: int) -> None:
         self.executor, self.layout, self.shard_size = executor, layout, shard_size
         self._known: dict[RolloutKey, list[Rollout]] = {}
+        self._answers: dict[AnswerKey, Answer] = {}
         self.fresh: list[tuple[RolloutKey, list[Rollout]]] = []
+        self.fresh_answers: list[tuple[AnswerKey, Answer]] = []
+        self.allow: Callable[[], None] = lambda: None
         self.seen_prefixes: set[str] = set()
         self._usage = Usage()
 
@@ -68,15 +81,21 @@ class ShardedModel:
         return self._usage
 
     def restore(
-        self, rollouts: Iterable[tuple[RolloutKey, list[Rollout]]], usage: Usage, seen_prefixes: Iterable[str]
+        self,
+        rollouts: Iterable[tuple[RolloutKey, list[Rollout]]],
+        answers: Iterable[tuple[AnswerKey, Answer]],
+        usage: Usage,
+        seen_prefixes: Iterable[str],
     ) -> None:
         """Go on from a checkpoint."""
         self._known.update(rollouts)
+        self._answers.update(answers)
         self._usage = usage
         self.seen_prefixes = set(seen_prefixes)
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         """Run calls and meter them; a shard's questions are counted the first time, whether or not they are kept."""
+        self.allow()
         begin = time.perf_counter()
         answers = self.executor.run(calls)
         spent = []
@@ -129,7 +148,9 @@ class ShardedModel:
         }
         missing = [[p for p in dict.fromkeys(prompts) if keys[p, k] not in self._known] for k in range(len(shards))]
         given: list[list[TokenIds] | None] = [None] * len(shards)
-        if reasoning_of is not None and any(missing):
+        if reasoning_of == ():
+            given = [[()] * len(shard) for shard in shards]
+        elif reasoning_of is not None and any(missing):
             flat = [r.reasoning for r in self.rollouts(examples, [reasoning_of], loss)[0]]
             size = self.shard_size
             given = [flat[k * size : (k + 1) * size] for k in range(len(shards))]
@@ -208,21 +229,36 @@ class ShardedModel:
         (values,) = self._run([Call("one_hot_gradient", {"gradient": list(gradient), "tokens": list(tokens)})])
         return list(values)
 
-    def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
-        """Reason, extract and decode; see ``GradientModel``. Reasoning that is known is taken over."""
-        shards = self._shards(examples)
-        known = [self._own_rollouts(prompt, shard) for shard in shards]
-        shared = {"layout": self.layout, "prompt": prompt}
+    def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
+        """Reason, extract and decode; see ``GradientModel``. Reasoning that is known is taken over.
+
+        All prompts' shards go to the executor together; of a shard, only rows that are new for a prompt are computed.
+        """
+        work: list[tuple[TokenIds, Shard, list[Rollout] | None]] = []
+        for prompt in dict.fromkeys(prompts):
+            for shard in self._shards(examples):
+                new = tuple(e for e in shard if AnswerKey(prompt, _row_key(e)) not in self._answers)
+                if new:
+                    work.append((prompt, new, self._own_rollouts(prompt, new)))
         calls = [
-            Call("answers", {"shard": shard, "reasoning": rows and [r.reasoning for r in rows], **shared})
-            for shard, rows in zip(shards, known, strict=True)
+            Call(
+                "answers",
+                {
+                    "shard": shard,
+                    "reasoning": rows and [r.reasoning for r in rows],
+                    "layout": self.layout,
+                    "prompt": prompt,
+                },
+            )
+            for prompt, shard, rows in work
         ]
-        answers: list[Answer] = []
-        for rows, result in zip(known, self._run(calls), strict=True):
+        for (prompt, shard, rows), result in zip(work, self._run(calls) if calls else [], strict=True):
             cut = [r.truncated for r in rows] if rows else [a.rollout.truncated for a in result]
-            pairs = zip(result, cut, strict=True)
-            answers.extend(replace(a, rollout=replace(a.rollout, truncated=truncated)) for a, truncated in pairs)
-        return answers
+            for example, answer, truncated in zip(shard, result, cut, strict=True):
+                key = AnswerKey(prompt, _row_key(example))
+                self._answers[key] = replace(answer, rollout=replace(answer.rollout, truncated=truncated))
+                self.fresh_answers.append((key, self._answers[key]))
+        return [[self._answers[AnswerKey(prompt, _row_key(e))] for e in examples] for prompt in prompts]
 
     def _own_rollouts(self, prompt: TokenIds, shard: Shard) -> list[Rollout] | None:
         """Rollouts whose reasoning was generated under this very prompt, whatever the loss was."""
@@ -233,6 +269,51 @@ class ShardedModel:
         return None
 
 
+def _row_key(example: Example) -> str:
+    """Identify a row by its content: changed rows never meet old results."""
+    return fingerprint([example.id, example.question, example.label])
+
+
 def _shard_key(shard: Shard) -> str:
-    """Identify a shard by the content of its rows: changed rows never meet old results."""
+    """Identify a shard by the content of its rows."""
     return fingerprint([[example.id, example.question, example.label] for example in shard])
+
+
+GENERATION_CHUNK = 8
+
+
+class ReplicaTextModel:
+    """A ``TextModel`` over an executor, with a ledger of its own; ``allow`` as in ``ShardedModel``.
+
+    Conversations go out in chunks of fixed size, and every row has a seed of its own, so that a text does not depend
+    on the number of replicas.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.allow: Callable[[], None] = lambda: None
+        self.usage = Usage()
+
+    def generate(
+        self, conversations: Sequence[Conversation], *, max_tokens: int, temperature: float, seed: int
+    ) -> list[Generation]:
+        """Continue every conversation; see ``TextModel``."""
+        if not conversations:
+            return []
+        self.allow()
+        begin = time.perf_counter()
+        shared = {"max_tokens": max_tokens, "temperature": temperature}
+        calls = [
+            Call(
+                "generate",
+                {
+                    "conversations": list(conversations[k : k + GENERATION_CHUNK]),
+                    "seeds": [seed * 2**20 + row for row in range(k, min(k + GENERATION_CHUNK, len(conversations)))],
+                    **shared,
+                },
+            )
+            for k in range(0, len(conversations), GENERATION_CHUNK)
+        ]
+        answers = self.executor.run(calls)
+        self.usage = self.usage + total(u for _, u in answers) + Usage(seconds=time.perf_counter() - begin)
+        return [generation for result, _ in answers for generation in result]

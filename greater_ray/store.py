@@ -61,6 +61,8 @@ class Lines:
 
     def append(self, values: list[dict[str, Any]]) -> None:
         """Append one line per value and flush them to the disk."""
+        if not values:
+            return
         with _io(self.path), self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
             file.flush()
@@ -110,6 +112,7 @@ class RunStore:
         refuse_foreign(folder)
         self.steps = Lines(folder / "steps.jsonl")
         self.rollouts = Lines(folder / "rollouts.jsonl")
+        self.answers = Lines(folder / "answers.jsonl")
         self.evaluations = Lines(folder / "evaluations.jsonl")
         self._state, self._record = folder / "state.json", folder / "record.json"
         with _io(folder / "config.json"):
@@ -121,6 +124,11 @@ class RunStore:
             except Timeout:
                 raise StoreError(f"--out: another process is running in '{folder}'; wait for it to end.") from None
         self._claim(config)
+
+    @property
+    def _vouched(self) -> dict[str, Lines]:
+        """Files that a checkpoint vouches for, by the name under which it notes their lengths."""
+        return {"steps_bytes": self.steps, "rollouts_bytes": self.rollouts, "answers_bytes": self.answers}
 
     def _claim(self, config: TrialConfig) -> None:
         path = self.folder / "config.json"
@@ -162,19 +170,18 @@ class RunStore:
     def load_state(self) -> dict[str, Any] | None:
         """Return the last checkpoint, with lines written after it cut off; None for a new run."""
         if not self._state.exists():
-            for lines in (self.steps, self.rollouts):
+            for lines in (*self._vouched.values(), self.evaluations):
                 lines.cut(0)
-            self.evaluations.cut(0)
             return None
         state = _read_json(self._state)
-        self.steps.cut(state["steps_bytes"])
-        self.rollouts.cut(state["rollouts_bytes"])
+        for name, lines in self._vouched.items():
+            lines.cut(state[name])
         self.evaluations.drop_half_line()
         return state
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write a checkpoint that vouches for all lines written so far."""
-        vouched = {"steps_bytes": self.steps.length, "rollouts_bytes": self.rollouts.length}
+        vouched = {name: lines.length for name, lines in self._vouched.items()}
         write_atomic(self._state, json.dumps({"schema_version": SCHEMA_VERSION, **state, **vouched}))
 
     def load_record(self) -> TrialRecord | None:

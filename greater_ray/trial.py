@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from greater_ray import provenance
 from greater_ray.config import TrialConfig
-from greater_ray.errors import Interrupted
-from greater_ray.evaluate import compare, evaluate_shards, summarize
+from greater_ray.errors import BudgetSpent, Interrupted
+from greater_ray.evaluate import compare, evaluate_shards, read_answer, summarize
 from greater_ray.protocols import Method, MethodState, Problem, StepInfo, Task
 from greater_ray.records import (
     EvaluationRecord,
@@ -22,9 +22,9 @@ from greater_ray.records import (
     TrialRecord,
     UsageRecord,
 )
-from greater_ray.sharding import RolloutKey, ShardedModel
+from greater_ray.sharding import AnswerKey, ReplicaTextModel, RolloutKey, ShardedModel
 from greater_ray.store import RunStore
-from greater_ray.types import Example, Rollout, TokenIds, Usage, split_shards
+from greater_ray.types import Answer, Example, Rollout, TokenIds, Usage, split_shards
 
 
 class Observer(Protocol):
@@ -76,6 +76,18 @@ class Trial:
     store: RunStore | None = None
     observer: Observer = field(default_factory=Silent)
     should_stop: Callable[[], bool] = lambda: False
+    optimizer: ReplicaTextModel | None = None
+    optimizer_facts: dict[str, Any] | None = None
+
+    def _problem(self) -> Problem:
+        return Problem(
+            examples=tuple(self.task.train()),
+            model=self.model,
+            seed=self.config.seed,
+            dev=tuple(self.task.dev()),
+            optimizer=self.optimizer,
+            read=lambda example, answer: read_answer(self.task, example, answer),
+        )
 
     def run(self) -> TrialRecord:
         """Run or continue to the end; a finished run only returns its record.
@@ -88,30 +100,64 @@ class Trial:
             return record
         state, elapsed, stop_reason = self._resume()
         self.observer.started(self.config, state.step)
-        problem = Problem(tuple(self.task.train()), self.model, self.config.seed)
+        problem = self._problem()
         begin = time.monotonic() - elapsed
+        self._meter(lambda: self._check_ledger(time.monotonic() - begin))
         while stop_reason is None:
-            stop_reason = self._stop_reason(state, time.monotonic() - begin)
+            stop_reason = self._stop_reason(state)
             if stop_reason is None:
                 self._check_interrupt()
-                state, info = self.method.step(problem, self.method_config, state)
-                self._save_step(state, info, time.monotonic() - begin)
+                try:
+                    self._check_ledger(time.monotonic() - begin)
+                    state, info = self.method.step(problem, self.method_config, state)
+                    self._save_step(state, info, time.monotonic() - begin)
+                except BudgetSpent as limit:
+                    stop_reason = str(limit)
+        self._meter(lambda: None)
         self._save_state(state, time.monotonic() - begin, stop_reason)
         return self._finish(state, stop_reason)
+
+    def _meter(self, check: Callable[[], None]) -> None:
+        self.model.allow = check
+        if self.optimizer is not None:
+            self.optimizer.allow = check
+
+    def _check_ledger(self, elapsed: float) -> None:
+        """Raise ``BudgetSpent`` with the name of a limit that is reached; asked before every batch of work."""
+        budget, task = self.config.budget, self.model.usage
+        writer = self.optimizer.usage if self.optimizer is not None else Usage()
+        spent = {
+            "tokens": task.tokens,
+            "seconds": elapsed,
+            "calls": task.calls,
+            "generated_tokens": task.generated_tokens,
+            "backward_tokens": task.backward_tokens,
+            "optimizer_calls": writer.calls,
+            "optimizer_tokens": writer.tokens,
+        }
+        for name, value in spent.items():
+            limit = getattr(budget, name)
+            if limit is not None and value >= limit:
+                raise BudgetSpent(name)
 
     # -- going on where a run stopped --------------------------------------------------------------------------------
 
     def _resume(self) -> tuple[MethodState, float, str | None]:
         saved = self.store.load_state() if self.store is not None else None
         if saved is None:
-            problem = Problem(tuple(self.task.train()), self.model, self.config.seed)
-            return self.method.start(problem, self.method_config), 0.0, None
+            return self.method.start(self._problem(), self.method_config), 0.0, None
         assert self.store is not None
         rollouts = [
             (_key_from_json(line["key"]), [_rollout_from_json(r) for r in line["rollouts"]])
             for line in self.store.rollouts.read()
         ]
-        self.model.restore(rollouts, Usage(**saved["usage"]), saved["seen_prefixes"])
+        answers = [
+            (AnswerKey(tuple(line["key"][0]), line["key"][1]), _answer_from_json(line["answer"]))
+            for line in self.store.answers.read()
+        ]
+        self.model.restore(rollouts, answers, Usage(**saved["usage"]), saved["seen_prefixes"])
+        if self.optimizer is not None:
+            self.optimizer.usage = Usage(**saved["optimizer_usage"])
         state = self.method.state_type.model_validate(saved["method_state"])
         return state, saved["elapsed"], saved["stop_reason"]
 
@@ -120,15 +166,21 @@ class Trial:
             return
         fresh, self.model.fresh = self.model.fresh, []
         self.store.rollouts.append([{"key": list(key), "rollouts": [asdict(r) for r in rows]} for key, rows in fresh])
+        answers, self.model.fresh_answers = self.model.fresh_answers, []
+        self.store.answers.append([{"key": list(key), "answer": asdict(answer)} for key, answer in answers])
         self.store.save_state(
             {
                 "method_state": state.model_dump(mode="json"),
                 "usage": asdict(self.model.usage),
+                "optimizer_usage": asdict(self._written()),
                 "seen_prefixes": sorted(self.model.seen_prefixes),
                 "elapsed": elapsed,
                 "stop_reason": stop_reason,
             }
         )
+
+    def _written(self) -> Usage:
+        return self.optimizer.usage if self.optimizer is not None else Usage()
 
     def _save_step(self, state: MethodState, info: StepInfo, elapsed: float) -> None:
         record = StepRecord(
@@ -142,6 +194,7 @@ class Trial:
             candidates=tuple(asdict(c) for c in info.candidates),
             notes=info.notes,
             usage=_usage_record(self.model.usage),
+            optimizer_usage=_usage_record(self._written()),
             elapsed_seconds=elapsed,
         )
         if self.store is not None:
@@ -157,24 +210,21 @@ class Trial:
                 f"stopped; everything finished is saved in '{self.store.folder}', the same command continues."
             )
 
-    def _stop_reason(self, state: MethodState, elapsed: float) -> str | None:
+    def _stop_reason(self, state: MethodState) -> str | None:
         budget = self.config.budget
+        if state.finished:
+            return "finished"
         if budget.steps is not None and state.step >= budget.steps:
             return "steps"
         if budget.patience is not None and state.steps_since_best >= budget.patience:
             return "patience"
-        if budget.tokens is not None and self.model.usage.tokens >= budget.tokens:
-            return "tokens"
-        if budget.seconds is not None and elapsed >= budget.seconds:
-            return "seconds"
         return None
 
     # -- the end: only here are test rows loaded -----------------------------------------------------------------------
 
     def _finish(self, state: MethodState, stop_reason: str) -> TrialRecord:
         optimization = self.model.usage
-        problem = Problem(tuple(self.task.train()), self.model, self.config.seed)
-        initial = self.method.start(problem, self.method_config).prompt_ids
+        initial = self.method.start(self._problem(), self.method_config).prompt_ids
         loaders = {"train": self.task.train, "dev": self.task.dev, "test": self.task.test}
         top = self.config.evaluation.dev_select_top
         finalists = [ids for _, ids in state.best[:top]] if top else [state.result]
@@ -216,6 +266,8 @@ class Trial:
             ),
             optimization_usage=_usage_record(optimization),
             evaluation_usage=_usage_record(spent),
+            optimizer_usage=_usage_record(self._written()),
+            optimizer=self.optimizer_facts,
             task={"name": self.task.name, "answer_type": self.task.answer_type, **self.task.provenance},
             model=self.model_facts,
             environment=provenance.environment(),
@@ -270,6 +322,10 @@ def _usage_record(usage: Usage) -> UsageRecord:
 def _key_from_json(value: list[Any]) -> RolloutKey:
     prompt, shard, temperature, reasoning_of = value
     return RolloutKey(tuple(prompt), shard, temperature, None if reasoning_of is None else tuple(reasoning_of))
+
+
+def _answer_from_json(value: dict[str, Any]) -> Answer:
+    return Answer(**{**value, "rollout": _rollout_from_json(value["rollout"])})
 
 
 def _rollout_from_json(value: dict[str, Any]) -> Rollout:

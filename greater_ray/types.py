@@ -127,6 +127,25 @@ class ShardGradient:
     proposals: tuple[TokenIds, ...]
 
 
+class Message(NamedTuple):
+    """One turn of a chat; ``role`` is ``"system"``, ``"user"`` or ``"assistant"``."""
+
+    role: str
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model wrote in reply to a conversation; ``error`` says why there is nothing, where there is nothing."""
+
+    text: str
+    truncated: bool = False
+    error: str | None = None
+
+
 class PromptCheck(NamedTuple):
     """A prompt as text, and whether tokenizing that text gives the same ids again."""
 

@@ -4,13 +4,24 @@ It keeps the promises of ``GradientModel``: deterministic, aligned, prompts toke
 method runs on it can be followed with pencil and paper.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from greater_ray.methods.greater import PLUGIN, GreaterConfig, GreaterState
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.types import Answer, Example, LossSpec, PromptCheck, Rollout, ShardGradient, TokenIds, Usage
+from greater_ray.types import (
+    Answer,
+    Conversation,
+    Example,
+    Generation,
+    LossSpec,
+    PromptCheck,
+    Rollout,
+    ShardGradient,
+    TokenIds,
+    Usage,
+)
 
 WORDS = (" think", " step", " by", " then", " and", " check", " slow", " well", ".", "?", "!", "_", "s", " steps")
 
@@ -98,9 +109,11 @@ class ScriptedModel:
     def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
         return [self.slope.get(self.words[t], 0.0) * gradient[0] for t in tokens]
 
-    def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
-        (rollouts,) = self.rollouts(examples, [prompt], LossSpec())
-        return [Answer(r, self.text(r.reasoning), "Yes" if r.label_hit else "No") for r in rollouts]
+    def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
+        return [
+            [Answer(r, self.text(r.reasoning), "Yes" if r.label_hit else "No") for r in rollouts]
+            for rollouts in self.rollouts(examples, prompts, LossSpec())
+        ]
 
     def questions(self, kind: str) -> list[Any]:
         """Return what was asked of one kind."""
@@ -132,3 +145,23 @@ def step(
 
 def evaluated(info: StepInfo) -> list[str]:
     return [c.text for c in info.candidates]
+
+
+# -- a writer ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ScriptedWriter:
+    """A ``TextModel`` that answers as the test says: ``reply(conversation, row)`` is the text, None a failure."""
+
+    reply: Callable[[Conversation, int], str | None]
+    asked: list[Conversation] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+
+    def generate(
+        self, conversations: Sequence[Conversation], *, max_tokens: int, temperature: float, seed: int
+    ) -> list[Generation]:
+        self.asked.extend(conversations)
+        self.usage = self.usage + Usage(calls=len(conversations), generated_tokens=len(conversations))
+        texts = [self.reply(conversation, row) for row, conversation in enumerate(conversations)]
+        return [Generation("", error="refused") if text is None else Generation(text) for text in texts]

@@ -34,7 +34,9 @@ class Marked(NamedTuple):
     after: str
 
     def plain(self) -> str:
-        """Return one line with the token between angle brackets."""
+        """Return one line with the token between angle brackets; the whole prompt where no token was changed."""
+        if not self.token:
+            return self.before.replace("\n", "\\n")
         return f"{self.before}>>{self.token}<<{self.after}".replace("\n", "\\n")
 
 
@@ -49,7 +51,7 @@ class Figures:
 
     def add(self, config: TrialConfig, record: StepRecord) -> None:
         """Take in one step."""
-        self._texts |= {c["token"]: c["text"] for c in record.candidates}
+        self._texts |= {c["token"]: c["text"] for c in record.candidates if c["token"] is not None}
         tokens, seconds = record.usage.tokens, record.elapsed_seconds
         before = self._last or (0, 0.0)
         self.tokens_per_second = (tokens - before[0]) / max(seconds - before[1], 1e-6)
@@ -59,12 +61,14 @@ class Figures:
     def mark(self, config: TrialConfig, record: StepRecord) -> Marked:
         """Cut the prompt around the token at the tuned position."""
         text, prefix = record.prompt_text, config.layout.frozen_prefix
-        token = next((c["text"] for c in record.candidates if c["token"] == record.accepted), "")
-        known = [self._texts.get(i) for i in record.prompt_ids[: record.position]]
+        taken = record.candidates[record.accepted] if record.accepted is not None else {}
+        token = str(taken["text"]) if taken.get("token") is not None else ""
+        position = record.position or 0
+        known = [self._texts.get(i) for i in record.prompt_ids[:position]]
         if None not in known:
             expected = len(prefix) + sum(len(t) for t in known if t is not None)
         else:
-            expected = len(prefix) + (len(text) - len(prefix)) * record.position // max(1, len(record.prompt_ids))
+            expected = len(prefix) + (len(text) - len(prefix)) * position // max(1, len(record.prompt_ids))
         if not token or token not in text:
             token = token.strip() if token.strip() and token.strip() in text else ""
         places = [i for i in range(len(text)) if text.startswith(token, i)] if token else []
@@ -91,6 +95,21 @@ def clock(seconds: float | None) -> str:
         return "-"
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _fate(candidate: dict[str, Any], taken: bool) -> str:
+    """What became of a candidate; one that was scored and not taken needs no word."""
+    status = candidate.get("status", "scored")
+    return "taken" if taken else "" if status == "scored" else status
+
+
+def _position(record: StepRecord) -> str:
+    """Where the tuned token stands; nothing for methods that change a prompt as a whole."""
+    return "" if record.position is None else f"position {record.position + 1} of {len(record.prompt_ids)}  "
 
 
 def step_of(config: TrialConfig, step: int) -> str:
@@ -123,10 +142,13 @@ class PlainDisplay:
     def stepped(self, config: TrialConfig, record: StepRecord) -> None:
         """Print the step."""
         self.figures.add(config, record)
-        tried = ", ".join(f"{c['text']!r} {c['gradient']:+.3g} {c['loss']:.4f}" for c in record.candidates)
+        tried = ", ".join(
+            f"{c['text']!r} {_figure(c['gradient'], '+.3g')} {_figure(c['loss'], '.4f')}" for c in record.candidates
+        )
         self.message(
-            f"step {step_of(config, record.step)}  position {record.position + 1} of {len(record.prompt_ids)}  "
-            f"loss {record.loss:.4f}  best {record.best_loss:.4f}  {self.figures.tokens_per_second:.0f} tokens/s  "
+            f"step {step_of(config, record.step)}  {_position(record)}"
+            f"loss {_figure(record.loss, '.4f')}  best {_figure(record.best_loss, '.4f')}  "
+            f"{self.figures.tokens_per_second:.0f} tokens/s  "
             f"left {clock(self.figures.seconds_left)}  tried (gradient, loss): {tried}  "
             f"prompt: {self.figures.mark(config, record).plain()}"
         )
@@ -195,8 +217,8 @@ class LiveDisplay:
 
         figures = self.figures
         head = (
-            f"step {step_of(config, record.step)}   position {record.position + 1} of {len(record.prompt_ids)}   "
-            f"best loss {record.best_loss:.4f}   {figures.tokens_per_second:.0f} tokens/s   "
+            f"step {step_of(config, record.step)}   {_position(record)} "
+            f"best loss {_figure(record.best_loss, '.4f')}   {figures.tokens_per_second:.0f} tokens/s   "
             f"time left {clock(figures.seconds_left)}"
         )
         lines: list[RenderableType] = [Text(head)]
@@ -206,9 +228,9 @@ class LiveDisplay:
         table = Table(box=None, pad_edge=False)
         for heading, justify in (("candidate", "left"), ("gradient", "right"), ("loss", "right"), ("", "left")):
             table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-        for c in record.candidates:
-            taken = c["token"] == record.accepted
-            cells = (repr(c["text"]), f"{c['gradient']:+.4g}", f"{c['loss']:.4f}", "taken" if taken else "")
+        for k, c in enumerate(record.candidates):
+            taken = k == record.accepted
+            cells = (repr(c["text"]), _figure(c["gradient"], "+.4g"), _figure(c["loss"], ".4f"), _fate(c, taken))
             table.add_row(*map(Text, cells), style="bold" if taken else "")
         return [*lines, table, *(Text(note, style="yellow") for note in record.notes)]
 

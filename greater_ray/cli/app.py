@@ -43,7 +43,7 @@ def optimize(
 ) -> None:
     """Optimize a prompt and measure it before and after."""
     settings = _named(given, lambda: collect(given))
-    from greater_ray.api import resolve_config, run_config
+    from greater_ray.api import local_models, resolve_config, run_config
     from greater_ray.cli._display import console, display
     from greater_ray.cli._runs import default_folder
     from greater_ray.cli._signals import Stop
@@ -60,7 +60,11 @@ def optimize(
                 record = _named(
                     given,
                     lambda: run_config(
-                        config, folder, observer=screen, should_stop=stop.should_stop, progress=screen.message
+                        config,
+                        folder,
+                        observer=screen,
+                        should_stop=stop.should_stop,
+                        models=local_models(screen.message),
                     ),
                 )
         except Interrupted as error:
@@ -107,7 +111,7 @@ def evaluate(
         base, text = record.config.model_dump(mode="json"), record.best.ids
     if split not in ("train", "dev", "test"):
         raise unknown_name("--split", split, ("train", "dev", "test"))
-    from greater_ray.api import evaluate_prompt, resolve_config
+    from greater_ray.api import evaluate_prompt, local_models, resolve_config
     from greater_ray.cli._display import console
     from greater_ray.cli._summary import print_evaluation
 
@@ -116,7 +120,11 @@ def evaluate(
     result = _named(
         given,
         lambda: evaluate_prompt(
-            config, text, split, on_rows=lambda done, of: progress(f"{done} of {of} rows"), progress=progress
+            config,
+            text,
+            split,
+            on_rows=lambda done, of: progress(f"{done} of {of} rows"),
+            models=local_models(progress),
         ),
     )
     progress("")

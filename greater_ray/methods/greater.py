@@ -6,7 +6,6 @@ Algorithm 1 and Eq. 3-7. The preset ``paper`` follows the text, ``released`` the
 """
 
 import math
-import random
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -71,17 +70,19 @@ class GreaterState(MethodState, frozen=True):
 
 
 class Choice(NamedTuple):
-    """The candidate that was taken, and all that were evaluated, in gradient order."""
+    """All candidates that were evaluated, in gradient order, and the index of the one that was taken."""
 
-    token: int
-    loss: float
+    accepted: int
     candidates: tuple[Candidate, ...]
+    tokens: TokenIds
+    losses: tuple[float, ...]
 
 
 class Greater:
     """The method; stateless, so one instance serves every trial."""
 
     summary = "token-by-token search by the gradient through the model's own reasoning"
+    seeded = True
     source = "Das et al., ICLR 2025, arXiv 2412.09722"
     config_type = GreaterConfig
     state_type = GreaterState
@@ -119,10 +120,11 @@ class Greater:
         Raises:
             ConfigError: the initial prompt has no tokens.
         """
-        text = config.initial_prompt
-        ids = problem.model.encode_prompt(text if text[:1].isspace() else " " + text) if text.strip() else ()
+        ids = problem.encode(config.initial_prompt)
         if not ids:
-            raise ConfigError(f"method_config.initial_prompt: {text!r} has no tokens; give at least one word.")
+            raise ConfigError(
+                f"method_config.initial_prompt: {config.initial_prompt!r} has no tokens; give at least one word."
+            )
         return GreaterState(prompt_ids=ids, initial_length=len(ids))
 
     def step(self, problem: Problem, config: GreaterConfig, state: GreaterState) -> tuple[GreaterState, StepInfo]:
@@ -148,17 +150,18 @@ class Greater:
         gradients = model.one_hot_gradient(pass_.gradient, tokens)
         ranked = sorted(zip(gradients, tokens, strict=True))
         choice = self._choose(problem, config, state, ranked)
-        prompt = _replaced(prompt, position, choice.token)
-        improved = not best or choice.loss < best[0][0]
-        best = remember(best, choice.loss, prompt)
-        text = next(c.text for c in choice.candidates if c.token == choice.token)
+        taken, loss = choice.tokens[choice.accepted], choice.losses[choice.accepted]
+        prompt = _replaced(prompt, position, taken)
+        improved = not best or loss < best[0][0]
+        best = remember(best, loss, prompt)
+        text = choice.candidates[choice.accepted].text
         info = StepInfo(
             position=position,
             prompt_ids=prompt,
             prompt_text=model.check_prompts([prompt])[0].text,
-            loss=choice.loss,
+            loss=loss,
             best_loss=best[0][0],
-            accepted=choice.token,
+            accepted=choice.accepted,
             candidates=choice.candidates,
             notes=tuple(notes),
         )
@@ -171,7 +174,7 @@ class Greater:
                 "initial_loss": initial_loss,
             }
         )
-        if config.restart_below is not None and choice.loss < config.restart_below and len(problem.examples) != 100:
+        if config.restart_below is not None and loss < config.restart_below and len(problem.examples) != 100:
             # The authors' inner loop ends here and begins again with empty records; not so with exactly 100 rows.
             return state.model_copy(update={"position": 0, "open": False, "best": ()}), info
         return self._advance(problem, config, state, text), info
@@ -208,7 +211,7 @@ class Greater:
             winner = min(range(len(losses)), key=lambda k: (losses[k], k))
         else:
             winner = min(range(len(losses)), key=lambda k: (losses[k], -k))
-        return Choice(candidates[winner].token, losses[winner], candidates)
+        return Choice(winner, candidates, tuple(token for _, token in chosen), tuple(losses))
 
     def _advance(self, problem: Problem, config: GreaterConfig, state: GreaterState, accepted: str) -> GreaterState:
         """Go to the next position; at the end, grow by a placeholder or go back to the start (Appendix B)."""
@@ -238,7 +241,7 @@ def propose(
     prompt that does not survive decoding and tokenizing again are left out.
     """
     model, prompt, position = problem.model, state.prompt_ids, state.position
-    rng = random.Random(f"{problem.seed}:{state.step}:proposal")
+    rng = problem.rng(state.step, "proposal")
     num_rows = len(problem.examples)
     size = min(config.proposal_samples, num_rows)
     banned = {prompt[position - 1]} if config.ban_previous_token else set()

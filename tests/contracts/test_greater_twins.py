@@ -22,7 +22,7 @@ def test_eight_steps_choose_the_same_tokens_as_the_slow_twin(family: str) -> Non
         path = []
         for _ in range(8):
             state, info = PLUGIN.step(problem, config, state)
-            path.append((info.accepted, [c.token for c in info.candidates]))
+            path.append((info.candidates[info.accepted].token, [c.token for c in info.candidates]))
             losses.append(info.loss)
         states.append((path, state.prompt_ids, state.position, [ids for _, ids in state.best]))
     assert states[0] == states[1]

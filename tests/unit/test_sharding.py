@@ -61,7 +61,7 @@ def test_the_shard_size_changes_no_result(engine: Engine, prompt: TokenIds, othe
             assert (a.reasoning, a.truncated, a.label_hit) == (b.reasoning, b.truncated, b.label_hit)
             assert (a.label_ce, a.prompt_nll) == pytest.approx((b.label_ce, b.prompt_nll), rel=1e-5, abs=1e-5)
     assert ends == {True, False}, "some rows run into the limit, some stop before"
-    answers = [[(a.reasoning_text, a.answer_text) for a in m.answers(EXAMPLES, prompt)] for m in (whole, cut)]
+    answers = [[(a.reasoning_text, a.answer_text) for a in m.answers(EXAMPLES, [prompt])[0]] for m in (whole, cut)]
     assert answers[0] == answers[1]
     assert whole.proposals(EXAMPLES, prompt, 2, 5, "ascii") == cut.proposals(EXAMPLES, prompt, 2, 5, "ascii")
 
@@ -107,7 +107,7 @@ def test_a_restored_model_pays_nothing_for_the_same_calls(engine: Engine, prompt
     first = sharded(engine)
     expected = work(first)
     second = sharded(engine)
-    second.restore(first.fresh, first.usage, first.seen_prefixes)
+    second.restore(first.fresh, first.fresh_answers, first.usage, first.seen_prefixes)
     assert second.usage == first.usage
     before = second.usage
     assert work(second) == expected
@@ -125,7 +125,7 @@ def test_questions_are_counted_once(engine: Engine, prompt: TokenIds, other: Tok
         lambda: model.rollouts(EXAMPLES, [prompt], LOSS),
         lambda: model.rollouts(EXAMPLES, [other], LOSS),
         lambda: model.gradients(EXAMPLES, prompt, 0, LOSS, with_reasoning=True, depth=3, token_filter="none"),
-        lambda: model.answers(EXAMPLES, other),
+        lambda: model.answers(EXAMPLES, [other]),
     ):
         call()
         assert model.usage.prefix_tokens == once
@@ -165,10 +165,10 @@ def test_reasoning_is_taken_over_from_another_prompt(engine: Engine, prompt: Tok
 
 def test_answers_take_known_reasoning_over_and_keep_whether_it_was_cut(engine: Engine, prompt: TokenIds):
     fresh, model = sharded(engine), sharded(engine)
-    expected = fresh.answers(EXAMPLES, prompt)
+    expected = fresh.answers(EXAMPLES, [prompt])[0]
     (rollouts,) = model.rollouts(EXAMPLES, [prompt], LOSS)
     before = model.usage
-    answers = model.answers(EXAMPLES, prompt)
+    answers = model.answers(EXAMPLES, [prompt])[0]
     most = len(EXAMPLES) * LAYOUT.max_answer_tokens
     assert spent(model, before).generated_tokens <= most < fresh.usage.generated_tokens
     assert [a.rollout.truncated for a in answers] == [r.truncated for r in rollouts]
@@ -183,5 +183,5 @@ def test_reasoning_that_was_taken_over_is_no_answer_of_the_prompt_itself(
 ):
     model = sharded(engine)
     model.rollouts(EXAMPLES, [other], LOSS, reasoning_of=prompt)
-    expected = sharded(engine).answers(EXAMPLES, other)
-    assert [a.reasoning_text for a in model.answers(EXAMPLES, other)] == [a.reasoning_text for a in expected]
+    expected = sharded(engine).answers(EXAMPLES, [other])[0]
+    assert [a.reasoning_text for a in model.answers(EXAMPLES, [other])[0]] == [a.reasoning_text for a in expected]

@@ -28,7 +28,12 @@ def test_the_steepest_candidates_are_evaluated_and_the_smallest_loss_wins():
     assert [c.gradient for c in info.candidates] == [-16.0, -12.0, -8.0]
     assert [c.loss for c in info.candidates] == pytest.approx([5 + ONE, 3 + ONE, 9 + ONE])
     assert model.text(state.prompt_ids) == info.prompt_text == " and step by"
-    assert (info.loss, info.accepted, state.step, state.position) == (3 + ONE, model.id(" and"), 1, 1)
+    assert (info.loss, info.candidates[info.accepted].token, state.step, state.position) == (
+        3 + ONE,
+        model.id(" and"),
+        1,
+        1,
+    )
 
 
 @pytest.mark.parametrize(("ties", "winner"), [("first", " then"), ("last", " and")])
@@ -38,7 +43,8 @@ def test_ties_go_to_the_first_or_the_last(ties: str, winner: str):
         slope={" then": -3.0, " and": -2.0, " check": -1.0},
         outcomes={" then step by": same, " and step by": same, " check step by": (5.0, 0.0, False)},
     )
-    assert step(model, config(num_evaluated=3, ties=ties))[1].accepted == model.id(winner)
+    info = step(model, config(num_evaluated=3, ties=ties))[1]
+    assert info.candidates[info.accepted].token == model.id(winner)
 
 
 @pytest.mark.parametrize(("always", "expected"), [(False, [" then"]), (True, [" then", " think"])])
@@ -68,7 +74,7 @@ def test_a_period_ends_the_search_from_half_of_the_initial_length(
     model.outcomes = {better: (1.0, 0.0, True)}
     model.asked.clear()
     _, info = step(model, config(num_evaluated=3, period_break=breaks, count_initial=False), state)
-    assert (evaluated(info), model.token_texts([info.accepted])) == (expected, [winner])
+    assert (evaluated(info), model.token_texts([info.candidates[info.accepted].token])) == (expected, [winner])
     (prompts, _), *more = model.questions("rollouts")
     assert (len(prompts), more) == (len(expected), []), "nothing behind the period is computed"
 

@@ -1,0 +1,23 @@
+"""Zero-shot chain of thought: one trigger sentence after the question, nothing optimized.
+
+Kojima et al., "Large Language Models are Zero-Shot Reasoners", NeurIPS 2022: the first trigger of their Table 4.
+"""
+
+from greater_ray.methods.fixed import Fixed, FixedConfig
+
+
+class ZeroShotCotConfig(FixedConfig):
+    """The trigger is ``prompt``."""
+
+    prompt: str = "Let's think step by step."
+
+
+class ZeroShotCot(Fixed):
+    """The method; stateless."""
+
+    summary = 'the trigger "Let\'s think step by step.", nothing optimized'
+    source = "Kojima et al., NeurIPS 2022, arXiv 2205.11916"
+    config_type = ZeroShotCotConfig
+
+
+PLUGIN = ZeroShotCot()
