@@ -48,6 +48,9 @@ def connected(address: str | None = None, *, dashboard: bool = False) -> Iterato
     # The driver computes nothing, and actors without a GPU must not see one.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Tune's own tables and loggers: the screen and the store are ours. Its newer output ignores verbose=0.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     own: dict[str, Any] = {}
     if target == "local":
@@ -118,20 +121,35 @@ def require(demands: list[Demand], wait: float, tell: Callable[[str], None]) -> 
     Raises:
         ConfigError: they do not fit; the sentence names what is needed and what is there.
     """
-    begin = time.monotonic()
-    while (short := _short(demands)) is not None:
-        waited = time.monotonic() - begin
-        there = ray.cluster_resources()
-        have = f"the cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
-        if waited >= wait:
-            raise ConfigError(
-                f"--replicas: {short.sentence()} do not fit: {have} on {len(ray.nodes())} node"
-                f"{'s' if len(ray.nodes()) > 1 else ''}; ask for fewer, or use --wait SECONDS where nodes are added."
-            )
-        if waited == 0 or int(waited) % 30 < _LOOK:
-            tell(f"waiting for {short.sentence()}: {have} ({waited:.0f} s of {wait:.0f})")
-        _ask_autoscaler(demands)
-        time.sleep(min(_LOOK, max(0.1, wait - waited)))
+    if wait > 0 and _short(demands) is not None:
+        _wait(demands, wait, tell)
+    short = _short(demands)
+    if short is not None:
+        raise ConfigError(
+            f"--replicas: {short.sentence()} do not fit: {_there()} on {len(ray.nodes())} node"
+            f"{'s' if len(ray.nodes()) > 1 else ''}; ask for fewer, or use --wait SECONDS where nodes are added."
+        )
+
+
+def _there() -> str:
+    there = ray.cluster_resources()
+    return f"the cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
+
+
+def _wait(demands: list[Demand], wait: float, tell: Callable[[str], None]) -> None:
+    """Ask the autoscaler for nodes and wait until they are there, telling every half minute what for."""
+    begin = told = time.monotonic()
+    try:
+        while (short := _short(demands)) is not None and time.monotonic() - begin < wait:
+            now = time.monotonic()
+            if told == begin or now - told >= 30:
+                told = now
+                tell(f"waiting for {short.sentence()}: {_there()} ({now - begin:.0f} s of {wait:.0f})")
+            _ask_autoscaler(demands)
+            time.sleep(min(_LOOK, wait))
+    finally:
+        # A request outlives its driver and would keep idle nodes alive.
+        _ask_autoscaler([])
 
 
 def _short(demands: list[Demand]) -> Demand | None:

@@ -66,7 +66,7 @@ class RayBackend:
             try:
                 for model, demand in self._filled(demands).items():
                     observer.message(f"loading '{model.name}' into {demand.count} replicas")
-                    pools.append(Pool.launch(model, demand, self._prefix_memory(model)))
+                    pools.append(Pool.launch(model, demand, self._prefix_memory(model), observer.message))
                 self._run_wave(wave, pools, store, observer)
             except PoolError as error:
                 # No cell is to blame; the other models go on.

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from greater_ray.config import ModelConfig
 from greater_ray.errors import GreaterRayError, PoolError
 from greater_ray.types import Call, Usage
 
+_PATIENCE = 20.0  # seconds between two words about a replica that is not up yet
 _REPORT = 2.0  # seconds between two reports to Ray's metrics
 _MANY = 10_000  # calls that a broker may hold open at once
 
@@ -72,8 +74,10 @@ class Pool:
     facts: dict[str, Any]
 
     @classmethod
-    def launch(cls, model: ModelConfig, demand: Demand, prefix_memory: int) -> "Pool":
-        """Start broker and replicas, and wait until the first replica has loaded.
+    def launch(
+        cls, model: ModelConfig, demand: Demand, prefix_memory: int, tell: Callable[[str], None] = lambda text: None
+    ) -> "Pool":
+        """Start broker and replicas, and wait until the first replica has loaded; ``tell`` hears of a long wait.
 
         Raises:
             PoolError: the model cannot be loaded; the sentence says why.
@@ -82,7 +86,13 @@ class Pool:
         near = NodeAffinitySchedulingStrategy(driver_node(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": _MANY, "scheduling_strategy": near}
         broker = ray.remote(AsyncBroker).options(**options).remote(model, demand, prefix_memory, os.getcwd())
-        return cls(model, demand, broker, _get(broker.ready.remote()))
+        ready, begin = broker.ready.remote(), time.monotonic()
+        while not ray.wait([ready], timeout=_PATIENCE)[0]:
+            tell(
+                f"waiting for the first replica of '{model.name}' ({time.monotonic() - begin:.0f} s): it is loading, "
+                f"or {demand.cpus:g} CPU and {demand.gpus:g} GPU are in use by others"
+            )
+        return cls(model, demand, broker, _get(ready))
 
     @property
     def executor(self) -> PoolExecutor:

@@ -14,9 +14,9 @@ from greater_ray.api import Models, load_parts, local_models, row_hash, run_conf
 from greater_ray.config import TaskConfig, TrialConfig
 from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell, expand_grid
-from greater_ray.grid.config import GridConfig
+from greater_ray.grid.config import GridConfig, TransferConfig
 from greater_ray.grid.store import CellState, GridStore
-from greater_ray.grid.transfer import Missing, plan_transfer
+from greater_ray.grid.transfer import Missing, plan_transfer, sources_in
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.trial import Observer
 
@@ -140,6 +140,29 @@ def run_grid(
             [(cell, _state(store, cell, rows)) for cell in transfers],
             missing if grid.transfer.models else [],
         )
+    finally:
+        store.close()
+
+
+def run_transfer(
+    out: Path, transfer: TransferConfig, backend: Backend, *, retry_failed: bool, observer: GridObserver | None = None
+) -> GridResult:
+    """Run phase two alone, on all that is finished in a grid's folder.
+
+    Raises:
+        GreaterRayError: as ``run_grid``; also where there is no grid.
+    """
+    observer = observer or Quiet()
+    store = GridStore(out)
+    store.read_grid()
+    store.claim()
+    try:
+        sources, lost = sources_in(store)
+        transfers, missing = plan_transfer(store, sources, transfer)
+        rows = check_rows(transfers)
+        store.write_grid(store.read_grid()["name"], transfers)
+        _run_phase("transfer", transfers, rows, store, backend, observer, retry_failed)
+        return GridResult([], [(cell, _state(store, cell, rows)) for cell in transfers], lost + missing)
     finally:
         store.close()
 

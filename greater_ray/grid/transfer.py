@@ -41,6 +41,22 @@ def plan_transfer(
     return cells, missing
 
 
+def sources_in(store: GridStore) -> tuple[list[Cell], list[Missing]]:
+    """Return the cells of phase one that a grid's folder holds, and those without a record."""
+    cells, missing = [], []
+    for entry in store.read_grid()["cells"]:
+        if entry["source"] is not None:
+            continue
+        labels = {axis: entry[axis] for axis in ("method", "task", "model", "seed")}
+        state = store.state(entry["trial_id"])
+        if state.state == "done" and state.folder is not None:
+            cells.append(Cell(config=store.record(state.folder).config, **labels))
+        else:
+            title = f"{labels['method']} on {labels['task']} with {labels['model']}, seed {labels['seed']}"
+            missing.append(Missing(title, state.reason or "not finished"))
+    return cells, missing
+
+
 def transfer_cell(record: TrialRecord, source: Cell, entry: dict[str, object], splits: Iterable[str]) -> Cell:
     """Return the cell that measures a record's prompt on one target model; text is what travels, not token ids."""
     own = {key: value for key, value in entry.items() if key in ModelConfig.model_fields}
