@@ -108,7 +108,7 @@ def test_every_start_is_in_token_mode_with_all_threads(launcher_file: dict[str, 
         assert "RAY_AUTH_MODE=token" in before
         assert "unset OMP_NUM_THREADS" in before
         assert launcher_file[commands][0] == "ray stop"
-    # The second version of the autoscaler leaves on-premise workers alone and never falls back to on-demand machines.
+    # The second version of the autoscaler leaves on-premise workers alone, and asks for refused machines again.
     assert "RAY_enable_autoscaler_v2=0" in launcher_file["head_start_ray_commands"][-1]
     assert "--dashboard-host=127.0.0.1" in launcher_file["head_start_ray_commands"][-1]
 
@@ -175,8 +175,13 @@ HEAD_ONLY = SimpleNamespace(
 )
 
 
-def launched(aws: dict[str, Any], refused: set[str], demands: list[dict[str, float]]) -> dict[str, int]:
-    """Return which machines Ray's autoscaler would launch, when the cloud has refused some types just now."""
+def launched(
+    aws: dict[str, Any], refused: set[str], demands: list[dict[str, float]], *, requested: bool = False
+) -> dict[str, int]:
+    """Return which machines Ray's autoscaler would launch, when the cloud has refused some types just now.
+
+    Demands come from actors that wait, or from ``request_resources``.
+    """
     tracker = NodeProviderAvailabilityTracker(timer=lambda: 100.0)
     for name in refused:
         tracker.update_node_availability(name, 100, NodeLaunchException("InsufficientInstanceCapacity", "none", None))
@@ -186,11 +191,11 @@ def launched(aws: dict[str, Any], refused: set[str], demands: list[dict[str, flo
     nodes, _ = scheduler.get_nodes_to_launch(
         nodes=["10.0.0.1"],
         launching_nodes={},
-        resource_demands=demands,
+        resource_demands=[] if requested else demands,
         unused_resources_by_ip={"10.0.0.1": {"CPU": 0}},
         pending_placement_groups=[],
         max_resources_by_ip={"10.0.0.1": {"CPU": 0}},
-        ensure_min_cluster_size=[],
+        ensure_min_cluster_size=demands if requested else [],
         node_availability_summary=tracker.summary(),
     )
     return dict(nodes)
@@ -208,12 +213,16 @@ def our_choice(aws: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
 REPLICAS = [{"GPU": 1.0, "CPU": 1.0}] * 2
 
 
-def test_spot_machines_come_first(aws: dict[str, Any], our_choice: str) -> None:
-    assert launched(aws, set(), REPLICAS) == {"gpu_spot": 2}
+@pytest.mark.parametrize("requested", [False, True])
+def test_spot_machines_come_first(aws: dict[str, Any], our_choice: str, requested: bool) -> None:
+    assert launched(aws, set(), REPLICAS, requested=requested) == {"gpu_spot": 2}
 
 
-def test_a_refused_spot_machine_is_replaced_by_one_on_demand(aws: dict[str, Any], our_choice: str) -> None:
-    assert launched(aws, {"gpu_spot"}, REPLICAS) == {"gpu_on_demand": 2}
+@pytest.mark.parametrize("requested", [False, True])
+def test_refused_spot_machines_are_replaced_by_some_on_demand(
+    aws: dict[str, Any], our_choice: str, requested: bool
+) -> None:
+    assert launched(aws, {"gpu_spot"}, REPLICAS, requested=requested) == {"gpu_on_demand": 2}
 
 
 def test_when_all_types_are_refused_spot_machines_are_asked_for_again(aws: dict[str, Any], our_choice: str) -> None:

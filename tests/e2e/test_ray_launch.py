@@ -76,8 +76,9 @@ def test_whatever_was_started_is_ended_and_nothing_else(tmp_path: Path) -> None:
         earlier.wait()
 
 
-@pytest.mark.skipif(bool(missing_for_ssh()), reason=missing_for_ssh())
 def test_ray_up_and_ray_submit_run_the_grid(short_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    if lacking := missing_for_ssh():
+        pytest.skip(lacking)
     node, user = Account.create(short_folder / "n"), Account.create(short_folder / "u")
     user.write_token()
     user.token.chmod(0o644)  # as `ray get-auth-token --generate` leaves it
