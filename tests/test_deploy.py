@@ -15,7 +15,7 @@ from ray.autoscaler._private.resource_demand_scheduler import ResourceDemandSche
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.node_launch_exception import NodeLaunchException
 
-from greater_ray import spot_fallback
+from greater_ray.cluster import spot_fallback
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -234,7 +234,7 @@ def test_work_that_fits_no_machine_launches_none(aws: dict[str, Any], our_choice
 
 
 def test_ray_alone_does_not_fall_back(aws: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    # When this fails, Ray has learnt it, and greater_ray/spot_fallback.py can go.
+    # When this fails, Ray has learnt it, and greater_ray/cluster/spot_fallback.py can go.
     monkeypatch.delenv("RAY_AUTOSCALER_UTILIZATION_SCORER", raising=False)
     assert launched(aws, {"gpu_spot"}, REPLICAS) == {"gpu_spot": 2}
 
