@@ -18,12 +18,25 @@ from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError
 from greater_ray.models._attention import register
 from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, widen
+from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._spans import SpanBuilder
-from greater_ray.types import Answer, Layout, LossSpec, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
+from greater_ray.types import (
+    Answer,
+    Conversation,
+    Generation,
+    Layout,
+    LossSpec,
+    PromptCheck,
+    Rollout,
+    Shard,
+    ShardGradient,
+    TokenIds,
+    Usage,
+)
 
 TOKEN_FILTERS = ("none", "ascii", "letters", "released")
 
@@ -79,6 +92,8 @@ class Engine:
             blank_tokens=blanks,
             pad=tokenizer.pad_token_id or 0,
         )
+        window = getattr(self.config, "max_position_embeddings", None)
+        self._writer = Writer(self.decoder, tokenizer, window, self._decode_batch)
 
     @classmethod
     def load(cls, config: ModelConfig, progress: Callable[[str], None] | None = None) -> "Engine":
@@ -280,6 +295,12 @@ class Engine:
             passes=passes,
         )
         return rows, usage
+
+    def generate(
+        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
+    ) -> tuple[list[Generation], Usage]:
+        """Continue every conversation, each with a seed of its own; temperature 0 is greedy."""
+        return self._writer.generate(conversations, seeds, max_tokens, temperature)
 
     @cached_property
     def _line_ends(self) -> frozenset[int]:
