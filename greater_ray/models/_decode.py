@@ -243,3 +243,11 @@ def cross_entropy(logits_QV: Tensor, labels: TokenIds, temperature: float = 1.0)
     """Mean cross-entropy of ``labels`` under ``[Q, V]`` logits divided by ``temperature``, in nats."""
     targets = torch.tensor(labels, device=logits_QV.device)
     return float(torch.nn.functional.cross_entropy(widen(logits_QV) / temperature, targets))
+
+
+def best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
+    """The ``depth`` likeliest tokens that are not banned, best first; equal ones by token id."""
+    masked = widen(logits_V).masked_fill(banned_V, -torch.inf)
+    values, tokens = masked.topk(min(depth, masked.shape[0]))
+    ranked = sorted(zip(values.tolist(), tokens.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+    return tuple(token for value, token in ranked if value > -torch.inf)

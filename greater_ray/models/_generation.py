@@ -22,14 +22,16 @@ _PROBE = "greaterslot"
 
 
 class Writer:
-    """A model and its tokenizer, ready to continue conversations.
+    """A model and its tokenizer, ready to continue conversations; ``batch`` says how many rows fit at once."""
 
-    ``window`` is the model's context window in tokens, if it has one; ``batch`` says how many rows fit at once.
-    """
-
-    def __init__(self, decoder: Decoder, tokenizer: Any, window: int | None, batch: MicroBatch) -> None:
-        self.decoder, self.tokenizer, self.window, self.batch = decoder, tokenizer, window, batch
+    def __init__(self, decoder: Decoder, tokenizer: Any, config: Any, batch: MicroBatch) -> None:
+        self.decoder, self.tokenizer, self.config, self.batch = decoder, tokenizer, config, batch
         self._special = sorted({t for t in tokenizer.all_special_tokens if t.strip()})
+
+    @property
+    def window(self) -> int | None:
+        """The model's context window in tokens, if it has one."""
+        return getattr(self.config, "max_position_embeddings", None)
 
     # -- conversation to token ids -------------------------------------------------------------------------------------
 

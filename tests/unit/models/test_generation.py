@@ -171,7 +171,7 @@ def test_without_a_chat_template_roles_are_headings() -> None:
 def test_a_row_that_does_not_fit_the_window_says_so_and_the_others_go_on() -> None:
     ours = engine("llama")
     fits = len(ours._writer.encode(CONVERSATIONS[0])) + 16
-    ours._writer.window = fits
+    ours.model.config.max_position_embeddings = fits
     expected = texts(engine("llama"))
     long = (Message("user", CONVERSATIONS[0][0].content + " True"),)
     generations, usage = ours.generate([CONVERSATIONS[0], long, CONVERSATIONS[1]], SEEDS, 16, 0.0)
