@@ -100,11 +100,11 @@ def _paraphrase(problem: Problem, config: EvolutionConfig, state: EvolutionState
     kept = top(state.archive, (size + 1) // 2)
     parents = kept[: size - len(kept)]
     asked = [prompts.paraphrase(state.archive[number].text) for number in parents]
-    proposals = write(problem, config, state, asked)
+    notes: list[str] = []
+    proposals = write(problem, config, state, asked, notes)
     scored = Round(problem, state.archive, proposals, fitness_rows(problem, config), state.step, parents)
     spare = [number for number in top(state.archive, size) if number not in kept]
     population = (*kept, *(s.number for s in scored.new), *spare)[:size]
-    notes = []
     if scored.failed:
         notes.append(f"{scored.failed} paraphrases cannot be used: the next best seeds stand in")
     if len(population) < size:
@@ -120,10 +120,10 @@ def fitness_rows(problem: Problem, config: EvolutionConfig) -> list[Example]:
 
 
 def write(
-    problem: Problem, config: EvolutionConfig, state: EvolutionState, asked: Sequence[Conversation]
+    problem: Problem, config: EvolutionConfig, state: EvolutionState, asked: Sequence[Conversation], notes: list[str]
 ) -> list[Proposal]:
     """Ask for children and judge them; one that was scored before is a duplicate."""
-    texts = readable(problem, asked, config, state.step, "children")
+    texts = readable(problem, asked, config, state.step, "children", notes)
     known = [s.text for s in state.archive]
     return propose(problem, texts, known=known, max_prompt_tokens=config.max_prompt_tokens, meta=prompts.WORDING)
 

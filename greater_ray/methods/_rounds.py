@@ -2,14 +2,42 @@
 
 from collections.abc import Callable, Sequence
 
-from greater_ray.methods._text import Proposal, Scored, TextConfig, accuracy, archived, ask, canonical, tagged
+from greater_ray.methods._text import (
+    END_TAG,
+    START_TAG,
+    Proposal,
+    Scored,
+    TextConfig,
+    accuracy,
+    archived,
+    ask,
+    canonical,
+    tagged,
+)
 from greater_ray.protocols import Problem
 from greater_ray.records import ExampleRecord
-from greater_ray.types import Conversation, Example
+from greater_ray.types import Conversation, Example, Generation
 
 # A greedy writer would only repeat an unreadable reply, so it samples when it is asked again.
 RETRY_TEMPERATURE = 0.7
 CUT = "[...]"
+
+
+Reader = Callable[[Generation], str | None]
+
+
+def between(start: str, end: str) -> Reader:
+    """Return what reads the text between two tags; a reply that was cut off before the closing one has none."""
+
+    def read(reply: Generation) -> str | None:
+        return None if reply.truncated and end not in reply.text else tagged(reply.text, start, end)
+
+    return read
+
+
+def written(reply: Generation) -> str | None:
+    """Read free text as it is; nothing is unreadable."""
+    return reply.text.strip() or None
 
 
 def readable(
@@ -18,13 +46,14 @@ def readable(
     config: TextConfig,
     step: int,
     purpose: str,
+    notes: list[str],
     *,
-    read: Callable[[str], str | None] = tagged,
+    read: Reader = between(START_TAG, END_TAG),  # noqa: B008 - a function without state
     temperature: float | None = None,
 ) -> list[str | None]:
     """Ask, and ask those again whose replies cannot be read, at most ``config.retries`` times, with other seeds.
 
-    One text per conversation, aligned; None where no reply could be read.
+    One text per conversation, aligned; None where no reply could be read. Errors of the writer are noted.
     """
     own = config.temperature if temperature is None else temperature
     texts: list[str | None] = [None] * len(conversations)
@@ -40,14 +69,10 @@ def readable(
             f"{purpose} {attempt}",
             temperature=own if attempt == 0 else own or RETRY_TEMPERATURE,
         )
+        notes.extend(note for reply in replies if reply.error and (note := f"the writer: {reply.error}") not in notes)
         for k, reply in zip(missing, replies, strict=True):
-            texts[k] = read(reply.text) if reply.error is None else None
+            texts[k] = read(reply) if reply.error is None else None
     return texts
-
-
-def written(text: str) -> str | None:
-    """Return free text as it is, None where there is nothing."""
-    return text.strip() or None
 
 
 class Round:

@@ -56,12 +56,13 @@ class EvoPromptDe:
         place = len(state.children)
         parent = state.archive[state.population[place]]
         given = roles(state.archive, state.population, place, config.donor, problem.rng(state.step, "roles"))
-        proposals = evolution.write(problem, config, state, [differ(*(scored.text for scored in given))])
+        notes = [f"generation {state.generation + 1}, member {place + 1}"]
+        asked = [differ(*(scored.text for scored in given))]
+        proposals = evolution.write(problem, config, state, asked, notes)
         rows = evolution.fitness_rows(problem, config)
         scored = Round(problem, state.archive, proposals, rows, state.step, [parent.number])
         winner = next((child for child in scored.new if child.score > parent.score), parent)
         children = (*state.children, winner.number)
-        notes = [f"generation {state.generation + 1}, member {place + 1}"]
         if not scored.new:
             notes.append("the child cannot be used: the member stays")
         changes: dict[str, Any] = {"children": children}

@@ -54,10 +54,12 @@ class EvoPromptGa:
         rng = problem.rng(state.step, "parents")
         parents = select(members, config.selection, config.population, rng)
         asked = [breed(first.text, second.text) for first, second in parents]
-        proposals = evolution.write(problem, config, state, asked)
+        notes: list[str] = []
+        proposals = evolution.write(problem, config, state, asked, notes)
         rows = evolution.fitness_rows(problem, config)
         scored = Round(problem, state.archive, proposals, rows, state.step, [first.number for first, _ in parents])
-        notes = [] if scored.new else ["no child of this generation can be used: the population stays"]
+        if not scored.new:
+            notes.append("no child of this generation can be used: the population stays")
         population = survive(members, proposals, scored.new, config)
         return evolution.finish(state, scored, proposals, notes, population=population, generation=state.generation + 1)
 

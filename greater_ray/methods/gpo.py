@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from greater_ray.methods import _gpo_prompts as prompts
-from greater_ray.methods._rounds import Round, find, readable, shuffled
+from greater_ray.methods._rounds import Round, between, find, readable, shuffled
 from greater_ray.methods._similarity import SIMILARITIES, Similarity, word_distance
 from greater_ray.methods._text import (
     Proposal,
@@ -24,7 +24,6 @@ from greater_ray.methods._text import (
     info,
     propose,
     start_ids,
-    tagged,
 )
 from greater_ray.protocols import Candidate, Problem, StepInfo
 from greater_ray.types import Example
@@ -105,7 +104,7 @@ class Gpo:
         momentum = prompts.Momentum(_past(config, archive, state.trajectory), summary, reason)
         rows = _exemplars(problem, config, state.step)
         conversation = prompts.refine(current, momentum, rows, limit, edit=config.refinement == "edit")
-        texts = readable(problem, [conversation] * config.num_proposals, config, state.step, "proposals")
+        texts = readable(problem, [conversation] * config.num_proposals, config, state.step, "proposals", notes)
         known, proposals = _read(problem, config, archive, texts)
         scored = Round(problem, archive, proposals, dev_rows(problem), state.step, [current.number] * len(proposals))
         offered = _offered(archive, known, proposals, scored.new)
@@ -194,9 +193,8 @@ def _summary(problem: Problem, config: GpoConfig, state: GpoState, current: Scor
     if config.momentum != "summary":
         return ""
     asked = [prompts.summarize(state.summary, current)]
-    (text,) = readable(
-        problem, asked, config, state.step, "summary", read=lambda t: tagged(t, *prompts.SUMMARY_TAGS), temperature=0.0
-    )
+    read = between(*prompts.SUMMARY_TAGS)
+    (text,) = readable(problem, asked, config, state.step, "summary", notes, read=read, temperature=0.0)
     if not (text or "").strip():
         notes.append("no readable summary: the one before stays")
     return (text or "").strip() or state.summary
@@ -214,15 +212,8 @@ def _reason(problem: Problem, config: GpoConfig, state: GpoState, current: Score
         notes.append("no mistakes on the training batch: no feedback")
         return ""
     asked = [prompts.explain(current, mistakes, config.max_response_words)]
-    (text,) = readable(
-        problem,
-        asked,
-        config,
-        state.step,
-        "feedback",
-        read=lambda t: tagged(t, *prompts.FEEDBACK_TAGS),
-        temperature=0.0,
-    )
+    read = between(*prompts.FEEDBACK_TAGS)
+    (text,) = readable(problem, asked, config, state.step, "feedback", notes, read=read, temperature=0.0)
     if not (text or "").strip():
         notes.append("no readable feedback")
     return (text or "").strip()

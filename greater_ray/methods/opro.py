@@ -118,7 +118,7 @@ class Opro:
         shown = trajectory(archive, config, notes)
         rows = _exemplars(problem, config, state.step, wrong)
         conversation = meta_prompt(shown, rows, config)
-        texts = readable(problem, [conversation] * config.num_proposals, config, state.step, "proposals")
+        texts = readable(problem, [conversation] * config.num_proposals, config, state.step, "proposals", notes)
         proposals = _filtered(problem, config, archive, texts)
         scored = Round(problem, archive, proposals, problem.examples, state.step)
         if not scored.new:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from greater_ray.methods import _textgrad_prompts as prompts
-from greater_ray.methods._rounds import readable, shuffled, written
+from greater_ray.methods._rounds import between, readable, shuffled, written
 from greater_ray.methods._text import (
     Proposal,
     Scored,
@@ -23,11 +23,10 @@ from greater_ray.methods._text import (
     info,
     propose,
     start_ids,
-    tagged,
 )
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
-from greater_ray.types import Example, TokenIds
+from greater_ray.types import Example, Generation, TokenIds
 
 
 class TextGradConfig(TextConfig):
@@ -124,7 +123,7 @@ def _rewritten(
     (records,) = problem.score([current.ids], rows)
     traces = _losses(problem, config, step, rows, records, notes)
     remarks = readable(
-        problem, [prompts.criticize_response(t) for t in traces], config, step, "on response", read=written
+        problem, [prompts.criticize_response(t) for t in traces], config, step, "on response", notes, read=written
     )
     traces = [t._replace(on_response=r) for t, r in zip(traces, remarks, strict=True) if r is not None]
     remarks = readable(
@@ -133,6 +132,7 @@ def _rewritten(
         config,
         step,
         "on prompt",
+        notes,
         read=written,
     )
     traces = [t._replace(on_prompt=r) for t, r in zip(traces, remarks, strict=True) if r is not None]
@@ -140,7 +140,9 @@ def _rewritten(
         notes.append(f"feedback on {len(traces)} of {len(rows)} rows")
     if not traces:
         return Proposal("", "unreadable")
-    texts = readable(problem, [prompts.rewrite(current.text, traces, config.constraints)], config, step, "rewrite")
+    texts = readable(
+        problem, [prompts.rewrite(current.text, traces, config.constraints)], config, step, "rewrite", notes
+    )
     known = [scored.text for scored in archive]
     limit = config.max_prompt_tokens
     return propose(problem, texts, known=known, max_prompt_tokens=limit, meta=prompts.WORDING)[0]
@@ -159,9 +161,8 @@ def _losses(
     if config.evaluator == "match":
         said = [prompts.matched(e, r) for e, r in zip(rows, records, strict=True)]
     else:
-        verdicts = _judge(problem, config, step, "judge", rows, records)
+        verdicts = _judge(problem, config, step, "training", rows, records, notes)
         said = [prompts.judged(e, v == "1", v is not None) for e, v in zip(rows, verdicts, strict=True)]
-        _count_unreadable(verdicts, "training", notes)
     return [prompts.Trace(e.question, r, s) for e, r, s in zip(rows, responses, said, strict=True)]
 
 
@@ -171,33 +172,31 @@ def _validate(problem: Problem, config: TextGradConfig, step: int, ids: TokenIds
     (records,) = problem.score([ids], rows)
     if config.validation == "match":
         return accuracy(records)
-    verdicts = _judge(problem, config, step, "judge dev", rows, records)
-    _count_unreadable(verdicts, "dev", notes)
-    return verdicts.count("1") / len(rows)
+    return _judge(problem, config, step, "dev", rows, records, notes).count("1") / len(rows)
 
 
 def _judge(
     problem: Problem,
     config: TextGradConfig,
     step: int,
-    purpose: str,
+    split: str,
     rows: list[Example],
     records: list[ExampleRecord],
+    notes: list[str],
 ) -> list[str | None]:
+    """Let the writer grade responses: "1", "0", or None where its verdict cannot be read."""
     asked = [
         prompts.judge(e, prompts.respond(e, r, config.max_response_words)) for e, r in zip(rows, records, strict=True)
     ]
-    return readable(problem, asked, config, step, purpose, read=_verdict, temperature=0.0)
-
-
-def _verdict(text: str) -> str | None:
-    found = (tagged(text, *prompts.SCORE_TAGS) or "").strip()
-    return found if found in ("0", "1") else None
-
-
-def _count_unreadable(verdicts: list[str | None], split: str, notes: list[str]) -> None:
+    verdicts = readable(problem, asked, config, step, f"judge {split}", notes, read=_verdict, temperature=0.0)
     if num := verdicts.count(None):
         notes.append(f"{num} unreadable verdicts on {split} rows, counted as wrong")
+    return verdicts
+
+
+def _verdict(reply: Generation) -> str | None:
+    found = (between(*prompts.SCORE_TAGS)(reply) or "").strip()
+    return found if found in ("0", "1") else None
 
 
 PLUGIN = TextGrad()
