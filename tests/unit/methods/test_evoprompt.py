@@ -286,3 +286,9 @@ def test_presets_count_the_steps_of_the_first_population():
     # 20 seeds in tens, the paraphrases, and ten generations: of ten children at once, or one by one.
     assert ga.PLUGIN.presets["paper"]["budget"] == {"steps": 2 + 1 + 10}
     assert de.PLUGIN.presets["paper"]["budget"] == {"steps": 2 + 1 + 10 * 10}
+
+
+def test_the_defaults_are_those_of_the_scripts():
+    values = ga.EvoPromptGaConfig()
+    assert (values.population, values.temperature, values.num_rows) == (10, 0.5, 50)
+    assert (values.selection, values.survival, de.EvoPromptDeConfig().donor) == ("wheel", "best", "best")

@@ -308,3 +308,16 @@ def test_a_seed_changes_the_exemplars_and_nothing_is_drawn_outside_it():
 
     assert question(0) == question(0)
     assert len({question(seed) for seed in range(5)}) > 1
+
+
+def test_the_defaults_are_those_of_the_run_script():
+    values = GpoConfig()
+    assert (values.epochs, values.batch_size, values.num_proposals, values.exemplars) == (3, 8, 8, 3)
+    assert (values.momentum, values.trajectory, values.refinement, values.feedback) == (
+        "relevance",
+        3,
+        "generate",
+        False,
+    )
+    assert (values.decay, values.max_edit, values.min_edit, values.warmup_steps) == ("cosine", 50, 10, 0)
+    assert (values.temperature, values.initial_prompt) == (1.0, "Let's think step by step.")

@@ -165,3 +165,10 @@ def test_a_step_counts_mistakes_of_new_prompts_alone():
 def test_the_preset_chooses_among_the_best_by_dev_accuracy():
     assert PLUGIN.presets["paper"]["evaluation"] == {"dev_select_top": 10}
     assert (PLUGIN.presets["paper"]["budget"], PLUGIN.presets["short"]["budget"]) == ({"steps": 200}, {"steps": 25})
+
+
+def test_the_defaults_are_those_of_the_code_for_chat_models():
+    values = OproConfig()
+    assert (values.num_proposals, values.history, values.exemplars, values.exemplars_by) == (8, 20, 3, "random")
+    assert (values.temperature, values.max_new_tokens, values.score_threshold) == (1.0, 512, 0.3)
+    assert (values.score_buckets, values.max_characters, values.refuse_digits) == (100, 500, False)

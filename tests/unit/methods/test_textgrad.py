@@ -229,3 +229,11 @@ def test_the_state_holds_the_number_of_the_current_prompt():
     state, _ = steps(PLUGIN, problem, config(), 2)
     assert isinstance(state, TextGradState)
     assert (state.number, [s.text for s in state.archive]) == (2, ["Begin.", "Worse one", "Better one"])
+
+
+def test_the_defaults_are_three_rows_four_steps_an_epoch_exact_match_and_the_revert():
+    values = TextGradConfig()
+    assert (values.batch_size, values.steps_per_epoch, values.revert) == (3, 4, True)
+    assert (values.evaluator, values.validation, values.constraints) == ("match", "match", ())
+    assert (values.temperature, values.max_new_tokens, values.max_prompt_tokens) == (0.0, 1024, 1000)
+    assert PLUGIN.presets["paper"]["budget"] == {"steps": 3 * 4}
