@@ -321,3 +321,10 @@ def test_the_defaults_are_those_of_the_run_script():
     )
     assert (values.decay, values.max_edit, values.min_edit, values.warmup_steps) == ("cosine", 50, 10, 0)
     assert (values.temperature, values.initial_prompt) == (1.0, "Let's think step by step.")
+
+
+def test_every_step_asks_for_the_limit_of_its_own_place_in_the_decay():
+    problem, _, writer = setting(SCORES, lambda conversation, row: "nothing", train=8)
+    steps(PLUGIN, problem, config(epochs=1, decay="linear", num_proposals=1), 4)
+    said = [asked(c).partition("Change at most ")[2].split()[0] for c in writer.asked]
+    assert said == ["40", "30", "20", "10"]
