@@ -8,20 +8,32 @@ from zlib import crc32
 
 import pytest
 
-from greater_ray.api import Served, load_parts, local_models, resolve_config, run_config
+from greater_ray.api import Served, load_engine, load_parts, local_models, resolve_config, run_config
 from greater_ray.config import ModelConfig, TrialConfig, merged, parse
 from greater_ray.errors import Interrupted
+from greater_ray.methods._text import TextConfig
 from greater_ray.plugins import available, load
 from greater_ray.protocols import Score, Task
 from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.sharding import LocalExecutor, ReplicaTextModel
 from greater_ray.trial import Silent, Trial
 from greater_ray.types import Call, Example, Usage, total
 
 METHODS = available("methods")
 # A method that optimizes nothing has no steps.
 STEPPING = [name for name in METHODS if load("methods", name).presets["paper"]["budget"]["steps"]]
-# What a method needs to be told.
-NEEDED: dict[str, dict[str, Any]] = {"fixed": {"method_config": {"prompt": "Take care."}}}
+# Methods that ask for text. A tiny random model writes nothing readable, so another writer takes its place.
+WRITING = [name for name in METHODS if issubclass(load("methods", name).config_type, TextConfig)]
+WRITER = {"optimizer_model": {"name": "tests.babbler:load"}}
+# What a method needs to be told: what it cannot do without, and sizes that fit so few rows.
+NEEDED: dict[str, dict[str, Any]] = {
+    "fixed": {"method_config": {"prompt": "Take care."}},
+    "evoprompt-de": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
+    "evoprompt-ga": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
+    "gpo": {"method_config": {"batch_size": 2, "num_proposals": 3}},
+    "opro": {"method_config": {"num_proposals": 3}},
+    "textgrad": {"method_config": {"batch_size": 2}},
+}
 # Limits hold for methods from outside too; this one lets a model write.
 LIMITED = [*STEPPING, "tests.writing:PLUGIN"]
 STEPS = 3
@@ -45,7 +57,8 @@ def configure(tiny_folder: Path) -> Callable[..., TrialConfig]:
             "budget": {"steps": STEPS if method in LIMITED else 0},
             "shard_size": 2,
         }
-        return resolve_config(merged(base, NEEDED.get(method, {}), settings))
+        writer = WRITER if method in WRITING else {}
+        return resolve_config(merged(base, writer, NEEDED.get(method, {}), settings))
 
     return make
 
@@ -229,8 +242,10 @@ def test_a_budget_ends_the_run_with_its_name(
 ):
     given = {"budget": {"steps": 10**6} | budget, "evaluation": {"splits": ["dev"]}}
     record = run_config(configure(method, **given), tmp_path / "run")
-    assert (record.stop_reason, record.steps) == (reason, steps)
-    if steps == 0:
+    assert record.stop_reason == reason
+    # A limit is passed by one batch of work at most, which may be a whole step.
+    assert record.steps in ((0, 1) if reason == "tokens" else (steps,))
+    if record.steps == 0:
         assert record.best.ids == record.initial.ids
         assert record.comparisons == ()
 
@@ -361,7 +376,8 @@ def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecor
 
     method = load("methods", config.method)
     method_config = parse(method.config_type, config.method_config, "method_config")
-    return task, Trial(config, task, method, method_config, model, facts, None, Counting()).run()
+    writer = ReplicaTextModel(LocalExecutor(load_engine(config.optimizer_model or config.model)))
+    return task, Trial(config, task, method, method_config, model, facts, None, Counting(), optimizer=writer).run()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -375,7 +391,7 @@ def test_test_rows_are_loaded_only_after_the_optimization(method: str, configure
 
 @pytest.mark.parametrize("method", STEPPING)
 def test_among_the_best_prompts_the_one_best_on_dev_is_chosen(method: str, configure: Callable):
-    chosen = set()
+    chosen, by_dev = set(), True
     for rule in range(4):
         _, record = guarded_run(configure(method, evaluation={"dev_select_top": 3}), rule)
         finalists = record.finalists[:3]
@@ -386,9 +402,12 @@ def test_among_the_best_prompts_the_one_best_on_dev_is_chosen(method: str, confi
         best = accuracy.index(max(accuracy))
         assert record.best == finalists[best]
         chosen.add(best)
-    assert len(chosen) > 1, "the case needs choices that differ from the lowest loss"
-    _, plain = guarded_run(configure(method))
-    assert plain.best == plain.finalists[0]
+        by_dev &= losses[:3] == pytest.approx([1 - value for value in accuracy])
+    # A method that goes by dev accuracy itself leaves nothing to choose.
+    assert by_dev or len(chosen) > 1, "the case needs choices that differ from the lowest loss"
+    _, plain = guarded_run(configure(method, evaluation={"dev_select_top": 0}))
+    # Among equals a method may prefer a later one.
+    assert plain.best in [p for p in plain.finalists if p.loss == plain.finalists[0].loss]
 
 
 # -- GReaTer's own switches --------------------------------------------------------------------------------------------
