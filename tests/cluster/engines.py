@@ -1,7 +1,8 @@
 """A real engine in a process that can be told to die.
 
-It is ``ModelConfig(name="tests.cluster.engines:fragile", revision=F)``. The folder ``F`` holds ``model`` (a link to a model folder) and orders: a file ``die-<unit>`` with a number ends the
-process, as ``kill -9`` would, in so many calls of that unit; ``die-row`` holds the id of a row that always does.
+It is ``ModelConfig(name="tests.cluster.engines:fragile", revision=F)``. The folder ``F`` holds ``model`` (a link to a
+model folder) and orders: a file ``die-<unit>`` with a number ends the process, as ``kill -9`` would, in so many calls
+of that unit; ``die-row`` holds the id of a row that always does.
 """
 
 import os

@@ -40,6 +40,10 @@ def drive(config: Path, out: Path, *options: str, temp: Path | None = None) -> s
     )
 
 
+# After a killed driver, Ray's two agents of a node notice the death of their raylet only after a minute.
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+
+
 def ray_processes(marker: str) -> list[str]:
     """Return the command lines of live processes that name a folder: those of one Ray and of its workers."""
     found = []
@@ -53,7 +57,7 @@ def ray_processes(marker: str) -> list[str]:
         except OSError:
             continue
         ours = marker in command or f"RAY_TMPDIR={marker}" in environment
-        if ours and state != "Z" and int(entry.name) != os.getpid():
+        if ours and state != "Z" and int(entry.name) != os.getpid() and not command.startswith(AGENTS):
             found.append(f"{entry.name} {command[:150]}")
     return found
 

@@ -1,4 +1,4 @@
-"""A cluster of three nodes: replicas on all of them, one is lost in mid-grid, and the grid ends complete and correct."""
+"""Three nodes with replicas on all of them: one is lost in mid-grid, and the grid ends complete and correct."""
 
 import threading
 from collections.abc import Callable
@@ -46,9 +46,7 @@ def test_a_lost_node_costs_only_its_shards(small_grid: Callable, in_process: dic
                 # As soon as all three nodes compute and something is under way.
                 if self.hosts == 3 and not lost.is_set():
                     lost.set()
-                    threading.Thread(
-                        target=cluster.remove_node, args=(nodes[0],), kwargs={"allow_graceful": False}
-                    ).start()
+                    threading.Thread(target=lambda: cluster.remove_node(nodes[0], allow_graceful=False)).start()
 
         watcher = Watcher()
         with connected(cluster.address):
