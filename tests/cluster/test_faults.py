@@ -15,10 +15,11 @@ from greater_ray.cluster.pool import Pool
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError, PoolError, SetAsideError
 from greater_ray.grid.config import ReplicaConfig
-from greater_ray.grid.run import Quiet, run_grid
+from greater_ray.grid.run import LocalBackend, Quiet, run_grid
 from greater_ray.records import TrialRecord
 from greater_ray.sharding import ReplicaTextModel, ShardedModel
 from greater_ray.types import Call, Example, Layout, LossSpec, Message
+from tests.cluster.conftest import records_in
 from tests.cluster.engines import control
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -184,3 +185,24 @@ def test_waiting_for_nodes_is_said_aloud_and_ends(small_grid: Callable, tmp_path
     with pytest.raises(ConfigError, match="--wait"):
         connect.require([Demand("m", 99, 1, 0)], 1.0, told.append)
     assert "waiting for 99 replicas of 'm'" in told[0]
+
+
+def test_a_coordinator_that_died_with_its_folder_goes_on_from_tunes_checkpoint(small_grid: Callable, tmp_path: Path):
+    order = tmp_path / "order"
+    method = {"name": "tests.cluster.methods:PLUGIN", "method_config": {"order": str(order)}}
+    grid = small_grid(methods=[method], seeds=[0], settings={"budget": {"steps": 3}})
+    assert run_grid(grid, tmp_path / "calm", LocalBackend()).complete
+    order.write_text(str(tmp_path / "out" / "cells"))
+    begun: list[int] = []
+
+    class Begins(Quiet):
+        def progressed(self, cell, progress):
+            begun.append(progress.step)
+
+    result = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=1)), observer=Begins())
+    assert result.complete
+    assert not order.exists(), "it did die"
+    assert records_in(tmp_path / "out") == records_in(tmp_path / "calm")
+    (steps,) = (tmp_path / "out").glob("cells/*/steps.jsonl")
+    assert [json.loads(line)["step"] for line in steps.read_text().splitlines()] == [1, 2, 3]
+    assert begun.count(1) == 2, "the second start began where the checkpoint was"
