@@ -17,13 +17,26 @@ from torch import Tensor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError
 from greater_ray.models._attention import register
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, widen
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens
+from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._spans import SpanBuilder
-from greater_ray.types import Answer, Layout, LossSpec, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
+from greater_ray.types import (
+    Answer,
+    Conversation,
+    Generation,
+    Layout,
+    LossSpec,
+    PromptCheck,
+    Rollout,
+    Shard,
+    ShardGradient,
+    TokenIds,
+    Usage,
+)
 
 TOKEN_FILTERS = ("none", "ascii", "letters", "released")
 
@@ -79,6 +92,7 @@ class Engine:
             blank_tokens=blanks,
             pad=tokenizer.pad_token_id or 0,
         )
+        self._writer = Writer(self.decoder, tokenizer, self.config, self._decode_batch)
 
     @classmethod
     def load(cls, config: ModelConfig, progress: Callable[[str], None] | None = None) -> "Engine":
@@ -198,7 +212,7 @@ class Engine:
         """Token ids of every row, checked against the context window with ``reasoning`` tokens to come."""
         spans = self.spans(layout)
         parts = [Parts(spans.head(e), prompt, spans.label(e)) for e in shard]
-        window = getattr(self.config, "max_position_embeddings", None)
+        window = self._writer.window
         if window is not None:
             extra = len(spans.suffix) + reasoning + len(spans.extractor) + layout.max_answer_tokens
             for example, part in zip(shard, parts, strict=True):
@@ -281,6 +295,12 @@ class Engine:
         )
         return rows, usage
 
+    def generate(
+        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
+    ) -> tuple[list[Generation], Usage]:
+        """Continue every conversation, each with a seed of its own; temperature 0 is greedy."""
+        return self._writer.generate(conversations, seeds, max_tokens, temperature)
+
     @cached_property
     def _line_ends(self) -> frozenset[int]:
         """Tokens that begin with a line break: an answer ends there once it has begun."""
@@ -315,7 +335,7 @@ class Engine:
                 position,
                 loss,
             )
-            return [(row, _best_tokens(row.logits, banned, depth)) for row in rows]
+            return [(row, best_tokens(row.logits, banned, depth)) for row in rows]
 
         rows = self._gradient_batch.map(work, len(parts))
         gradient = torch.stack([row.gradient for row, _ in rows]).sum(dim=0)
@@ -344,7 +364,7 @@ class Engine:
 
         def work(start: int, stop: int) -> list[TokenIds]:
             batch = RowBatch(self.decoder, prefix, range(start, stop), parts[start:stop])
-            return [_best_tokens(logits, banned, depth) for logits in batch.prefill((), 0)]
+            return [best_tokens(logits, banned, depth) for logits in batch.prefill((), 0)]
 
         usage = Usage(
             calls=len(parts),
@@ -369,14 +389,6 @@ def _weights_hash(model: Any) -> str:
         sample = flat[:: max(1, flat.numel() // 64)].double().cpu()
         digest.update(f"{name}{tuple(weight.shape)}{sample.tolist()}".encode())
     return digest.hexdigest()[:16]
-
-
-def _best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
-    """The ``depth`` likeliest tokens that are not banned, best first; equal ones by token id."""
-    masked = widen(logits_V).masked_fill(banned_V, -torch.inf)
-    values, tokens = masked.topk(min(depth, masked.shape[0]))
-    ranked = sorted(zip(values.tolist(), tokens.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
-    return tuple(token for value, token in ranked if value > -torch.inf)
 
 
 def _rollout(row: RowResult) -> Rollout:
