@@ -58,7 +58,7 @@ class ErrorConfig(BeamConfig):
 
     batch_size: int = Field(default=2, ge=1)
     chunk_size: int = Field(default=20, ge=1)
-    max_shown_characters: int = Field(default=2000, ge=1)
+    max_shown_characters: int = Field(default=2000, ge=20)
 
     @property
     def needed(self) -> int:

@@ -21,7 +21,6 @@ from greater_ray.methods._asking import (
     wording,
 )
 from greater_ray.methods._text import (
-    Proposal,
     Scored,
     TextState,
     accuracy,
@@ -99,18 +98,17 @@ class Ape:
         rng = problem.rng(query, "demonstrations")
         shown = rng.sample(problem.examples, min(config.demonstrations, len(problem.examples)))
         number = min(config.samples_per_step, config.samples_per_query - part * config.samples_per_step)
-        archive = state.archive
+        archive = state.archive or self._scored_start(problem, config, state)
         asker, read = Asker(problem, config, state.step), prompt_reader(config.reply)
-        start = [] if archive else [Proposal(config.initial_prompt.strip(), "new", state.prompt_ids)]
         request = induction_request(shown, config.max_words, config.reply)
         proposals = propose(
             problem,
             asker.gather([request] * number, "induction", read),
-            known=[config.initial_prompt, *(s.text for s in archive)],
+            known=[s.text for s in archive],
             max_prompt_tokens=config.max_prompt_tokens,
             meta=wording(induction_request([], config.max_words, config.reply)),
         )
-        new = [*start, *(p for p in proposals if p.usable)]
+        new = [p for p in proposals if p.usable]
         values = score(problem, config, [p.ids for p in new], len(archive))
         archive = archived(archive, [(p.text, p.ids) for p in new], values, state.step)
         finished = state.step + 1 >= config.queries * config.steps_per_query
@@ -120,6 +118,11 @@ class Ape:
         state = advanced(state, archive, best, failed, finished=finished)
         scores = {p.text: value for p, value in zip(new, values, strict=True)}
         return state, info(state, best, candidates(proposals, scores), notes)
+
+    @staticmethod
+    def _scored_start(problem: Problem, config: ApeConfig, state: TextState) -> tuple[Scored, ...]:
+        values = score(problem, config, [state.prompt_ids], 0)
+        return archived((), [(config.initial_prompt.strip(), state.prompt_ids)], values, state.step)
 
 
 def score(problem: Problem, config: ApeConfig, prompts: Sequence[TokenIds], first: int) -> list[float]:
