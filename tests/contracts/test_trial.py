@@ -8,20 +8,39 @@ from zlib import crc32
 
 import pytest
 
-from greater_ray.api import Served, load_parts, local_models, resolve_config, run_config
+from greater_ray.api import Served, load_engine, load_parts, local_models, resolve_config, run_config
 from greater_ray.config import ModelConfig, TrialConfig, merged, parse
 from greater_ray.errors import Interrupted
+from greater_ray.methods._text import TextConfig
 from greater_ray.plugins import available, load
 from greater_ray.protocols import Score, Task
 from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.sharding import LocalExecutor, ReplicaTextModel
 from greater_ray.trial import Silent, Trial
 from greater_ray.types import Call, Example, Usage, total
 
 METHODS = available("methods")
 # A method that optimizes nothing has no steps.
 STEPPING = [name for name in METHODS if load("methods", name).presets["paper"]["budget"]["steps"]]
-# What a method needs to be told.
-NEEDED: dict[str, dict[str, Any]] = {"fixed": {"method_config": {"prompt": "Take care."}}}
+# Methods that ask for text. A tiny random model writes nothing readable, so another writer takes its place.
+WRITING = [name for name in METHODS if issubclass(load("methods", name).config_type, TextConfig)]
+WRITER = {"optimizer_model": {"name": "tests.babbler:load"}}
+# What a method needs to be told: what it cannot do without, and sizes that fit so few rows.
+NEEDED: dict[str, dict[str, Any]] = {
+    "ape": {"method_config": {"queries": 30, "demonstrations": 2, "samples_per_query": 3, "num_scored": 2}},
+    "ape-iterative": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2}},
+    "apo": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2}},
+    "pe2": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2, "history": True}},
+    "protegi": {
+        "method_config": {"rounds": 30, "beam_size": 2, "n_gradients": 1, "eval_rounds": 1, "samples_per_eval": 3}
+    },
+    "fixed": {"method_config": {"prompt": "Take care."}},
+    "evoprompt-de": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
+    "evoprompt-ga": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
+    "gpo": {"method_config": {"batch_size": 2, "num_proposals": 3}},
+    "opro": {"method_config": {"num_proposals": 3}},
+    "textgrad": {"method_config": {"batch_size": 2}},
+}
 # Limits hold for methods from outside too; this one lets a model write.
 LIMITED = [*STEPPING, "tests.writing:PLUGIN"]
 STEPS = 3
@@ -45,7 +64,8 @@ def configure(tiny_folder: Path) -> Callable[..., TrialConfig]:
             "budget": {"steps": STEPS if method in LIMITED else 0},
             "shard_size": 2,
         }
-        return resolve_config(merged(base, NEEDED.get(method, {}), settings))
+        writer = WRITER if method in WRITING else {}
+        return resolve_config(merged(base, writer, NEEDED.get(method, {}), settings))
 
     return make
 
@@ -229,8 +249,10 @@ def test_a_budget_ends_the_run_with_its_name(
 ):
     given = {"budget": {"steps": 10**6} | budget, "evaluation": {"splits": ["dev"]}}
     record = run_config(configure(method, **given), tmp_path / "run")
-    assert (record.stop_reason, record.steps) == (reason, steps)
-    if steps == 0:
+    assert record.stop_reason == reason
+    # A limit is passed by one batch of work at most, which may be a whole step.
+    assert record.steps in ((0, 1) if reason == "tokens" else (steps,))
+    if record.steps == 0:
         assert record.best.ids == record.initial.ids
         assert record.comparisons == ()
 
@@ -353,15 +375,27 @@ class Guarded:
 
 def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecord]:
     inner, model, facts = load_parts(config)
+    method = load("methods", config.method)
     task = Guarded(inner, config.budget.steps or 0, rule)
 
     class Counting(Silent):
         def stepped(self, config: TrialConfig, record: StepRecord) -> None:
             task.done = record.step
 
-    method = load("methods", config.method)
+    class Watched:
+        """A method that ends by itself takes fewer steps than it may."""
+
+        start = method.start
+
+        def step(self, *args: Any) -> Any:
+            state, info = method.step(*args)
+            if state.finished:
+                task.needed = state.step
+            return state, info
+
     method_config = parse(method.config_type, config.method_config, "method_config")
-    return task, Trial(config, task, method, method_config, model, facts, None, Counting()).run()
+    writer = ReplicaTextModel(LocalExecutor(load_engine(config.optimizer_model or config.model)))
+    return task, Trial(config, task, Watched(), method_config, model, facts, None, Counting(), optimizer=writer).run()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -375,7 +409,7 @@ def test_test_rows_are_loaded_only_after_the_optimization(method: str, configure
 
 @pytest.mark.parametrize("method", STEPPING)
 def test_among_the_best_prompts_the_one_best_on_dev_is_chosen(method: str, configure: Callable):
-    chosen = set()
+    chosen, by_dev = set(), True
     for rule in range(4):
         _, record = guarded_run(configure(method, evaluation={"dev_select_top": 3}), rule)
         finalists = record.finalists[:3]
@@ -386,9 +420,12 @@ def test_among_the_best_prompts_the_one_best_on_dev_is_chosen(method: str, confi
         best = accuracy.index(max(accuracy))
         assert record.best == finalists[best]
         chosen.add(best)
-    assert len(chosen) > 1, "the case needs choices that differ from the lowest loss"
-    _, plain = guarded_run(configure(method))
-    assert plain.best == plain.finalists[0]
+        by_dev &= losses[:3] == pytest.approx([1 - value for value in accuracy])
+    # A method that goes by dev accuracy itself leaves nothing to choose.
+    assert by_dev or len(chosen) > 1, "the case needs choices that differ from the lowest loss"
+    _, plain = guarded_run(configure(method, evaluation={"dev_select_top": 0}))
+    # Among equals a method may prefer a later one.
+    assert plain.best in [p for p in plain.finalists if p.loss == plain.finalists[0].loss]
 
 
 # -- GReaTer's own switches --------------------------------------------------------------------------------------------
