@@ -5,7 +5,8 @@ around it, so by default these methods ask for tags; ``reply="whole"`` is the re
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -31,13 +32,23 @@ class RewriteConfig(TextConfig):
     reply: ReplyForm = "tagged"
 
 
-class Asker(NamedTuple):
-    """What one step needs to ask the writer; a second ``attempt`` draws anew at a higher temperature."""
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What one step needs to ask the writer; a second ``attempt`` draws anew at a higher temperature.
+
+    ``refusals`` collects why the writer gave nothing, for the step's notes.
+    """
 
     problem: Problem
     config: TextConfig
     step: int
     attempt: int = 0
+    refusals: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """Each refusal once."""
+        return [f"the writer gave nothing: {reason}" for reason in self.refusals]
 
     def gather(
         self,
@@ -69,7 +80,10 @@ class Asker(NamedTuple):
                 **settings,
             )
             for k, reply in zip(missing, replies, strict=True):
-                results[k] = None if reply.error is not None else read(reply)
+                if reply.error is not None:
+                    self.refusals[reply.error] = None
+                else:
+                    results[k] = read(reply)
         return results
 
 

@@ -177,9 +177,11 @@ class BeamSearch(ABC, Generic[C]):
     ) -> tuple[list[Proposal], Expansion]:
         """Write and judge children; where all that could be read were duplicates, once more at a higher temperature."""
         known, judged = [s.text for s in archive], []
-        expansion = Expansion(())
+        expansion, refusals = Expansion(()), dict[str, None]()
         for attempt in range(2):
-            expansion = self.expand(Asker(problem, config, step, attempt), config, *parent)
+            asker = Asker(problem, config, step, attempt, refusals)
+            expansion = self.expand(asker, config, *parent)
+            expansion = expansion._replace(notes=(*expansion.notes, *asker.notes))
             judged = propose(
                 problem,
                 expansion.texts,

@@ -112,7 +112,9 @@ class Ape:
         values = score(problem, config, [p.ids for p in new], len(archive))
         archive = archived(archive, [(p.text, p.ids) for p in new], values, state.step)
         finished = state.step + 1 >= config.queries * config.steps_per_query
-        notes = ["no proposal could be used: the start prompt stays"] if finished and len(archive) == 1 else []
+        notes = asker.notes
+        if finished and len(archive) == 1:
+            notes.append("no proposal could be used: the start prompt stays")
         best: Scored = max(archive, key=lambda s: (s.score, -s.number))
         failed = sum(not p.usable for p in proposals)
         state = advanced(state, archive, best, failed, finished=finished)

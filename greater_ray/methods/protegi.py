@@ -6,6 +6,7 @@ The variant that the GReaTer paper compares with is ``apo``.
 One step expands one prompt of the beam, or does one turn of the evaluator.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -134,11 +135,13 @@ class Protegi:
         failures, notes = errors(problem, config, state, parent)
         proposals: list[Proposal] = []
         known = [arm.text for arm in (*state.beam, *state.pool)]
+        asker = Asker(problem, config, state.step)
         for attempt in range(2):
-            asker = Asker(problem, config, state.step, attempt)
+            asker = replace(asker, attempt=attempt)
             proposals = write(asker, config, parent.text, failures, known)
             if any(p.usable for p in proposals) or not any(p.status == "duplicate" for p in proposals):
                 break
+        notes += asker.notes
         usable = [k for k, p in enumerate(proposals) if p.usable]
         kept = set(thinned(problem, config, state.step, [(k, proposals[k].ids) for k in usable], failures))
         new = (Arm(text=proposals[k].text, ids=proposals[k].ids, parent=parent.text) for k in usable if k in kept)

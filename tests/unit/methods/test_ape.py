@@ -87,7 +87,8 @@ def test_when_nothing_can_be_used_the_start_prompt_stays(reply: str | None):
     state, infos = run(PLUGIN, given, config())
     assert state.result == given.encode(START)
     assert (state.failed, len(state.archive)) == (10, 1)
-    assert infos[-1].notes == ("no proposal could be used: the start prompt stays",)
+    assert infos[-1].notes[-1] == "no proposal could be used: the start prompt stays"
+    assert ("the writer gave nothing: refused" in infos[-1].notes) is (reply is None)
 
 
 def test_a_start_prompt_that_is_likelier_than_all_others_stays():

@@ -161,7 +161,8 @@ def test_when_nothing_can_be_used_the_start_prompt_stays(reply: str | None):
     state, infos = run(PLUGIN, given, config(train_steps=4))
     assert len(infos) == 3, "the start is expanded in each of three rounds"
     assert state.result == given.encode(START)
-    assert infos[-1].notes == ("no proposal could be used: the start prompt stays",)
+    assert infos[-1].notes[-1] == "no proposal could be used: the start prompt stays"
+    assert ("the writer gave nothing: refused" in infos[-1].notes) is (reply is None)
 
 
 def test_a_copied_question_is_refused():

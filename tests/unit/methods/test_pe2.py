@@ -129,7 +129,8 @@ def test_when_nothing_can_be_used_the_start_prompt_stays(reply: str | None):
     given, _ = problem(LetterModel(), lambda c, row: reply)
     state, infos = run(PLUGIN, given, config(train_steps=3))
     assert state.result == given.encode(START)
-    assert infos[-1].notes == ("no proposal could be used: the start prompt stays",)
+    assert infos[-1].notes[-1] == "no proposal could be used: the start prompt stays"
+    assert ("the writer gave nothing: refused" in infos[-1].notes) is (reply is None)
 
 
 def test_a_known_better_prompt_is_found():

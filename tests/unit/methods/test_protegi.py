@@ -272,9 +272,10 @@ def test_when_nothing_can_be_used_the_start_prompt_stays(reply: str | None):
     given, _ = problem(LetterModel(), lambda c, row: reply)
     state, infos = run(PLUGIN, given, config(rounds=3))
     assert (len(infos), state.finished, state.best, state.result) == (3, True, (), given.encode(START))
-    assert infos[-1].notes == (
+    assert infos[-1].notes[-2:] == (
         "no proposal of this round could be used", "no proposal could be used: the start prompt stays",
     )  # fmt: skip
+    assert ("the writer gave nothing: refused" in infos[-1].notes) is (reply is None)
     assert {c.status for i in infos for c in i.candidates} == {"unreadable"}
 
 
