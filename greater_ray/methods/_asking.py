@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from greater_ray.methods._text import END_TAG, START_TAG, TextConfig, ask, chat, tagged
+from greater_ray.methods._text import END_TAG, START_TAG, Proposal, TextConfig, ask, chat, tagged
 from greater_ray.protocols import Problem
 from greater_ray.types import Conversation, Generation
 
@@ -109,7 +109,8 @@ def reply_rule(form: ReplyForm) -> str:
     """Return the sentence that says in which form the new prompt must come."""
     if form == "whole":
         return "Your reply must consist of the new prompt and nothing else."
-    return f"Put the new prompt, and only that, between {START_TAG} and {END_TAG}."
+    # A model that only repeats this sentence has written no words between the tags.
+    return f"Reply in this form, with the new prompt in place of the dots: {START_TAG}...{END_TAG}"
 
 
 def word_rule(max_words: int | None) -> str:
@@ -126,6 +127,11 @@ def paraphrase_request(prompt: str, max_words: int | None, form: ReplyForm) -> C
         f"{word_rule(max_words)}{reply_rule(form)}",
         PERSONA,
     )
+
+
+def only_duplicates(proposals: Sequence[Proposal]) -> bool:
+    """Tell whether there are duplicates and nothing that can be used: then a warmer attempt is worth its cost."""
+    return any(p.status == "duplicate" for p in proposals) and not any(p.usable for p in proposals)
 
 
 def wording(*conversations: Conversation) -> str:

@@ -15,7 +15,14 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field
 
-from greater_ray.methods._asking import Asker, RewriteConfig, paraphrase_request, prompt_reader, wording
+from greater_ray.methods._asking import (
+    Asker,
+    RewriteConfig,
+    only_duplicates,
+    paraphrase_request,
+    prompt_reader,
+    wording,
+)
 from greater_ray.methods._failures import Search, find_failures
 from greater_ray.methods._text import (
     Proposal,
@@ -146,8 +153,7 @@ class BeamSearch(ABC, Generic[C]):
             new = [(proposals[k].text, proposals[k].ids) for k in usable]
             values, parents = [scores[text] for text, _ in new], [parent.number] * len(new)
             archive = archived(archive, new, values, state.step, parents)
-        histories = expansion.histories or [""] * len(proposals)
-        grown = (Node(generation=state.rounds + 1, history=histories[k]) for k in usable)
+        grown = (Node(generation=state.rounds + 1, history=expansion.histories[k]) for k in usable)
         nodes = (*nodes, *grown)
         rounds, queue = state.rounds, queue[1:]
         if not queue:
@@ -176,22 +182,26 @@ class BeamSearch(ABC, Generic[C]):
         self, problem: Problem, config: C, step: int, archive: Sequence[Scored], parent: tuple[Scored, Node]
     ) -> tuple[list[Proposal], Expansion]:
         """Write and judge children; where all that could be read were duplicates, once more at a higher temperature."""
-        known, judged = [s.text for s in archive], []
-        expansion, refusals = Expansion(()), dict[str, None]()
+        known = [s.text for s in archive]
+        judged: list[Proposal] = []
+        histories: list[str] = []
+        notes: dict[str, None] = {}
         for attempt in range(2):
-            asker = Asker(problem, config, step, attempt, refusals)
+            asker = Asker(problem, config, step, attempt)
             expansion = self.expand(asker, config, *parent)
-            expansion = expansion._replace(notes=(*expansion.notes, *asker.notes))
-            judged = propose(
+            new = propose(
                 problem,
                 expansion.texts,
                 known=known,
                 max_prompt_tokens=config.max_prompt_tokens,
                 meta=self.meta(config),
             )
-            if any(p.usable for p in judged) or not any(p.status == "duplicate" for p in judged):
+            judged += new
+            histories += expansion.histories or [""] * len(new)
+            notes |= dict.fromkeys([*expansion.notes, *asker.notes])
+            if not only_duplicates(new):
                 break
-        return judged, expansion
+        return judged, Expansion([p.text for p in judged], histories, tuple(notes))
 
 
 class ErrorDriven(BeamSearch[E]):

@@ -29,7 +29,8 @@ def gradient_request(prompt: str, failures: Sequence[Failure], num_reasons: int)
     many = "one reason" if num_reasons == 1 else f"{num_reasons} different reasons"
     return chat(
         _situation(prompt, failures)
-        + f"Give {many} why the prompt could go wrong here. Put each reason between {start} and {end}.",
+        + f"Give {many} why the prompt could go wrong here. Write each reason in this form, in place of the "
+        f"dots: {start}...{end}",
         PERSONA,
     )
 
@@ -42,7 +43,7 @@ def edit_request(
     return chat(
         _situation(prompt, failures) + f"The trouble with the prompt is this:\n\n{reason}\n\n"
         f"Write {many} that no longer has this trouble. {word_rule(max_words)}"
-        f"Put each new prompt between {START_TAG} and {END_TAG}.",
+        f"Write each new prompt in this form, in place of the dots: {START_TAG}...{END_TAG}",
         PERSONA,
     )
 
@@ -55,6 +56,6 @@ def all_tagged(start: str, end: str, most: int) -> Callable[[Generation], list[s
         found = [text.rpartition(start)[2].strip() for text in pair.findall(reply.text)]
         if not found and not reply.truncated:
             found = [text.strip() for text in (tagged(reply.text, start, end),) if text is not None]
-        return [text for text in found if text][:most] or None
+        return [text for text in found if any(c.isalpha() for c in text)][:most] or None
 
     return read

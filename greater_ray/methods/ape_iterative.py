@@ -6,6 +6,8 @@ the code released with PE2 runs it and the GReaTer paper compares with it.
 
 from typing import Any
 
+from pydantic import Field
+
 from greater_ray.methods._asking import Asker
 from greater_ray.methods._beam import (
     BeamConfig,
@@ -21,7 +23,7 @@ from greater_ray.methods._text import Scored
 class ApeIterativeConfig(BeamConfig):
     """``temperature`` 0.7 and at most 50 tokens per reply are the script's; here the tags need some tokens more."""
 
-    max_new_tokens: int = 150
+    max_new_tokens: int = Field(default=150, ge=1)
 
 
 class ApeIterative(BeamSearch[ApeIterativeConfig]):

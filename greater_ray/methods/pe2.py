@@ -25,7 +25,7 @@ class Pe2Config(ErrorConfig):
     paper's ablations, off by default as in the paper.
     """
 
-    max_new_tokens: int = 300
+    max_new_tokens: int = Field(default=300, ge=1)
     analysis_temperature: float = Field(default=0.5, ge=0)
     analysis_tokens: int = Field(default=1500, ge=1)
     history: bool = False

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field
 
 from greater_ray.methods import _bandits as bandits
-from greater_ray.methods._asking import Asker, RewriteConfig, paraphrase_request, prompt_reader, wording
+from greater_ray.methods._asking import (
+    Asker,
+    RewriteConfig,
+    only_duplicates,
+    paraphrase_request,
+    prompt_reader,
+    wording,
+)
 from greater_ray.methods._failures import Failure, draw, failures_in
 from greater_ray.methods._protegi_prompts import REASON_TAGS, all_tagged, edit_request, gradient_request
 from greater_ray.methods._text import (
@@ -138,8 +145,9 @@ class Protegi:
         asker = Asker(problem, config, state.step)
         for attempt in range(2):
             asker = replace(asker, attempt=attempt)
-            proposals = write(asker, config, parent.text, failures, known)
-            if any(p.usable for p in proposals) or not any(p.status == "duplicate" for p in proposals):
+            written = write(asker, config, parent.text, failures, known)
+            proposals += written
+            if not only_duplicates(written):
                 break
         notes += asker.notes
         usable = [k for k, p in enumerate(proposals) if p.usable]

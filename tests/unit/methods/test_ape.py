@@ -108,7 +108,7 @@ def test_the_induction_request_on_real_rows():
     text = last(induction_request(rows, 30, "tagged"))
     assert "Input: question t0?\nOutput: (Yes)\n\nInput: question t1?\nOutput: (Yes)\n\nWhich instruction" in text
     assert "30 words at most" in text
-    assert "<prompt> and </prompt>" in text
+    assert "<prompt>...</prompt>" in text
     assert "<prompt>" not in last(induction_request(rows, 30, "whole"))
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from greater_ray.errors import ConfigError
-from greater_ray.methods._asking import paraphrase_request
+from greater_ray.methods._asking import paraphrase_request, prompt_reader
 from greater_ray.methods._beam import Node, select
 from greater_ray.methods._text import Scored
 from greater_ray.methods.ape_iterative import PLUGIN, ApeIterativeConfig
-from greater_ray.types import Conversation
+from greater_ray.types import Conversation, Generation
 from tests.letters import START, LetterModel, ids, in_turn, last, outcome, problem, run, tag
 
 
@@ -102,16 +102,18 @@ def test_equal_prompts_are_scored_once_and_the_earliest_wins():
 
 def test_where_all_are_duplicates_a_warmer_attempt_follows():
     given, writer = problem(LetterModel(), in_turn(START, START, "alpha", START))
-    _, infos = run(PLUGIN, given, config(train_steps=2))
-    assert outcome(infos[0]) == [("alpha", "scored"), (START, "duplicate")]
+    state, infos = run(PLUGIN, given, config(train_steps=2))
+    # What was tried first stands in the record as well.
+    assert outcome(infos[0]) == [(START, "duplicate"), (START, "duplicate"), ("alpha", "scored"), (START, "duplicate")]
+    assert (infos[0].accepted, state.failed, [n.generation for n in state.nodes]) == (None, 3, [0, 1])
     assert [(num, temperature) for num, _, temperature, _ in writer.settings] == [(2, 0.7), (2, 1.0)]
 
 
 def test_duplicates_twice_are_a_step_without_effect():
     given, writer = problem(LetterModel(), lambda c, row: tag(START))
     state, infos = run(PLUGIN, given, config())
-    assert [len(i.candidates) for i in infos] == [2, 2]
-    assert (len(writer.settings), len(state.archive), state.failed) == (4, 1, 4)
+    assert [len(i.candidates) for i in infos] == [4, 4]
+    assert (len(writer.settings), len(state.archive), state.failed) == (4, 1, 8)
 
 
 def test_an_unreadable_reply_is_asked_for_again_with_another_seed():
@@ -120,6 +122,19 @@ def test_an_unreadable_reply_is_asked_for_again_with_another_seed():
     assert outcome(infos[0]) == [("beta", "scored"), ("alpha", "scored")]
     assert [num for num, *_ in writer.settings] == [2, 1, 1]
     assert len({seed for *_, seed in writer.settings}) == 3
+
+
+def test_a_reply_that_only_repeats_the_form_is_no_prompt():
+    given, _ = problem(LetterModel(), lambda c, row: last(c))
+    _, infos = run(PLUGIN, given, config(train_steps=2))
+    assert outcome(infos[0]) == [("...", "no words")] * 2
+
+
+def test_a_reply_that_was_cut_off_within_its_tags_is_unreadable():
+    read = prompt_reader("tagged")
+    assert read(Generation("<prompt>Take your", truncated=True)) is None
+    assert read(Generation("<prompt>Take your time</prompt> because", truncated=True)) == "Take your time"
+    assert read(Generation("<prompt>Take your time\n\nBye", truncated=False)) == "Take your time"
 
 
 @pytest.mark.parametrize("reply", ["No tags at all.", "", None])
@@ -161,7 +176,7 @@ def test_the_paraphrase_request_on_a_real_prompt():
     assert (system.role, user.role) == ("system", "user")
     assert f"\n{prompt}\n" in user.content
     assert "50 words" in user.content
-    assert "<prompt> and </prompt>" in user.content
+    assert "<prompt>...</prompt>" in user.content
     whole = paraphrase_request(prompt, None, "whole")[-1].content
     assert "words at most" not in whole
     assert "<prompt>" not in whole

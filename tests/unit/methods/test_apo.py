@@ -204,7 +204,7 @@ def test_the_requests_on_a_real_row():
                  "Answer of the model: (no answer)", "Right answer: (Yes)", "Name 3 reasons", "Case 2"):  # fmt: skip
         assert part in text
     text = last(rewrite_request(prompt, [odd], "It is {vague}.", config(max_words=20)))
-    for part in (f'"{prompt}"', "It is {vague}.", "20 words", "<prompt> and </prompt>"):
+    for part in (f'"{prompt}"', "It is {vague}.", "20 words", "<prompt>...</prompt>"):
         assert part in text
     assert "<prompt>" not in last(rewrite_request(prompt, [odd], "x", config(reply="whole")))
 

@@ -311,6 +311,7 @@ def test_same_seed_same_path_and_another_seed_another():
         ("<reason>not closed\n\nmore", False, ["not closed"]),
         ("<reason>cut off", True, None),
         ("<reason>whole</reason> <reason>cut off", True, ["whole"]),
+        ("<reason>...</reason>", False, None),
         ("none", False, None),
     ],
 )
@@ -324,7 +325,7 @@ def test_the_requests_on_a_real_row():
     prompt = "Reply with {answer}; %s <b>"
     text = last(gradient_request(prompt, failures, 3))
     for part in (f'"{prompt}"', "Case 1\nText: question t0?\nLabel: (Yes)\nPrediction: No", "3 different reasons",
-                 "<reason> and </reason>"):  # fmt: skip
+                 "<reason>...</reason>"):  # fmt: skip
         assert part in text
     text = last(edit_request(prompt, failures, "It is {vague}.", 1, None))
     for part in (
@@ -332,7 +333,7 @@ def test_the_requests_on_a_real_row():
         "Text: question t0?",
         "It is {vague}.",
         "one improved prompt",
-        "<prompt> and </prompt>",
+        "<prompt>...</prompt>",
     ):
         assert part in text
     assert "words at most" not in text
