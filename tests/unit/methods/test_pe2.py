@@ -109,12 +109,13 @@ def test_a_lost_analysis_ends_that_conversation_only():
 
 
 def test_without_a_wrong_answer_paraphrases_keep_the_history():
-    model = LetterModel(right={START: ids("t", 4)})
-    given, writer = problem(model, talker("alpha"))
-    state, infos = run(PLUGIN, given, config(history=True))
-    assert [kind(c) for c in writer.asked] == ["paraphrase"]
-    assert outcome(infos[0]) == [("alpha", "scored")]
-    assert [n.history for n in state.nodes] == ["", ""]
+    model = LetterModel(right={"alpha": {"d0", *ids("t", 4)}})
+    given, writer = problem(model, talker("alpha", "beta"))
+    state, infos = run(PLUGIN, given, config(history=True, train_steps=3))
+    assert [kind(c) for c in writer.asked] == ["analysis", "prompt", "history", "paraphrase"]
+    assert outcome(infos[1]) == [("beta", "scored")]
+    log = "Accuracy at step 0: 0% of 4 train rows.\nStep 1: lacked care 0"
+    assert [n.history for n in state.nodes] == ["", log, log]
 
 
 def test_a_perfect_prompt_ends_the_search():

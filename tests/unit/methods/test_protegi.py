@@ -144,6 +144,23 @@ def test_equal_prompts_enter_the_pool_once():
     assert Counter(c.status for c in info.candidates) == {"waiting": 1, "duplicate": 7}
 
 
+def test_two_prompts_of_the_beam_cannot_bring_in_the_same_one():
+    edits = iter(["alpha", "beta", "Beta", "gamma", "delta", "Gamma"])
+
+    def reply(conversation: Conversation, row: int) -> str:
+        return "<reason>vague</reason>" if kind(conversation) == "gradient" else tag(next(edits))
+
+    given, _ = problem(LetterModel(), reply)
+    cfg = config(rounds=2, beam_size=2, n_gradients=2, mc_samples_per_step=0, eval_prompts_per_round=9)
+    _, infos = run(PLUGIN, given, cfg)
+    # The beam is the start and alpha: nothing is right, so the first ones stay.
+    assert [outcome(i) for i in infos if i.candidates[0].loss is None] == [
+        [("alpha", "waiting"), ("beta", "waiting")],
+        [("Beta", "waiting"), ("gamma", "waiting")],
+        [("delta", "waiting"), ("Gamma", "duplicate")],
+    ]
+
+
 def test_no_more_than_the_expansion_factor_is_kept_at_random():
     seen = set()
     for seed in range(5):
