@@ -40,7 +40,9 @@ class Rewriting:
             archive = archived((), [(config.initial_prompt, state.prompt_ids)], [accuracy(rows)], state.step)
         best = best_of(archive)[0][1]
         old = next(scored.text for scored in archive if scored.ids == best)
-        replies = ask(problem, [chat(f"Write this in other words: {old}")] * 2, config, state.step, "rewrite")
+        question = chat(f"Write this in other words: {old}")
+        # One call each, so that a limit can be met between them.
+        replies = [ask(problem, [question], config, state.step, purpose)[0] for purpose in ("first", "second")]
         known = [scored.text for scored in archive]
         texts = [None if reply.error else reply.text for reply in replies]
         proposals = propose(problem, texts, known=known, max_prompt_tokens=config.max_prompt_tokens)
