@@ -373,29 +373,32 @@ class Guarded:
         return Score(right, answer_text, False, None)
 
 
+class Watched:
+    """A method that unlocks the test rows when it says that it has ended, be it before its budget."""
+
+    def __init__(self, method: Any, task: Guarded) -> None:
+        self.method, self.task = method, task
+        self.start, self.config_type = method.start, method.config_type
+
+    def step(self, *args: Any) -> Any:
+        state, info = self.method.step(*args)
+        if state.finished:
+            self.task.needed = state.step
+        return state, info
+
+
 def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecord]:
     inner, model, facts = load_parts(config)
-    method = load("methods", config.method)
     task = Guarded(inner, config.budget.steps or 0, rule)
 
     class Counting(Silent):
         def stepped(self, config: TrialConfig, record: StepRecord) -> None:
             task.done = record.step
 
-    class Watched:
-        """A method that ends by itself takes fewer steps than it may."""
-
-        start = method.start
-
-        def step(self, *args: Any) -> Any:
-            state, info = method.step(*args)
-            if state.finished:
-                task.needed = state.step
-            return state, info
-
+    method = Watched(load("methods", config.method), task)
     method_config = parse(method.config_type, config.method_config, "method_config")
     writer = ReplicaTextModel(LocalExecutor(load_engine(config.optimizer_model or config.model)))
-    return task, Trial(config, task, Watched(), method_config, model, facts, None, Counting(), optimizer=writer).run()
+    return task, Trial(config, task, method, method_config, model, facts, None, Counting(), optimizer=writer).run()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from greater_ray.methods.ape import PLUGIN, ApeConfig, induction_request
-from tests.letters import START, LetterModel, ids, in_turn, last, named, outcome, problem, run, tag
+from tests.prompt_table import START, LetterModel, ids, in_turn, last, named, outcome, problem, run, tag
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -8,7 +8,7 @@ from greater_ray.methods._beam import Node, select
 from greater_ray.methods._text import Scored
 from greater_ray.methods.ape_iterative import PLUGIN, ApeIterativeConfig
 from greater_ray.types import Conversation, Generation
-from tests.letters import START, LetterModel, ids, in_turn, last, outcome, problem, run, tag
+from tests.prompt_table import START, LetterModel, ids, in_turn, last, outcome, problem, run, tag
 
 
 def config(**values: object) -> ApeIterativeConfig:

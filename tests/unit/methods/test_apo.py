@@ -5,7 +5,7 @@ import pytest
 from greater_ray.methods._failures import CUT, Failure, draw, find_failures, shortened, shuffled_train
 from greater_ray.methods.apo import PLUGIN, ApoConfig, critique_request, rewrite_request
 from greater_ray.types import Conversation
-from tests.letters import START, LetterModel, ids, in_turn, last, outcome, problem, run, tag
+from tests.prompt_table import START, LetterModel, ids, in_turn, last, outcome, problem, run, tag
 
 
 def config(**values: object) -> ApoConfig:

@@ -4,7 +4,7 @@ import pytest
 
 from greater_ray.methods.pe2 import PLUGIN, Pe2Config
 from greater_ray.types import Conversation
-from tests.letters import START, LetterModel, ids, last, outcome, problem, run, tag
+from tests.prompt_table import START, LetterModel, ids, last, outcome, problem, run, tag
 
 
 def config(**values: object) -> Pe2Config:

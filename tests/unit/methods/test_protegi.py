@@ -10,7 +10,7 @@ from greater_ray.methods._failures import find_failures
 from greater_ray.methods._protegi_prompts import REASON_TAGS, all_tagged, edit_request, gradient_request
 from greater_ray.methods.protegi import PLUGIN, Arm, ProtegiConfig, estimated
 from greater_ray.types import Conversation, Generation
-from tests.letters import START, LetterModel, ids, last, outcome, problem, run, tag
+from tests.prompt_table import START, LetterModel, ids, last, outcome, problem, run, tag
 
 LETTERS = "abcdefghij"
 
