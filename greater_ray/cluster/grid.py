@@ -177,6 +177,10 @@ class _Events(tune.Callback):  # type: ignore[misc]
         self.cells, self.observer = cells, observer
         self.gauges = CellGauges(len(cells))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tune saves its callbacks for a restore that never comes; a screen cannot be saved.
+        return tune.Callback, ()
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.gauges.started(trial.trial_id)
         self.observer.started(self.cells[trial.config["cell"]])

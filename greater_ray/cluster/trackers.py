@@ -57,6 +57,10 @@ class _Guarded(tune.Callback):  # type: ignore[misc]
         self._inner: tune.Callback | None = None
         self._do(lambda: setattr(self, "_inner", _make(name)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tune saves its callbacks for a restore that never comes.
+        return tune.Callback, ()
+
     def _do(self, action: Callable[[], Any]) -> None:
         try:
             action()

@@ -13,7 +13,7 @@ from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.pool import Pool
 from greater_ray.config import ModelConfig
-from greater_ray.errors import ConfigError, DataError, PoolError, SetAsideError
+from greater_ray.errors import ConfigError, DataError, PoolError
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import LocalBackend, Quiet, run_grid
 from greater_ray.records import TrialRecord
@@ -63,7 +63,7 @@ def undisturbed(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_a_replica_killed_in_every_kind_of_call_changes_nothing(
     undisturbed: list[Any], tiny_folder: Path, tmp_path: Path
 ):
-    units = ["rollouts", "gradients", "answers", "proposals", "one_hot_gradient", "check_prompts", "generate"]
+    units = ["rollouts", "gradients", "answers", "generate", "check_prompts"]
     settings = control(tmp_path / "control", tiny_folder)
     for unit in units:
         (tmp_path / "control" / f"die-{unit}").write_text("1")
@@ -92,8 +92,7 @@ def test_a_shard_that_kills_three_replicas_fails_its_cell_and_the_grid_goes_on(
     failed, other = states["bbh/boolean_expressions"], states["bbh/navigate"]
     assert (failed.state, other.state) == ("failed", "done")
     assert not result.complete
-    assert row in failed.reason
-    assert "3 replicas" in failed.reason
+    assert f"set aside after it ended 3 replicas: 'answers' of rows {row}" in failed.reason
     (file,) = (tmp_path / "out" / "failures").glob("*.json")
     assert json.loads(file.read_text())["reason"] == failed.reason
     # It is not tried again unless asked for, and then it is.
@@ -136,13 +135,6 @@ def test_a_model_that_cannot_load_stops_its_pool_at_once_and_other_models_go_on(
     assert missing in (stopped[2] or "")
 
 
-def test_replicas_that_die_while_loading_stop_the_pool_after_three(tiny_folder: Path, tmp_path: Path):
-    settings = control(tmp_path / "control", tiny_folder)
-    (tmp_path / "control" / "die-loading").touch()
-    with pytest.raises(PoolError, match="3 replicas in a row died while loading"):
-        launched(settings)
-
-
 def test_calls_in_flight_get_the_reason_when_a_pool_stops(tiny_folder: Path, tmp_path: Path):
     settings = control(tmp_path / "control", tiny_folder)
     pool = launched(settings)
@@ -150,22 +142,10 @@ def test_calls_in_flight_get_the_reason_when_a_pool_stops(tiny_folder: Path, tmp
         (tmp_path / "control" / "die-loading").touch()
         (tmp_path / "control" / "die-rollouts").write_text("1")
         model = ShardedModel(pool.executor, LAYOUT, 2)
-        with pytest.raises(PoolError, match="died while loading"):
+        with pytest.raises(PoolError, match="3 replicas in a row died while loading"):
             model.rollouts(ROWS, [model.encode_prompt(" a")], LossSpec())
         with pytest.raises(PoolError, match="died while loading"):
             pool.executor.run([Call("token_texts", {"tokens": [1]})])
-    finally:
-        pool.stop()
-
-
-def test_a_shard_is_set_aside_with_its_reasons(tiny_folder: Path, tmp_path: Path):
-    settings = control(tmp_path / "control", tiny_folder)
-    (tmp_path / "control" / "die-row").write_text("r2")
-    pool = launched(settings)
-    try:
-        model = ShardedModel(pool.executor, LAYOUT, 2)
-        with pytest.raises(SetAsideError, match="set aside after it ended 3 replicas: 'rollouts' of rows r2, r3"):
-            model.rollouts(ROWS, [model.encode_prompt(" a")], LossSpec())
     finally:
         pool.stop()
 
