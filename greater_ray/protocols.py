@@ -20,6 +20,7 @@ from greater_ray.types import (
     Generation,
     LossSpec,
     PromptCheck,
+    PromptGradient,
     Rollout,
     ShardGradient,
     TokenIds,
@@ -98,6 +99,24 @@ class GradientModel(Protocol):
 
     def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
         """dL/d(one-hot weight) of each token: its embedding row times ``gradient`` (paper Eq. 7)."""
+        ...
+
+    def prompt_gradients(
+        self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec, *, with_reasoning: bool
+    ) -> PromptGradient:
+        """Gradient of the summed loss with respect to the embedding row of every prompt token."""
+        ...
+
+    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> TokenIds:
+        """The ``count`` tokens of the whole vocabulary with the most negative one-hot gradient, steepest first."""
+        ...
+
+    def embeddings(self, tokens: Sequence[int]) -> list[list[float]]:
+        """The tokens' rows of the embedding table."""
+        ...
+
+    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> TokenIds:
+        """For each vector the token whose embedding row has the largest cosine with it."""
         ...
 
     def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
