@@ -5,12 +5,13 @@ record = optimize(model="smollm2-135m", task="bbh/navigate", data="synthetic", s
 print(record.best.full_text)
 """
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from greater_ray.config import ModelConfig, TrialConfig, merged, parse
-from greater_ray.errors import ConfigError, unknown_name
+from greater_ray.errors import ConfigError, ModelError, unknown_name
 from greater_ray.evaluate import evaluate_shards, summarize
 from greater_ray.plugins import load
 from greater_ray.protocols import Executor, Method, Task
@@ -37,9 +38,15 @@ Models = Callable[[ModelConfig], Served]
 def load_engine(config: ModelConfig, progress: Progress | None = None) -> Any:
     """Return what answers a model's calls: an ``Engine``, or one's own object for ``package.module:factory``.
 
+    ``openai/NAME`` stands for an endpoint, which can only write.
+
     Raises:
         ModelError: it cannot be found or loaded.
     """
+    from greater_ray.models._openai import EndpointWriter, is_endpoint
+
+    if is_endpoint(config.name):
+        return EndpointWriter(config)
     if ":" in config.name and not Path(config.name).exists():
         return load("models", config.name)(config)
     from greater_ray.models.engine import Engine
@@ -66,13 +73,15 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     Raises:
         ConfigError: an unknown name or key, or a value that is not allowed.
     """
+    from greater_ray.models._openai import refuse_endpoint
     from greater_ray.models._sources import profile_for
     from greater_ray.tasks._registry import expand, extractor, load_task
 
     given = merged(settings)
-    for option in ("model", "task"):
+    for option in ("model", "task", "optimizer_model"):
         if isinstance(given.get(option), str):
             given[option] = {"name": given[option]}
+    for option in ("model", "task"):
         if not isinstance(given.get(option), Mapping) or not given[option].get("name"):
             raise ConfigError(f"--{option}: missing; `greater-ray list {option}s` shows what there is.")
     method: Method[Any, Any] = load("methods", given.get("method", "greater"))
@@ -88,6 +97,7 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     config: TrialConfig = parse(TrialConfig, _without_none(merged(presets[preset], defaults, given)))
     if not any(config.budget.model_dump().values()) and config.budget.steps is None:
         raise ConfigError("--steps: nothing ends this run; give --steps, --patience, --max-tokens or --max-seconds.")
+    refuse_endpoint(config.model)
     names = expand(config.task.name)
     if len(names) > 1:
         raise ConfigError(f"--task: '{config.task.name}' is a group of {len(names)} tasks; name one of them.")
@@ -154,12 +164,14 @@ def run_config(
                 return record
         models = models or local_models()
         task, model, facts = load_parts(config, models)
-        writer = models(config.optimizer_model or config.model)
+        writer = _serve_writer(config, models)
         # Only now is a new folder claimed: a mistyped model leaves nothing behind.
         if store is None and out is not None:
             store = RunStore(out, config)
         if store is not None:
-            store.match_inputs({**row_hash(task), "weights": facts["weights"]})
+            other = {"optimizer_weights": writer.facts.get("weights")} if config.optimizer_model is not None else {}
+            inputs = {**row_hash(task), "weights": facts["weights"], **other}
+            store.match_inputs({name: value for name, value in inputs.items() if value is not None})
         method: Method[Any, Any] = load("methods", config.method)
         method_config = parse(method.config_type, config.method_config, "method_config")
         return Trial(
@@ -178,6 +190,20 @@ def run_config(
     finally:
         if store is not None:
             store.close()
+
+
+def _serve_writer(config: TrialConfig, models: Models) -> Served:
+    """Return the model that writes; an error names the setting that it comes from."""
+    if config.optimizer_model is None:
+        return models(config.model)
+    try:
+        return models(config.optimizer_model)
+    except (ConfigError, ModelError) as error:
+        raise type(error)(re.sub(r"^(--)?model(?=[.:])", _as_optimizer, str(error))) from error
+
+
+def _as_optimizer(found: re.Match[str]) -> str:
+    return "--optimizer-model" if found[1] else "optimizer_model"
 
 
 def _named(value: str | Mapping[str, Any]) -> Mapping[str, Any]:

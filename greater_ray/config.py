@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -163,6 +163,8 @@ def _keys_at(config_type: type[BaseModel], location: Iterable[Any]) -> list[str]
     current: Any = config_type
     for part in location:
         current = current.model_fields[part].annotation if hasattr(current, "model_fields") else current
+        # A section that may be left out: its type or None.
+        current = next((kind for kind in get_args(current) if hasattr(kind, "model_fields")), current)
     return sorted(getattr(current, "model_fields", {}))
 
 

@@ -53,6 +53,11 @@ SETTINGS = (
     ),
     Setting("--method", "method", str, "NAME", "See `greater-ray list methods`.", _METHOD),
     Setting("--preset", "preset", str, "NAME", "paper (default), or another preset of the method.", _METHOD),
+    Setting(
+        "--optimizer-model", "optimizer_model.name", str, "NAME",
+        "Model that writes prompts, for methods that ask for text (the task model); openai/NAME is an endpoint.",
+        _METHOD,
+    ),
     Setting("--seed", "seed", int, "S", "Seed of everything that is drawn (0).", _METHOD),
     Setting(
         "--max-reasoning-tokens", "decoding.max_reasoning_tokens", int, "N", "How long the model may reason.", _METHOD
@@ -60,7 +65,20 @@ SETTINGS = (
     Setting("--shard-size", "shard_size", int, "N", "Rows per unit of work; may change the last bits.", _METHOD),
     Setting("--steps", "budget.steps", int, "N", "Stop after so many steps.", _BUDGET),
     Setting("--patience", "budget.patience", int, "N", "Stop after so many steps without a better prompt.", _BUDGET),
-    Setting("--max-tokens", "budget.tokens", int, "N", "Stop after so many tokens.", _BUDGET),
+    Setting("--max-tokens", "budget.tokens", int, "N", "Stop after so many tokens of the task model.", _BUDGET),
+    Setting("--max-calls", "budget.calls", int, "N", "Stop after so many rows given to the task model.", _BUDGET),
+    Setting(
+        "--max-generated-tokens", "budget.generated_tokens", int, "N",
+        "Stop after so many tokens written by the task model.", _BUDGET,
+    ),
+    Setting(
+        "--max-optimizer-calls", "budget.optimizer_calls", int, "N",
+        "Stop after so many texts asked of the optimizer model.", _BUDGET,
+    ),
+    Setting(
+        "--max-optimizer-tokens", "budget.optimizer_tokens", int, "N",
+        "Stop after so many tokens read and written by the optimizer model.", _BUDGET,
+    ),
     Setting("--max-seconds", "budget.seconds", float, "SECONDS", "Stop after so long.", _BUDGET),
     Setting(
         "--dev-select-top", "evaluation.dev_select_top", int, "N",
@@ -68,7 +86,11 @@ SETTINGS = (
     ),
 )  # fmt: skip
 # What has no effect where nothing is optimized.
-ONLY_FOR_OPTIMIZE = ("--seed", *(setting.option for setting in SETTINGS if setting.panel == _BUDGET))
+ONLY_FOR_OPTIMIZE = (
+    "--seed",
+    "--optimizer-model",
+    *(setting.option for setting in SETTINGS if setting.panel == _BUDGET),
+)
 
 _FURTHER: dict[str, tuple[Any, Any]] = {
     "config": (Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")),
@@ -174,7 +196,7 @@ def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, An
     task = settings.get("task")
     if isinstance(task, dict) and task.get("rows") and not task.get("name"):
         task["name"] = "rows"
-    for key in ("model.name", "task.name", "method", "preset"):
+    for key in ("model.name", "optimizer_model.name", "task.name", "method", "preset"):
         value = _at(settings, key)
         if value is not None and not isinstance(value, str):
             raise ConfigError(f"{key}: must be a name, not {value!r}.")
@@ -205,7 +227,8 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 def _long_form(layer: dict[str, Any]) -> dict[str, Any]:
     """Write ``model: name`` as ``model: {name: name}``, so that layers merge."""
-    named = {key: {"name": layer[key]} for key in ("model", "task") if isinstance(layer.get(key), str)}
+    keys = ("model", "task", "optimizer_model")
+    named = {key: {"name": layer[key]} for key in keys if isinstance(layer.get(key), str)}
     return {**layer, **named}
 
 

@@ -8,7 +8,7 @@ extraction is one more pass over keys and values that exist already).
 Shape suffixes: B rows, Q query tokens, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,16 @@ class Decoder:
     stop_tokens: frozenset[int]
     blank_tokens: frozenset[int]
     pad: int
+
+
+# Takes next-token logits [B, V] and the caller's numbers of their rows; returns one token a row.
+Choice = Callable[[Tensor, Sequence[int]], list[int]]
+
+
+def greedy(logits_BV: Tensor, rows: Sequence[int]) -> list[int]:
+    """Take the likeliest token of every row."""
+    tokens: list[int] = logits_BV.argmax(dim=-1).tolist()
+    return tokens
 
 
 class RowBatch:
@@ -109,12 +119,12 @@ class RowBatch:
         self.next_position = [p[-1] + 1 for p in positions]
         return logits_BQV[:, -1]
 
-    def reason(self, logits_BV: Tensor, limit: int) -> None:
-        """Decode greedily up to ``limit`` tokens a row; a row that stops is swapped out of the running rows."""
+    def reason(self, logits_BV: Tensor, limit: int, choose: Choice = greedy) -> None:
+        """Decode up to ``limit`` tokens a row; a row that stops is swapped out of the running rows."""
         texts: list[list[int]] = [[] for _ in self.parts]
         self.unfed = [False] * len(self.parts)
         for step in range(limit):
-            chosen = logits_BV.argmax(dim=-1).tolist()
+            chosen = choose(logits_BV, self.order[: self.store.rows])
             for place in range(self.store.rows - 1, -1, -1):
                 row = self.order[place]
                 self.results[row].generated += 1
@@ -233,3 +243,11 @@ def cross_entropy(logits_QV: Tensor, labels: TokenIds, temperature: float = 1.0)
     """Mean cross-entropy of ``labels`` under ``[Q, V]`` logits divided by ``temperature``, in nats."""
     targets = torch.tensor(labels, device=logits_QV.device)
     return float(torch.nn.functional.cross_entropy(widen(logits_QV) / temperature, targets))
+
+
+def best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
+    """The ``depth`` likeliest tokens that are not banned, best first; equal ones by token id."""
+    masked = widen(logits_V).masked_fill(banned_V, -torch.inf)
+    values, tokens = masked.topk(min(depth, masked.shape[0]))
+    ranked = sorted(zip(values.tolist(), tokens.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+    return tuple(token for value, token in ranked if value > -torch.inf)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from greater_ray.errors import ConfigError
+from greater_ray.models._decode import best_tokens
 from greater_ray.types import TokenIds, Usage
 
 TOKEN_FILTERS = ("none", "ascii", "letters", "released")
@@ -113,11 +114,3 @@ class Vocabulary:
 
     def _wide(self, values: Sequence[Any]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64, device=self.device)
-
-
-def best_tokens(values_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
-    """The ``depth`` tokens of the largest values that are not banned, best first; equal ones by token id."""
-    masked = values_V.masked_fill(banned_V, -torch.inf)
-    values, tokens = masked.topk(min(depth, masked.shape[0]))
-    ranked = sorted(zip(values.tolist(), tokens.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
-    return tuple(token for value, token in ranked if value > -torch.inf)

@@ -16,15 +16,18 @@ from torch import Tensor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
 from greater_ray.models._attention import register
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, widen
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens
+from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._spans import SpanBuilder
-from greater_ray.models._vocabulary import Vocabulary, best_tokens
+from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.types import (
     Answer,
+    Conversation,
+    Generation,
     Layout,
     LossSpec,
     PromptCheck,
@@ -90,6 +93,7 @@ class Engine(Vocabulary):
             blank_tokens=blanks,
             pad=tokenizer.pad_token_id or 0,
         )
+        self._writer = Writer(self.decoder, tokenizer, self.config, self._decode_batch)
 
     @classmethod
     def load(cls, config: ModelConfig, progress: Callable[[str], None] | None = None) -> "Engine":
@@ -176,7 +180,7 @@ class Engine(Vocabulary):
         """Token ids of every row, checked against the context window with ``reasoning`` tokens to come."""
         spans = self.spans(layout)
         parts = [Parts(spans.head(e), prompt, spans.label(e)) for e in shard]
-        window = getattr(self.config, "max_position_embeddings", None)
+        window = self._writer.window
         if window is not None:
             extra = len(spans.suffix) + reasoning + len(spans.extractor) + layout.max_answer_tokens
             for example, part in zip(shard, parts, strict=True):
@@ -259,6 +263,12 @@ class Engine(Vocabulary):
         )
         return rows, usage
 
+    def generate(
+        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
+    ) -> tuple[list[Generation], Usage]:
+        """Continue every conversation, each with a seed of its own; temperature 0 is greedy."""
+        return self._writer.generate(conversations, seeds, max_tokens, temperature)
+
     @cached_property
     def _line_ends(self) -> frozenset[int]:
         """Tokens that begin with a line break: an answer ends there once it has begun."""
@@ -279,7 +289,7 @@ class Engine(Vocabulary):
         banned = self._banned(token_filter)
 
         def read(row: RowGradient) -> tuple[Tensor, float, TokenIds]:
-            likeliest = best_tokens(widen(row.logits[position]), banned, depth)
+            likeliest = best_tokens(row.logits[position], banned, depth)
             return row.gradient[position].double(), row.loss, likeliest
 
         rows, usage = self._differentiate(shard, layout, prompt, reasoning, loss, read)
@@ -343,7 +353,7 @@ class Engine(Vocabulary):
 
         def work(start: int, stop: int) -> list[TokenIds]:
             batch = RowBatch(self.decoder, prefix, range(start, stop), parts[start:stop])
-            return [best_tokens(widen(logits), banned, depth) for logits in batch.prefill((), 0)]
+            return [best_tokens(logits, banned, depth) for logits in batch.prefill((), 0)]
 
         usage = Usage(
             calls=len(parts),
