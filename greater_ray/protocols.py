@@ -7,7 +7,7 @@ and reads answers, ``Method`` is one optimizer.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -296,4 +296,17 @@ class Method(Protocol[ConfigT, StateT]):
 
     def step(self, problem: Problem, config: ConfigT, state: StateT) -> tuple[StateT, StepInfo]:
         """Do one step. All randomness comes from ``(problem.seed, state.step, purpose)``."""
+        ...
+
+
+@runtime_checkable
+class ResolvesConfig(Protocol[ConfigT]):
+    """A method whose options may name something outside the config, for instance a file with prompts."""
+
+    def resolve(self, config: ConfigT, task: str) -> ConfigT:
+        """Return the options with contents in the place of names, since contents belong to a trial's identity.
+
+        Called once for a task when the settings become a config, and again with its own result when a recorded config
+        is run again: then it must change nothing.
+        """
         ...
