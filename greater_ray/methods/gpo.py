@@ -1,0 +1,292 @@
+"""GPO: prompts as parameters, with a trajectory as momentum and a word limit that decays as a step size.
+
+Tang et al., "Unleashing the Potential of Large Language Models as Prompt Optimizers: Analogical Analysis with
+Gradient-based Model Optimizers", AAAI 2025, arXiv 2402.17564. ``docs/methods/gpo.md`` lists what differs.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from greater_ray.methods import _gpo_prompts as prompts
+from greater_ray.methods._rounds import Round, between, find, readable, shuffled
+from greater_ray.methods._similarity import SIMILARITIES, Similarity, word_distance
+from greater_ray.methods._text import (
+    Proposal,
+    Scored,
+    TextConfig,
+    TextState,
+    advanced,
+    clean,
+    dev_rows,
+    info,
+    propose,
+    start_ids,
+)
+from greater_ray.protocols import Candidate, Problem, StepInfo
+from greater_ray.types import Example
+
+
+class GpoConfig(TextConfig):
+    """Options of GPO; the defaults are those of the authors' run script, which are the paper's choices.
+
+    The number of steps is ``epochs`` times the number of batches of ``batch_size`` training rows, and the decay of
+    the edit limit is stretched over it; the method ends there. ``momentum`` says which ``trajectory`` prompts are
+    shown: the newest and those most like it (``relevance``, by ``similarity``), the newest ones (``recency``), the
+    best ones (``importance``), none, or instead a ``summary`` that the writer carries on. ``decay`` is how the limit
+    on changed words goes from ``max_edit`` to ``min_edit`` after ``warmup_steps``; ``none`` sets no limit.
+    ``refinement`` asks for a new prompt or for an edited one. ``feedback`` adds the writer's reason for mistakes on a
+    training batch, whose responses are cut to ``max_response_words``.
+    """
+
+    temperature: float = Field(default=1.0, ge=0)
+    epochs: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    num_proposals: int = Field(default=8, ge=1)
+    momentum: Literal["relevance", "recency", "importance", "summary", "none"] = "relevance"
+    trajectory: int = Field(default=3, ge=1)
+    similarity: Literal["tf-idf", "word-overlap"] = "tf-idf"
+    decay: Literal["cosine", "linear", "fixed", "none"] = "cosine"
+    max_edit: int = Field(default=50, ge=1)
+    min_edit: int = Field(default=10, ge=1)
+    warmup_steps: int = Field(default=0, ge=0)
+    refinement: Literal["generate", "edit"] = "generate"
+    feedback: bool = False
+    exemplars: int = Field(default=3, ge=0)
+    max_response_words: int = Field(default=200, ge=2)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.decay in ("cosine", "linear") and self.min_edit > self.max_edit:
+            raise ValueError(f"min_edit ({self.min_edit}) must not be above max_edit ({self.max_edit})")
+        return self
+
+
+class GpoState(TextState, frozen=True):
+    """``trajectory`` holds the numbers of the prompts that were current, in order; the last one is current now."""
+
+    trajectory: tuple[int, ...] = (0,)
+    summary: str = ""
+
+
+class Gpo:
+    """The method; stateless."""
+
+    summary = "a trajectory of similar prompts as momentum, and an edit limit with cosine decay"
+    source = "Tang et al., AAAI 2025, arXiv 2402.17564"
+    seeded = True
+    config_type = GpoConfig
+    state_type = GpoState
+    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+        # The method knows its own number of steps: 18 with 50 rows, 39 with 100. This only bounds it.
+        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}}
+    }
+
+    def start(self, problem: Problem, config: GpoConfig) -> GpoState:
+        """Tokenize the initial prompt."""
+        return GpoState(prompt_ids=start_ids(problem, config.initial_prompt))
+
+    def step(self, problem: Problem, config: GpoConfig, state: GpoState) -> tuple[GpoState, StepInfo]:
+        """Ask for a batch of prompts, score the new ones on dev and go on from the best one that is new to the path."""
+        notes: list[str] = []
+        archive = state.archive
+        if not archive:
+            text = config.initial_prompt.strip()
+            first = Proposal(text, "new", state.prompt_ids)
+            archive = Round(problem, (), [first], dev_rows(problem), state.step).archive
+        current = archive[state.trajectory[-1]]
+        total = num_steps(config, len(problem.examples))
+        limit = edit_limit(config, state.step + 1, total)
+        summary = _summary(problem, config, state, current, notes)
+        reason = _reason(problem, config, state, current, notes)
+        momentum = prompts.Momentum(_past(config, archive, state.trajectory), summary, reason)
+        rows = _exemplars(problem, config, state.step)
+        conversation = prompts.refine(current, momentum, rows, limit, edit=config.refinement == "edit")
+        texts = readable(problem, [conversation] * config.num_proposals, config, state.step, "proposals", notes)
+        known, proposals = _read(problem, config, archive, texts)
+        scored = Round(problem, archive, proposals, dev_rows(problem), state.step, [current.number] * len(proposals))
+        offered = _offered(archive, known, proposals, scored.new)
+        usable = [scored for scored in offered if scored is not None]
+        notes.append(_distances(current, usable, limit))
+        chosen = select(usable, current, state.trajectory)
+        path = state.trajectory
+        if chosen is None:
+            notes.append("no proposal of this step can be used: the prompt stays")
+        elif chosen.number in path:
+            notes.append("every proposal was current before: the best of them is taken again")
+        if chosen is not None:
+            current, path = chosen, (*path, chosen.number)
+        failed = scored.failed - sum(k is not None for k in known)
+        state = advanced(
+            state,
+            scored.archive,
+            current,
+            failed,
+            trajectory=path,
+            summary=summary,
+            finished=state.step + 1 >= total,
+        )
+        return state, info(state, current, _shown(known, proposals, offered), notes)
+
+
+# -- the step size -----------------------------------------------------------------------------------------------------
+
+
+def num_steps(config: GpoConfig, num_rows: int) -> int:
+    """Return epochs times batches; a last batch counts where it is at least half full."""
+    batches = num_rows // config.batch_size + (2 * (num_rows % config.batch_size) >= config.batch_size)
+    return config.epochs * max(1, batches)
+
+
+def edit_limit(config: GpoConfig, current: int, total: int) -> int | None:
+    """Return how many words step ``current`` (from 1) of ``total`` may change; None without a limit.
+
+    The limit rises linearly during the warm-up; the decay runs over the steps after it. It is at least one word.
+    """
+    if config.decay == "none":
+        return None
+    high, low, warm = config.max_edit, config.min_edit, config.warmup_steps
+    if current < warm:
+        return max(1, high * current // warm)
+    if config.decay == "fixed":
+        return high
+    gone, length = min(current, total) - warm, max(1, total - warm)
+    gone = max(0, gone)
+    if config.decay == "linear":
+        return int(high - (high - low) * gone / length)
+    return int(low + (high - low) * (1 + math.cos(math.pi * gone / length)) / 2)
+
+
+# -- the momentum ------------------------------------------------------------------------------------------------------
+
+
+def retrieve(
+    archive: Sequence[Scored], trajectory: Sequence[int], num: int, by: str, similarity: Similarity
+) -> tuple[Scored, ...]:
+    """Return at most ``num`` prompts of the trajectory, each once.
+
+    ``relevance``: the newest, then those most like it; ``recency``: the newest ones; ``importance``: the best ones.
+    Among equals the newer one goes first, by importance the older one.
+    """
+    newest_first = [archive[number] for number in dict.fromkeys(reversed(trajectory))]
+    if by == "recency":
+        return tuple(newest_first[:num])
+    if by == "importance":
+        order = dict.fromkeys(trajectory)
+        return tuple(sorted((archive[number] for number in order), key=lambda s: -s.score)[:num])
+    newest, *past = newest_first
+    alike = similarity(newest.text, [scored.text for scored in past])
+    ranked = sorted(range(len(past)), key=lambda k: -alike[k])
+    return (newest, *(past[k] for k in ranked[: num - 1]))
+
+
+def _past(config: GpoConfig, archive: Sequence[Scored], trajectory: Sequence[int]) -> tuple[Scored, ...]:
+    if config.momentum in ("none", "summary"):
+        return ()
+    return retrieve(archive, trajectory, config.trajectory, config.momentum, SIMILARITIES[config.similarity])
+
+
+def _summary(problem: Problem, config: GpoConfig, state: GpoState, current: Scored, notes: list[str]) -> str:
+    """Let the writer merge the summary so far with the current prompt; an unreadable one leaves it as it was."""
+    if config.momentum != "summary":
+        return ""
+    asked = [prompts.summarize(state.summary, current)]
+    read = between(*prompts.SUMMARY_TAGS)
+    (text,) = readable(problem, asked, config, state.step, "summary", notes, read=read, temperature=0.0)
+    if not (text or "").strip():
+        notes.append("no readable summary: the one before stays")
+    return (text or "").strip() or state.summary
+
+
+def _reason(problem: Problem, config: GpoConfig, state: GpoState, current: Scored, notes: list[str]) -> str:
+    """Let the writer explain the mistakes on this step's training batch."""
+    if not config.feedback:
+        return ""
+    epoch, k = divmod(state.step, num_steps(config, len(problem.examples)) // config.epochs)
+    rows = shuffled(problem, epoch)[k * config.batch_size : (k + 1) * config.batch_size]
+    (records,) = problem.score([current.ids], rows)
+    mistakes = [(e, r) for e, r in zip(rows, records, strict=True) if not r.correct]
+    if not mistakes:
+        notes.append("no mistakes on the training batch: no feedback")
+        return ""
+    asked = [prompts.explain(current, mistakes, config.max_response_words)]
+    read = between(*prompts.FEEDBACK_TAGS)
+    (text,) = readable(problem, asked, config, state.step, "feedback", notes, read=read, temperature=0.0)
+    if not (text or "").strip():
+        notes.append("no readable feedback")
+    return (text or "").strip()
+
+
+# -- refinement and selection ------------------------------------------------------------------------------------------
+
+
+def select(offered: Sequence[Scored], current: Scored, trajectory: Sequence[int]) -> Scored | None:
+    """Return the best prompt that was never current, else the best one that was, else None.
+
+    It is taken even if it is worse than the current one, which itself is no choice (the authors' code sets its score
+    to 0). Among equals the first one is taken.
+    """
+    others = [scored for scored in offered if scored.number != current.number]
+    fresh = [scored for scored in others if scored.number not in trajectory]
+    return max(fresh or others, key=lambda s: s.score, default=None)
+
+
+def _exemplars(problem: Problem, config: GpoConfig, step: int) -> list[Example]:
+    rows = problem.examples
+    return problem.rng(step, "exemplars").sample(rows, min(config.exemplars, len(rows)))
+
+
+def _read(
+    problem: Problem, config: GpoConfig, archive: Sequence[Scored], texts: Sequence[str | None]
+) -> tuple[list[int | None], list[Proposal]]:
+    """Return for every reply the number of the scored prompt that it repeats, if it does, and its proposal."""
+    cleaned = [None if text is None else clean(text) for text in texts]
+    begun = [text and text[0].upper() + text[1:] for text in cleaned]
+    proposals = propose(
+        problem,
+        begun,
+        known=[scored.text for scored in archive],
+        max_prompt_tokens=config.max_prompt_tokens,
+        meta=prompts.WORDING,
+    )
+    same = [find(archive, p.text) if p.status == "duplicate" else None for p in proposals]
+    return [None if scored is None else scored.number for scored in same], proposals
+
+
+def _offered(
+    archive: Sequence[Scored], known: Sequence[int | None], proposals: Sequence[Proposal], new: Sequence[Scored]
+) -> list[Scored | None]:
+    """Return every proposal as it was scored, now or before; None for those that cannot be used."""
+    fresh = iter(new)
+    return [
+        archive[number] if number is not None else next(fresh) if proposal.usable else None
+        for number, proposal in zip(known, proposals, strict=True)
+    ]
+
+
+def _shown(
+    known: Sequence[int | None], proposals: Sequence[Proposal], offered: Sequence[Scored | None]
+) -> tuple[Candidate, ...]:
+    """Return the candidates for the record: a known prompt with the score it has, the others as they fared."""
+    shown = []
+    for number, proposal, scored in zip(known, proposals, offered, strict=True):
+        if scored is not None:
+            status = "scored" if number is None else "known"
+            shown.append(Candidate(None, scored.text, None, 1 - scored.score, status))
+        else:
+            shown.append(Candidate(None, proposal.text, None, None, proposal.status))
+    return tuple(shown)
+
+
+def _distances(current: Scored, offered: Sequence[Scored], limit: int | None) -> str:
+    """Say how many words the proposals change: the limit is only asked for, so this tells whether it was kept."""
+    changed = [word_distance(current.text, scored.text) for scored in offered]
+    if limit is None:
+        return f"no edit limit; words changed: {changed}"
+    over = sum(num > limit for num in changed)
+    return f"edit limit {limit} words; words changed: {changed}; above the limit: {over} of {len(changed)}"
+
+
+PLUGIN = Gpo()

@@ -1,0 +1,202 @@
+"""TextGrad: the loss, its gradient and the step are texts, and a step that lowers the dev accuracy is taken back.
+
+Yuksekgonul et al., "TextGrad: Automatic Differentiation via Text", 2024, arXiv 2406.07496; the prompt-optimization
+loop of the authors' code. ``docs/methods/textgrad.md`` lists what differs.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from greater_ray.methods import _textgrad_prompts as prompts
+from greater_ray.methods._rounds import between, readable, shuffled, written
+from greater_ray.methods._text import (
+    Proposal,
+    Scored,
+    TextConfig,
+    TextState,
+    accuracy,
+    advanced,
+    archived,
+    candidates,
+    dev_rows,
+    info,
+    propose,
+    start_ids,
+)
+from greater_ray.protocols import Problem, StepInfo
+from greater_ray.records import ExampleRecord
+from greater_ray.types import Example, Generation, TokenIds
+
+
+class TextGradConfig(TextConfig):
+    """Options of TextGrad; batch, steps per epoch and revert are those of the authors' code.
+
+    The writer is greedy and may write 1024 tokens, as in the runs that the GReaTer comparison left behind.
+    Every epoch shuffles the training rows and uses the first ``steps_per_epoch`` batches of ``batch_size``.
+    ``evaluator`` gives the loss on a training row and ``validation`` the dev score: exact ``match``, or the writer as
+    a ``judge``. Without ``revert`` every new prompt is taken. ``constraints`` are told to the writer. Responses in the
+    writer's messages are cut to ``max_response_words``.
+    """
+
+    initial_prompt: str = "Work on the question one step at a time, and end with one line that states only the answer."
+    temperature: float = Field(default=0.0, ge=0)
+    max_new_tokens: int = Field(default=1024, ge=1)
+    max_prompt_tokens: int = Field(default=1000, ge=1)
+    batch_size: int = Field(default=3, ge=1)
+    steps_per_epoch: int = Field(default=4, ge=1)
+    evaluator: Literal["match", "judge"] = "match"
+    validation: Literal["match", "judge"] = "match"
+    revert: bool = True
+    constraints: tuple[str, ...] = ()
+    max_response_words: int = Field(default=300, ge=2)
+
+
+class TextGradState(TextState, frozen=True):
+    """``number`` is that of the prompt that the next step starts from."""
+
+    number: int = 0
+
+    @property
+    def result(self) -> TokenIds:
+        """The current prompt: with the revert none before it was better, and ties go to the later one."""
+        return self.prompt_ids
+
+
+class TextGrad:
+    """The method; stateless."""
+
+    summary = "feedback on responses and prompt as a textual gradient; a worse prompt is taken back"
+    source = "Yuksekgonul et al., 2024, arXiv 2406.07496"
+    seeded = True
+    config_type = TextGradConfig
+    state_type = TextGradState
+    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 12}}
+    }
+
+    def start(self, problem: Problem, config: TextGradConfig) -> TextGradState:
+        """Tokenize the initial prompt."""
+        return TextGradState(prompt_ids=start_ids(problem, config.initial_prompt))
+
+    def step(self, problem: Problem, config: TextGradConfig, state: TextGradState) -> tuple[TextGradState, StepInfo]:
+        """One batch: loss, two feedbacks per row, one new prompt, and its validation."""
+        notes: list[str] = []
+        archive = state.archive
+        if not archive:
+            score = _validate(problem, config, state.step, state.prompt_ids, notes)
+            archive = archived((), [(config.initial_prompt.strip(), state.prompt_ids)], [score], state.step)
+        current = archive[state.number]
+        proposal = _rewritten(problem, config, state.step, current, archive, notes)
+        scores: dict[str, float] = {}
+        if proposal.usable:
+            score = _validate(problem, config, state.step, proposal.ids, notes)
+            scores[proposal.text] = score
+            archive = archived(archive, [(proposal.text, proposal.ids)], [score], state.step, [current.number])
+            if config.revert and score < current.score:
+                notes.append(f"taken back: {score:.3f} on dev is lower than {current.score:.3f}")
+            else:
+                current = archive[-1]
+        else:
+            notes.append(f"no new prompt ({proposal.status}): the prompt stays")
+        state = advanced(state, archive, current, int(not proposal.usable), number=current.number)
+        return state, info(state, current, candidates([proposal], scores), notes)
+
+
+def batch(problem: Problem, config: TextGradConfig, step: int) -> list[Example]:
+    """Return the rows of a step; small training sets have fewer batches per epoch, the last one possibly shorter."""
+    size = config.batch_size
+    epoch, k = divmod(step, min(config.steps_per_epoch, -(-len(problem.examples) // size)))
+    return shuffled(problem, epoch)[k * size : (k + 1) * size]
+
+
+def _rewritten(
+    problem: Problem,
+    config: TextGradConfig,
+    step: int,
+    current: Scored,
+    archive: tuple[Scored, ...],
+    notes: list[str],
+) -> Proposal:
+    """Loss, backward pass and step: 2B + 1 calls of the writer, besides the judge's and repeated ones."""
+    rows = batch(problem, config, step)
+    (records,) = problem.score([current.ids], rows)
+    traces = _losses(problem, config, step, rows, records, notes)
+    remarks = readable(
+        problem, [prompts.criticize_response(t) for t in traces], config, step, "on response", notes, read=written
+    )
+    traces = [t._replace(on_response=r) for t, r in zip(traces, remarks, strict=True) if r is not None]
+    remarks = readable(
+        problem,
+        [prompts.criticize_prompt(current.text, t) for t in traces],
+        config,
+        step,
+        "on prompt",
+        notes,
+        read=written,
+    )
+    traces = [t._replace(on_prompt=r) for t, r in zip(traces, remarks, strict=True) if r is not None]
+    if len(traces) < len(rows):
+        notes.append(f"feedback on {len(traces)} of {len(rows)} rows")
+    if not traces:
+        return Proposal("", "unreadable")
+    texts = readable(
+        problem, [prompts.rewrite(current.text, traces, config.constraints)], config, step, "rewrite", notes
+    )
+    known = [scored.text for scored in archive]
+    limit = config.max_prompt_tokens
+    return propose(problem, texts, known=known, max_prompt_tokens=limit, meta=prompts.WORDING)[0]
+
+
+def _losses(
+    problem: Problem,
+    config: TextGradConfig,
+    step: int,
+    rows: list[Example],
+    records: list[ExampleRecord],
+    notes: list[str],
+) -> list[prompts.Trace]:
+    """Return every row with its response and the evaluation as text."""
+    responses = [prompts.respond(e, r, config.max_response_words) for e, r in zip(rows, records, strict=True)]
+    if config.evaluator == "match":
+        said = [prompts.matched(e, r) for e, r in zip(rows, records, strict=True)]
+    else:
+        verdicts = _judge(problem, config, step, "training", rows, records, notes)
+        said = [prompts.judged(e, v == "1", v is not None) for e, v in zip(rows, verdicts, strict=True)]
+    return [prompts.Trace(e.question, r, s) for e, r, s in zip(rows, responses, said, strict=True)]
+
+
+def _validate(problem: Problem, config: TextGradConfig, step: int, ids: TokenIds, notes: list[str]) -> float:
+    """Return a prompt's score on the dev rows; a judge's unreadable verdict counts as wrong."""
+    rows = list(dev_rows(problem))
+    (records,) = problem.score([ids], rows)
+    if config.validation == "match":
+        return accuracy(records)
+    return _judge(problem, config, step, "dev", rows, records, notes).count("1") / len(rows)
+
+
+def _judge(
+    problem: Problem,
+    config: TextGradConfig,
+    step: int,
+    split: str,
+    rows: list[Example],
+    records: list[ExampleRecord],
+    notes: list[str],
+) -> list[str | None]:
+    """Let the writer grade responses: "1", "0", or None where its verdict cannot be read."""
+    asked = [
+        prompts.judge(e, prompts.respond(e, r, config.max_response_words)) for e, r in zip(rows, records, strict=True)
+    ]
+    verdicts = readable(problem, asked, config, step, f"judge {split}", notes, read=_verdict, temperature=0.0)
+    if num := verdicts.count(None):
+        notes.append(f"{num} unreadable verdicts on {split} rows, counted as wrong")
+    return verdicts
+
+
+def _verdict(reply: Generation) -> str | None:
+    found = (between(*prompts.SCORE_TAGS)(reply) or "").strip()
+    return found if found in ("0", "1") else None
+
+
+PLUGIN = TextGrad()

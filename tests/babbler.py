@@ -1,0 +1,39 @@
+"""A writer for contract tests: whatever it is asked, it says a few random words in every form a method may look for.
+
+It is an engine of one's own, named ``tests.babbler:load`` in a config. A tiny random model writes nothing readable, so
+with it a text method would never leave its start.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from greater_ray.types import Conversation, Generation, Usage
+
+WORDS = ("think", "step", "by", "check", "slowly", "then", "answer", "plan", "facts", "first", "rule", "out", "every")
+
+
+class Babbler:
+    """What it says depends on the conversation and the seed, or on the conversation alone where it is greedy."""
+
+    facts: dict[str, Any] = {"name": "babbler"}  # noqa: RUF012 - read-only
+
+    def generate(
+        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
+    ) -> tuple[list[Generation], Usage]:
+        replies = [babble(c, seed if temperature else 0) for c, seed in zip(conversations, seeds, strict=True)]
+        usage = Usage(calls=len(replies), prefill_tokens=len(replies), generated_tokens=9 * len(replies))
+        return replies, usage
+
+
+def babble(conversation: Conversation, seed: int) -> Generation:
+    rng = random.Random(f"{[message.content for message in conversation]} {seed}")
+    if rng.random() < 0.1:
+        return Generation("I would rather not.")
+    text = " ".join(rng.choices(WORDS, k=rng.randint(3, 7)))
+    tags = ("prompt", "summary", "reason")
+    return Generation("\n".join(f"<{tag}>{text}</{tag}>" for tag in tags) + f"\n<score>{rng.randint(0, 1)}</score>")
+
+
+def load(config: object) -> Babbler:
+    return Babbler()
