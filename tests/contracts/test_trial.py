@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,7 +20,8 @@ from greater_ray.sharding import LocalExecutor, ReplicaTextModel
 from greater_ray.trial import Silent, Trial
 from greater_ray.types import Example
 
-METHODS = available("methods")
+# A method may need a package that is not installed.
+METHODS = [n for n in available("methods") if find_spec(getattr(load("methods", n), "package", "greater_ray"))]
 # A method that optimizes nothing has no steps.
 STEPPING = [name for name in METHODS if load("methods", name).presets["paper"]["budget"]["steps"]]
 # Methods that ask for text. A tiny random model writes nothing readable, so another writer takes its place.
