@@ -2,7 +2,7 @@
 #
 #   make test    set up, then all checks     make check   all checks in the environment at hand
 #   make demo    set up, then the demo       make bench   set up, then the step benchmark
-#   make clean   remove .venv and caches
+#   make clean   remove .venv and caches   make cluster-files   what deploy/ ships to the machines of a cluster
 #
 # On Linux the default torch brings CUDA (gigabytes); TORCH_INDEX=<url> takes torch from another index,
 # for instance that of the CPU builds.
@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check lint types layers unit demo bench clean
+.PHONY: setup test check lint types layers unit demo bench cluster-files clean
 
 setup: $(STAMP)
 
@@ -61,6 +61,13 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/bench_step.py
+
+# A folder of its own, because whatever lies in a shipped folder is hashed and copied by `ray up`.
+cluster-files: $(STAMP)
+	@rm -rf dist/cluster build
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist/cluster .
+	@cp constraints.txt dist/cluster/
+	@ls dist/cluster
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -43,3 +43,11 @@ class BudgetSpent(GreaterRayError):  # noqa: N818 - an end, not an error
 
 class Interrupted(GreaterRayError):  # noqa: N818 - the user's wish, not an error
     """The user asked to stop: everything finished so far is saved, and the same command continues."""
+
+
+class PoolError(GreaterRayError):
+    """A pool of replicas cannot go on: no cell is to blame, and the same command tries again."""
+
+
+class SetAsideError(GreaterRayError):
+    """A shard ended the process of every replica that tried it, so it is not tried again."""

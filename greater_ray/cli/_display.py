@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 REFRESH_PER_SECOND = 4
 PLAIN_WIDTH = 110
+CANDIDATE_WIDTH = 60
 
 
 class Display(Observer, Protocol):
@@ -78,12 +79,17 @@ class Figures:
 
 def time_left(budget: Budget, record: StepRecord) -> float | None:
     """Estimate the seconds until the first budget ends the search; None where only patience can."""
-    seconds, tokens = record.elapsed_seconds, record.usage.tokens
-    estimates = []
-    if budget.steps is not None and record.step:
-        estimates.append(seconds / record.step * max(0, budget.steps - record.step))
-    if budget.tokens is not None and tokens:
-        estimates.append(seconds / tokens * max(0, budget.tokens - tokens))
+    seconds, task, writer = record.elapsed_seconds, record.usage, record.optimizer_usage
+    pairs = (
+        (budget.steps, record.step),
+        (budget.tokens, task.tokens),
+        (budget.calls, task.calls),
+        (budget.generated_tokens, task.generated_tokens),
+        (budget.backward_tokens, task.backward_tokens),
+        (budget.optimizer_calls, writer.calls),
+        (budget.optimizer_tokens, writer.tokens),
+    )
+    estimates = [seconds / spent * max(0, limit - spent) for limit, spent in pairs if limit is not None and spent]
     if budget.seconds is not None:
         estimates.append(max(0.0, budget.seconds - seconds))
     return min(estimates, default=None)
@@ -105,6 +111,25 @@ def _fate(candidate: dict[str, Any], taken: bool) -> str:
     """What became of a candidate; one that was scored and not taken needs no word."""
     status = candidate.get("status", "scored")
     return "taken" if taken else "" if status == "scored" else status
+
+
+def _has_gradients(record: StepRecord) -> bool:
+    """Whether the candidates were ranked by a gradient: methods that change a prompt as a whole have none."""
+    return any(c["gradient"] is not None for c in record.candidates)
+
+
+def _tried(record: StepRecord) -> str:
+    """Name every candidate with its figures, and one that was not scored with the reason."""
+    if not record.candidates:
+        return ""
+    graded, parts = _has_gradients(record), []
+    for c in record.candidates:
+        gradient = [_figure(c["gradient"], "+.3g")] if graded else []
+        fate = _fate(c, False)
+        parts.append(
+            " ".join([repr(c["text"]), *gradient, _figure(c["loss"], ".4f"), *([f"({fate})"] if fate else [])])
+        )
+    return f"tried ({'gradient, ' if graded else ''}loss): {', '.join(parts)}  "
 
 
 def _position(record: StepRecord) -> str:
@@ -142,14 +167,11 @@ class PlainDisplay:
     def stepped(self, config: TrialConfig, record: StepRecord) -> None:
         """Print the step."""
         self.figures.add(config, record)
-        tried = ", ".join(
-            f"{c['text']!r} {_figure(c['gradient'], '+.3g')} {_figure(c['loss'], '.4f')}" for c in record.candidates
-        )
         self.message(
             f"step {step_of(config, record.step)}  {_position(record)}"
             f"loss {_figure(record.loss, '.4f')}  best {_figure(record.best_loss, '.4f')}  "
             f"{self.figures.tokens_per_second:.0f} tokens/s  "
-            f"left {clock(self.figures.seconds_left)}  tried (gradient, loss): {tried}  "
+            f"left {clock(self.figures.seconds_left)}  {_tried(record)}"
             f"prompt: {self.figures.mark(config, record).plain()}"
         )
 
@@ -226,13 +248,18 @@ class LiveDisplay:
             lines.append(ProgressBar(total=config.budget.steps, completed=record.step))
         lines.append(self._prompt(figures.mark(config, record)))
         table = Table(box=None, pad_edge=False)
-        for heading, justify in (("candidate", "left"), ("gradient", "right"), ("loss", "right"), ("", "left")):
-            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        graded = _has_gradients(record)
+        # A whole prompt as a candidate may be longer than the panel.
+        table.add_column("candidate", max_width=CANDIDATE_WIDTH, no_wrap=True, overflow="ellipsis")
+        for heading in ("gradient", "loss") if graded else ("loss",):
+            table.add_column(heading, justify="right")
+        table.add_column("")
         for k, c in enumerate(record.candidates):
             taken = k == record.accepted
-            cells = (repr(c["text"]), _figure(c["gradient"], "+.4g"), _figure(c["loss"], ".4f"), _fate(c, taken))
+            gradient = [_figure(c["gradient"], "+.4g")] if graded else []
+            cells = (repr(c["text"]), *gradient, _figure(c["loss"], ".4f"), _fate(c, taken))
             table.add_row(*map(Text, cells), style="bold" if taken else "")
-        return [*lines, table, *(Text(note, style="yellow") for note in record.notes)]
+        return [*lines, *([table] if record.candidates else []), *(Text(note, style="yellow") for note in record.notes)]
 
     @staticmethod
     def _prompt(marked: Marked) -> "Text":

@@ -133,8 +133,8 @@ def with_options(
         def wrapper(**values: Any) -> None:
             given = Given(
                 {setting.option: values.pop(name) for name, setting in names.items()},
-                values.pop("config", None),
-                values.pop("assignments", None) or [],
+                values.pop("config", None) if settings else None,
+                values.pop("assignments", None) or [] if settings else [],
                 *(values.pop(name) for name in _DEFAULTS),
             )
             command(**values, given=given)

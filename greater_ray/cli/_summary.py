@@ -56,6 +56,8 @@ def print_trial(console: "Console", record: TrialRecord) -> None:
     for sentence in verdict(record):
         console.print(sentence, soft_wrap=True)
     console.print(f"search:     {_cost(record.optimization_usage)}", soft_wrap=True)
+    if record.optimizer_usage.calls:
+        console.print(f"optimizer:  {_written(record)}", soft_wrap=True)
     console.print(f"evaluation: {_cost(record.evaluation_usage)}", soft_wrap=True)
 
 
@@ -65,6 +67,15 @@ def _cost(usage: UsageRecord) -> str:
         f"{usage.scored_tokens:,} scored, {usage.backward_tokens:,} differentiated"
     )
     return f"{usage.tokens:,} tokens ({parts}) in {clock(usage.seconds)}"
+
+
+def _written(record: TrialRecord) -> str:
+    """Tell what the model that writes has cost, which is counted apart even where it is the task model."""
+    usage, model = record.optimizer_usage, record.config.optimizer_model
+    read = usage.prefix_tokens + usage.prefill_tokens
+    tokens = f"{usage.tokens:,} tokens ({read:,} read, {usage.generated_tokens:,} written)"
+    name = model.name if model is not None else "the task model"
+    return f"{usage.calls:,} calls, {tokens if usage.tokens else 'no token counts'} in {clock(usage.seconds)} by {name}"
 
 
 def _table(record: TrialRecord) -> "Table":

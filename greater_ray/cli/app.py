@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, name_option, read_prompt, with_options
+from greater_ray.cli.grid import register
 from greater_ray.errors import ConfigError, DataError, GreaterRayError, Interrupted, unknown_name
 
 # The base of all complaints about arguments; which package it comes from depends on typer's version.
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+register(app)
 _Split = Annotated[str, typer.Option("--split", metavar="NAME", help="train, dev or test.")]
 
 

@@ -79,7 +79,7 @@ class Engine(Vocabulary):
         self._spans: dict[Layout, SpanBuilder] = {}
         self._filters: dict[str, Tensor] = {}
         self._prefixes: OrderedDict[tuple[TokenIds, ...], Prefix] = OrderedDict()
-        self._prefix_memory = prefix_memory
+        self.prefix_memory = prefix_memory
         self._decode_batch, self._gradient_batch = MicroBatch(decode_rows), MicroBatch(gradient_rows)
         blanks = frozenset(i for i, text in enumerate(self._vocabulary()) if text and not text.strip())
         stop = model.generation_config.eos_token_id
@@ -172,7 +172,7 @@ class Engine(Vocabulary):
             layers = [(torch.cat([k for k, _ in c]), torch.cat([v for _, v in c])) for c in columns]
         prefix = Prefix(positions, layers)
         self._prefixes[heads] = prefix
-        while sum(p.nbytes for p in self._prefixes.values()) > self._prefix_memory and len(self._prefixes) > 1:
+        while sum(p.nbytes for p in self._prefixes.values()) > self.prefix_memory and len(self._prefixes) > 1:
             self._prefixes.popitem(last=False)
         return prefix
 

@@ -9,8 +9,8 @@ from zlib import crc32
 
 import pytest
 
-from greater_ray.api import load_engine, load_parts, resolve_config, run_config
-from greater_ray.config import TrialConfig, merged, parse
+from greater_ray.api import Served, load_engine, load_parts, local_models, resolve_config, run_config
+from greater_ray.config import ModelConfig, TrialConfig, merged, parse
 from greater_ray.errors import Interrupted
 from greater_ray.methods._text import TextConfig
 from greater_ray.plugins import available, load
@@ -18,7 +18,7 @@ from greater_ray.protocols import Score, Task
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.sharding import LocalExecutor, ReplicaTextModel
 from greater_ray.trial import Silent, Trial
-from greater_ray.types import Example
+from greater_ray.types import Call, Example, Usage, total
 
 # A method may need a package that is not installed.
 METHODS = [n for n in available("methods") if find_spec(getattr(load("methods", n), "package", "greater_ray"))]
@@ -44,6 +44,9 @@ STEPS = 3
 USUAL_STEPS = {name: load("methods", name).presets["paper"]["budget"]["steps"] for name in METHODS}
 # A method that only prepares its prompt is finished before a budget or patience could end it.
 SEARCHING = [name for name in STEPPING if USUAL_STEPS[name] >= STEPS]
+# Limits hold for methods from outside too; this one lets a model write.
+LIMITED = [*SEARCHING, "tests.writing:PLUGIN"]
+LEDGER = ("tokens", "calls", "generated_tokens", "backward_tokens", "optimizer_calls", "optimizer_tokens")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ def straight(
 
     def run(method: str) -> tuple[Path, TrialRecord]:
         if method not in known:
-            folder = tmp_path_factory.mktemp("straight") / method
+            folder = tmp_path_factory.mktemp("straight") / method.partition(":")[0]
             known[method] = folder, run_config(configure(method), folder)
         return known[method]
 
@@ -97,8 +100,9 @@ class After:
 
 
 def steps_in(folder: Path) -> list[dict[str, Any]]:
-    """Return the steps without their times."""
-    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    """Return the steps without their times; a run whose first step was given up has no file."""
+    path = folder / "steps.jsonl"
+    steps = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for step in steps:
         del step["elapsed_seconds"], step["usage"]["seconds"], step["optimizer_usage"]["seconds"]
     return steps
@@ -148,6 +152,7 @@ def killed_between_lines(folder: Path, turn: int) -> None:
         damage = append_half if turn % 2 else append_again
         damage(folder, "steps.jsonl")
         damage(folder, "rollouts.jsonl")
+        damage(folder, "answers.jsonl")
         append_again(folder, "evaluations.jsonl")
         append_half(folder, "evaluations.jsonl")
     (folder / ".state.json.tmp").write_text('{"schema_ver')
@@ -264,6 +269,82 @@ def test_patience_ends_the_run_after_as_many_steps_without_a_better_prompt(
     assert (record.stop_reason, record.steps) == ("patience", len(best))
     assert best[-1] == best[-3]
     assert all(best[k] != best[k - 2] for k in range(2, len(best) - 1)), "and not before"
+
+
+class Metered(Silent):
+    """Serves models and notes what every batch of work of the search costs, by the limit that counts it."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, int]] = []
+        self.searching, self.models = True, local_models()
+
+    def evaluating(self, split: str, which: str, done: int, of: int) -> None:
+        self.searching = False
+
+    def serve(self, config: ModelConfig) -> Served:
+        executor, facts = self.models(config)
+
+        class Noting:
+            def run(_, calls: list[Call]) -> list[tuple[Any, Usage]]:  # noqa: N805 - self is the meter
+                results = executor.run(calls)
+                spent = total(usage for _, usage in results)
+                writes = bool(calls) and calls[0].name == "generate"
+                if self.searching and spent.tokens:
+                    self.batches.append({name: _counted(name, spent, writes) for name in LEDGER})
+                return results
+
+        return Served(Noting(), facts)
+
+
+def _counted(limit: str, spent: Usage, writes: bool) -> int:
+    of_writer = limit.startswith("optimizer_")
+    return int(getattr(spent, limit.removeprefix("optimizer_"))) if of_writer == writes else 0
+
+
+def spent_in(record: TrialRecord, limit: str) -> int:
+    usage = record.optimizer_usage if limit.startswith("optimizer_") else record.optimization_usage
+    return int(getattr(usage, limit.removeprefix("optimizer_")))
+
+
+@pytest.mark.parametrize("method", LIMITED)
+@pytest.mark.parametrize("limit", LEDGER)
+def test_a_limit_of_the_ledger_ends_the_run_and_is_passed_by_one_batch_at_most(
+    method: str, limit: str, configure: Callable, straight: Callable, tmp_path: Path
+):
+    expected = straight(method)[1]
+    whole = spent_in(expected, limit)
+    number = max(1, whole // 2)
+    budget, meter = {"steps": STEPS, limit: number}, Metered()
+    config = configure(method, budget=budget, evaluation={"splits": ["dev"]})
+    record = run_config(config, tmp_path / "run", observer=meter, models=meter.serve)
+    if not whole:
+        assert record.stop_reason == expected.stop_reason, "what a method does not spend does not stop it"
+        return
+    used, last = spent_in(record, limit), [batch[limit] for batch in meter.batches if batch[limit]][-1]
+    assert used >= number
+    assert used - last < number, "the batch before the last one had left the ledger below the limit"
+    if record.stop_reason == expected.stop_reason:
+        assert last > whole - number, "the very last batch of the search passed the limit"
+        return
+    assert record.stop_reason == limit
+    assert record.steps <= expected.steps
+    assert meter.batches[-1][limit], "no work of any kind follows the batch that passed the limit"
+    assert steps_in(tmp_path / "run") == steps_in(straight(method)[0])[: record.steps], "finished steps are the same"
+
+
+@pytest.mark.parametrize("method", LIMITED)
+def test_interrupted_and_killed_it_meets_a_limit_like_a_straight_run(
+    method: str, configure: Callable, straight: Callable, tmp_path: Path
+):
+    expected = straight(method)[1]
+    # Whatever comes first: most methods meet it within a step, which is given up.
+    limits = {limit: max(1, 2 * spent_in(expected, limit) // 3) for limit in LEDGER if spent_in(expected, limit)}
+    config = configure(method, budget={"steps": STEPS, **limits}, evaluation={"splits": ["dev"]})
+    record = run_config(config, tmp_path / "straight")
+    assert record.stop_reason in limits
+    pieces = run_in_pieces(config, tmp_path / "pieces", 1, killed_between_lines)
+    assert pieces.without_times() == record.without_times()
+    assert steps_in(tmp_path / "pieces") == steps_in(tmp_path / "straight")
 
 
 # -- which rows are seen, and which prompt is chosen -------------------------------------------------------------------

@@ -15,7 +15,8 @@ from greater_ray.methods.greater import PLUGIN, GreaterConfig
 from greater_ray.records import TrialRecord
 
 ROOT = Path(__file__).parents[2]
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if page.exists()]
+PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if page.exists()]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 

@@ -108,6 +108,73 @@ def test_the_panel_shows_the_step():
         assert part in screen
 
 
+def rewritten(number: int, **changes) -> StepRecord:
+    """A step of a method that changes the prompt as a whole: no position, no gradients, candidates without a loss."""
+    scored = {
+        "token": None,
+        "text": "Think twice, and " + "slowly " * 40,
+        "gradient": None,
+        "loss": 0.25,
+        "status": "scored",
+    }
+    failed = {"token": None, "text": "", "gradient": None, "loss": None, "status": "unreadable"}
+    values = {
+        "step": number, "position": None, "prompt_ids": (5, 6), "prompt_text": " Think\ntwice", "loss": 0.25,
+        "best_loss": 0.25, "accepted": 0, "candidates": (scored, failed), "usage": UsageRecord(tokens=50, calls=4),
+        "optimizer_usage": UsageRecord(calls=2, tokens=30), "elapsed_seconds": 2.0,
+    }  # fmt: skip
+    return StepRecord(**values | changes)
+
+
+def plain(record: StepRecord) -> str:
+    stream = io.StringIO()
+    with display(stream, Stop(), no_color=False) as screen:
+        screen.stepped(CONFIG, record)
+    return stream.getvalue()
+
+
+def panel(record: StepRecord) -> str:
+    live = LiveDisplay(Stop())
+    live.started(CONFIG, 0)
+    live.stepped(CONFIG, record)
+    console = Console(file=io.StringIO(), width=100, no_color=True, force_terminal=False)
+    console.print(live)
+    return console.file.getvalue()
+
+
+def test_a_step_without_position_and_gradients_is_shown():
+    line, screen = plain(rewritten(1)), panel(rewritten(1))
+    assert "position" not in line + screen
+    assert "gradient" not in line + screen
+    assert "tried (loss): 'Think twice, and slowly" in line
+    assert "0.2500, '' - (unreadable)  prompt:  Think\\ntwice" in line
+    assert "unreadable" in screen
+    (candidate,) = (text for text in screen.splitlines() if "0.2500" in text and "twice, and" in text)
+    assert "…" in candidate, "a long prompt takes one line"
+    assert "taken" in candidate
+
+
+def test_a_step_that_scored_nothing_is_shown():
+    nothing = rewritten(
+        1, loss=None, best_loss=None, accepted=None, candidates=(), notes=("no proposal could be used",)
+    )
+    line, screen = plain(nothing), panel(nothing)
+    assert "loss -  best -" in line
+    assert "tried" not in line
+    assert "candidate" not in screen
+    assert "no proposal could be used" in screen
+
+
+def test_limits_of_the_ledger_tell_the_time_left():
+    for budget, seconds in (
+        ({"calls": 8}, 2.0), ({"tokens": 75}, 1.0), ({"optimizer_calls": 5}, 3.0), ({"optimizer_tokens": 60}, 2.0),
+        ({"optimizer_tokens": 60, "tokens": 75}, 1.0), ({"backward_tokens": 9}, None), ({"calls": 3}, 0.0),
+    ):  # fmt: skip
+        assert time_left(Budget(**budget), rewritten(1)) == (None if seconds is None else pytest.approx(seconds)), (
+            budget
+        )
+
+
 def test_signals_first_finish_then_abort(capfd):
     before = signal.getsignal(signal.SIGINT)
     with Stop() as stop:

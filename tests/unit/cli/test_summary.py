@@ -4,7 +4,7 @@ import json
 from greater_ray.cli._display import console
 from greater_ray.cli._runs import default_folder, export
 from greater_ray.cli._summary import data_title, print_trial, verdict
-from greater_ray.config import TrialConfig
+from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.evaluate import compare, summarize
 from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord, UsageRecord
 
@@ -65,6 +65,16 @@ def test_the_summary_has_every_figure():
         "the new prompt is better by more than noise explains",
     ):
         assert part in text, part
+
+
+def test_the_cost_of_the_writer_is_shown_beside_the_task_models():
+    assert "optimizer:" not in shown(trial([True], [True]))
+    spent = UsageRecord(calls=12, prefill_tokens=1000, generated_tokens=234, tokens=1234, seconds=61)
+    text = shown(trial([True], [True], optimizer_usage=spent))
+    assert "optimizer:  12 calls, 1,234 tokens (1,000 read, 234 written) in 0:01:01 by the task model" in text
+    other = CONFIG.model_copy(update={"optimizer_model": ModelConfig(name="openai/x")})
+    text = shown(trial([True], [True], optimizer_usage=UsageRecord(calls=3, seconds=2), config=other))
+    assert "optimizer:  3 calls, no token counts in 0:00:02 by openai/x" in text
 
 
 def test_noise_is_called_noise():

@@ -1,0 +1,195 @@
+"""A running grid on the screen: a live panel on a terminal, plain lines elsewhere."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, TYPE_CHECKING, Any
+
+from greater_ray.cli._display import REFRESH_PER_SECOND, clock, console
+from greater_ray.cli._signals import Stop
+from greater_ray.grid.cells import Cell
+from greater_ray.grid.figures import STATUS_FILE, GridFigures
+from greater_ray.grid.run import GridObserver, Progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_LINE_EVERY = 30.0  # seconds between two lines of figures off a terminal
+_SHOWN = 12  # cells and messages shown at most
+
+
+class GridStop(Stop):
+    """The first signal ends the grid politely, through Tune's own way out; the second aborts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graceful = True
+        self.announce = False
+        self.drain_tune = False
+        # Tune would put its own handler for Ctrl-C in place of ours.
+        os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        first = not self.requested
+        super()._handle(number, frame)
+        if first:
+            os.write(2, b"stopping: finished steps are saved; once more aborts at once\n")
+            # Until Tune runs, SIGUSR1 has no handler and would end the process.
+            if self.drain_tune and callable(signal.getsignal(signal.SIGUSR1)):
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+
+class PlainGrid:
+    """A line when something happens, and one with all figures every half minute."""
+
+    def __init__(self, stream: IO[str], folder: Path) -> None:
+        self.stream, self.figures = stream, GridFigures(folder)
+        self._lined = time.monotonic()
+
+    def message(self, text: str) -> None:
+        """Print the message as a line."""
+        self.stream.write(text.replace("\n", " ") + "\n")
+        self.stream.flush()
+
+    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
+        """Name the phase."""
+        self.figures.planned(phase, cells, open_cells)
+        self.message(
+            f"{phase}: {self.figures.total} cells, {self.figures.before} done before, {len(open_cells)} to run"
+        )
+
+    def started(self, cell: Cell) -> None:
+        """Print that a cell runs."""
+        self.figures.started(cell)
+        self.message(f"started: {cell.title}")
+
+    def progressed(self, cell: Cell, progress: Progress) -> None:
+        """Print nothing for a step: the figures come every half minute."""
+        self.figures.progressed(cell, progress)
+        self._line()
+
+    def ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """Print what came of a cell."""
+        self.figures.finished(cell, state)
+        self.message(f"{state}: {cell.title}" + (f": {reason}" if reason else ""))
+
+    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
+        """Print the figures when it is time."""
+        self.figures.pools(stats)
+        self._line()
+
+    def _line(self) -> None:
+        if time.monotonic() - self._lined < _LINE_EVERY:
+            return
+        self._lined = time.monotonic()
+        figures = self.figures.snapshot()
+        self.message("; ".join([cells_line(figures), *map(pool_line, figures["pools"]), left_line(figures)]))
+
+
+class LiveGrid:
+    """A panel that is redrawn in place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.figures = GridFigures(folder)
+        self.messages: list[str] = []
+        self.text, self.since = "starting", time.monotonic()
+
+    def message(self, text: str) -> None:
+        """Show the message; the last ones stay."""
+        self.text, self.since = text, time.monotonic()
+
+    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
+        """Show the phase."""
+        self.figures.planned(phase, cells, open_cells)
+
+    def started(self, cell: Cell) -> None:
+        """Show a cell."""
+        self.figures.started(cell)
+
+    def progressed(self, cell: Cell, progress: Progress) -> None:
+        """Show how far it is."""
+        self.figures.progressed(cell, progress)
+
+    def ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """Count it; a failure stays on the screen."""
+        self.figures.finished(cell, state)
+        if state != "done":
+            self.messages = [*self.messages[-_SHOWN:], f"{state}: {cell.title}: {reason}"]
+
+    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
+        """Show the replicas."""
+        self.figures.pools(stats)
+
+    def __rich__(self) -> "RenderableType":
+        """Draw the panel."""
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        figures = self.figures.snapshot()
+        cells = figures["cells"]
+        ended = cells["done"] + cells["failed"] + cells["stopped"]
+        lines: list[RenderableType] = [Text(f"{cells_line(figures)}; {left_line(figures)}")]
+        if cells["total"]:
+            lines.append(ProgressBar(total=cells["total"], completed=ended))
+        lines += [Text(pool_line(pool)) for pool in figures["pools"]]
+        lines += [Text(cell_line(cell)) for cell in figures["running"][:_SHOWN]]
+        if len(figures["running"]) > _SHOWN:
+            lines.append(Text(f"... and {len(figures['running']) - _SHOWN} more", style="dim"))
+        lines += [Text(text, style="bold red") for text in self.messages]
+        lines.append(Text(f"{self.text} ({time.monotonic() - self.since:.0f} s)", style="dim"))
+        return Panel(Group(*lines), title=Text(f"greater-ray grid, {figures['phase']}"), title_align="left")
+
+
+def cells_line(figures: dict[str, Any]) -> str:
+    """Write the numbers of cells."""
+    cells = figures["cells"]
+    stopped = f", {cells['stopped']} stopped" if cells["stopped"] else ""
+    done = f"{cells['done']} of {cells['total']} done"
+    return f"cells: {cells['running']} running, {done}, {cells['failed']} failed{stopped}"
+
+
+def pool_line(pool: dict[str, Any]) -> str:
+    """Write what the replicas of a model do."""
+    deaths = f", {pool['deaths']} died" if pool["deaths"] else ""
+    return (
+        f"{pool['model']}: {pool['loaded']} of {pool['replicas']} replicas{deaths}, {100 * pool['busy']:.0f} % busy, "
+        f"queue {pool['queue']}, {pool['tokens_per_second']:.0f} tokens/s"
+    )
+
+
+def left_line(figures: dict[str, Any]) -> str:
+    """Write the time left."""
+    return f"time left {clock(figures['seconds_left'])}"
+
+
+def cell_line(cell: dict[str, Any]) -> str:
+    """Write how far a running cell is."""
+    if "step" not in cell:
+        return f"  {cell['cell']}: beginning"
+    of = f" of {cell['steps']}" if cell["steps"] else ""
+    where = f"step {cell['step']}{of}" if cell["phase"] == "search" else cell["phase"]
+    best = f", best loss {cell['best_loss']:.4f}" if cell["best_loss"] is not None else ""
+    return f"  {cell['cell']}: {where}{best}"
+
+
+@contextmanager
+def grid_display(stream: IO[str], folder: Path, *, no_color: bool) -> Iterator[GridObserver]:
+    """Show a grid on a stream: live where it is a terminal that can move its cursor, as plain lines elsewhere."""
+    screen = console(stream, no_color)
+    try:
+        if not screen.is_terminal or screen.is_dumb_terminal:
+            yield PlainGrid(stream, folder)
+            return
+        from rich.live import Live
+
+        live = LiveGrid(folder)
+        with Live(live, console=screen, refresh_per_second=REFRESH_PER_SECOND, transient=True):
+            yield live
+    finally:
+        (folder / STATUS_FILE).unlink(missing_ok=True)

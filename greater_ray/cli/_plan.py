@@ -1,0 +1,67 @@
+"""A grid before it runs: its cells, what is done already, and what the rest will cost by a short probe."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from greater_ray.cli._display import as_json, clock, console
+from greater_ray.cli._options import Given
+from greater_ray.grid.cells import expand_grid
+from greater_ray.grid.config import GridConfig
+from greater_ray.grid.estimate import Estimate, estimate
+from greater_ray.grid.run import check_rows
+from greater_ray.grid.store import GridStore
+
+
+def print_plan(
+    grid: GridConfig, out: Path, only: dict[str, list[str]], given: Given, *, probe: bool, replicas: int | None
+) -> None:
+    """Print the plan; nothing is run but the probe, nothing is written."""
+    cells = expand_grid(grid, only)
+    rows = check_rows(cells)
+    store = GridStore(out)
+    states = [store.state(cell.trial_id, rows[cell.config.task]).state for cell in cells]
+    todo = [cell for cell, state in zip(cells, states, strict=True) if state != "done"]
+    costs: dict[str, Estimate] = {}
+    if probe and todo:
+        from greater_ray.api import local_models
+
+        def tell(text: str) -> None:
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r\x1b[K{text}")
+
+        tell("probing: one step of every method on a few rows")
+        costs = dict(zip((c.trial_id for c in todo), estimate(todo, local_models(tell)), strict=True))
+        tell("")
+    entries: list[dict[str, Any]] = [
+        {**cell.labels, "trial_id": cell.trial_id, "state": state} for cell, state in zip(cells, states, strict=True)
+    ]
+    for entry in entries:
+        cost = costs.get(entry["trial_id"])
+        if cost is not None:
+            entry |= {"tokens": round(cost.tokens), "seconds": round(cost.seconds, 1), "note": cost.note}
+    count = replicas or grid.replicas.count or 1
+    known = [c for c in costs.values() if c.note is None]
+    total: dict[str, Any] = {"cells": len(cells), "done": states.count("done"), "to_run": len(todo)}
+    if probe:
+        tokens, seconds = sum(c.tokens for c in known), sum(c.seconds for c in known)
+        total |= {"tokens": round(tokens), "replica_seconds": round(seconds, 1), "replicas": count}
+    if given.json:
+        sys.stdout.write(as_json({"cells": entries, "total": total}) + "\n")
+        return
+    screen = console(sys.stdout, given.no_color)
+    for entry in entries:
+        cost_text = ""
+        if entry.get("note"):
+            cost_text = f"  no estimate: {entry['note']}"
+        elif "tokens" in entry:
+            cost_text = f"  about {entry['tokens']:,} tokens, {clock(entry['seconds'])} on one replica"
+        title = f"{entry['method']} on {entry['task']} with {entry['model']}, seed {entry['seed']}"
+        screen.print(f"{entry['state']:<7}{title}{cost_text}", soft_wrap=True)
+    screen.print(f"{total['cells']} cells, {total['done']} done, {total['to_run']} to run", style="bold")
+    if known:
+        screen.print(
+            f"about {total['tokens']:,} tokens and {clock(total['replica_seconds'] / count)} with {count} replica"
+            f"{'s' if count > 1 else ''} (an order of magnitude, from a probe on this machine)",
+            soft_wrap=True,
+        )

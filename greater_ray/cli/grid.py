@@ -1,0 +1,289 @@
+"""The commands for grids: ``grid``, ``status`` and ``transfer``."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from greater_ray.cli._options import Given, with_options
+from greater_ray.config import merged, parse_assignments, read_yaml
+from greater_ray.errors import ConfigError, Interrupted, unknown_name
+
+if TYPE_CHECKING:
+    from greater_ray.grid.config import GridConfig
+    from greater_ray.grid.run import Backend, GridObserver
+
+_RUN, _RAY = "What to run", "Ray"
+
+_Out = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder of the grid; the same command continues there.")
+]
+_Replicas = Annotated[
+    int | None,
+    typer.Option(
+        "--replicas",
+        metavar="N",
+        min=0,
+        help="Replicas per model; 0 runs in this process, without Ray.",
+        show_default="as many as fit",
+        rich_help_panel=_RAY,
+    ),
+]
+_Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="ADDRESS",
+        help="Ray to join (auto, HOST:PORT); else RAY_ADDRESS, else one of our own.",
+        show_default=False,
+        rich_help_panel=_RAY,
+    ),
+]
+_Wait = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for nodes to be added.", rich_help_panel=_RAY)
+]
+_Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency", metavar="N", min=1, help="Cells at once.", show_default="2 per replica", rich_help_panel=_RAY
+    ),
+]
+_Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker",
+        metavar="NAME",
+        help="tensorboard, mlflow or wandb; may be repeated.",
+        show_default=False,
+        rich_help_panel=_RAY,
+    ),
+]
+_Dashboard = Annotated[
+    bool, typer.Option("--dashboard", help="Start Ray's dashboard with a Ray of our own.", rich_help_panel=_RAY)
+]
+_Retry = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.", rich_help_panel=_RUN)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(grid)
+    app.command()(status)
+    app.command()(transfer)
+
+
+@with_options(settings=False)
+def grid(  # noqa: PLR0913 - every option of the command is a parameter
+    given: Given,
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="YAML file of a grid, or the name of a built-in one.")
+    ],
+    out: _Out,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Show cells and an estimate of their cost; run nothing.", rich_help_panel=_RUN),
+    ] = False,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe/--no-probe", help="With --plan: load the models for the estimate.", rich_help_panel=_RUN),
+    ] = True,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="AXIS=PATTERN",
+            help="Only these cells, for instance task=bbh/navigate.",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="NAME", help="Models in place of the grid's.", show_default=False, rich_help_panel=_RUN
+        ),
+    ] = None,
+    transfer_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--transfer-to",
+            metavar="MODEL",
+            help="Measure what was found on this model too.",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any key of the grid, for instance settings.budget.steps=4.",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    retry_failed: _Retry = False,
+    replicas: _Replicas = None,
+    address: _Address = None,
+    wait: _Wait = 0.0,
+    concurrency: _Concurrency = None,
+    tracker: _Trackers = None,
+    dashboard: _Dashboard = False,
+) -> None:
+    """Run a grid of methods, tasks, models and seeds; what is done is never done again."""
+    from greater_ray.grid.config import load_grid, parse_only
+    from greater_ray.grid.run import run_grid
+
+    layers = merged(_read(config), parse_assignments(assignments or []))
+    if model:
+        layers["models"] = model
+    if transfer_to:
+        layers["transfer"] = merged(layers.get("transfer") or {}, {"models": transfer_to})
+    if concurrency is not None:
+        layers["concurrency"] = concurrency
+    if replicas:
+        layers["replicas"] = merged(layers.get("replicas") or {}, {"count": replicas})
+    parsed = load_grid(layers)
+    rule = parse_only(only or [])
+    if plan:
+        from greater_ray.cli._plan import print_plan
+
+        print_plan(parsed, out, rule, given, probe=probe, replicas=replicas)
+        return
+    where = _Where(replicas == 0, address, wait, tuple(tracker or ()), dashboard)
+    with _running(parsed, out, given, where) as (backend, observer):
+        result = run_grid(parsed, out, backend, only=rule, retry_failed=retry_failed, observer=observer)
+    _finish(result, out, given)
+
+
+@with_options(settings=False)
+def transfer(  # noqa: PLR0913 - as above
+    given: Given,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a grid.")],
+    to: Annotated[list[str], typer.Option("--to", metavar="MODEL", help="Target model; may be repeated.")],
+    split: Annotated[
+        list[str] | None, typer.Option("--split", metavar="NAME", help="train, dev or test.", show_default="test")
+    ] = None,
+    retry_failed: _Retry = False,
+    replicas: _Replicas = None,
+    address: _Address = None,
+    wait: _Wait = 0.0,
+    concurrency: _Concurrency = None,
+    tracker: _Trackers = None,
+    dashboard: _Dashboard = False,
+) -> None:
+    """Measure the prompts that a grid found on other models, beside the prompts they started from."""
+    from greater_ray.grid.config import load_grid
+    from greater_ray.grid.run import run_transfer
+
+    layers: dict[str, Any] = {"transfer": {"models": to, "splits": split or ["test"]}, "concurrency": concurrency}
+    if replicas:
+        layers["replicas"] = {"count": replicas}
+    parsed = load_grid(layers)
+    where = _Where(replicas == 0, address, wait, tuple(tracker or ()), dashboard)
+    with _running(parsed, folder, given, where) as (backend, observer):
+        result = run_transfer(folder, parsed.transfer, backend, retry_failed=retry_failed, observer=observer)
+    _finish(result, folder, given)
+
+
+@with_options(settings=False)
+def status(given: Given, folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a grid.")]) -> None:
+    """Show how far a grid is: its cells, and the replicas if it is running now."""
+    from greater_ray.cli._grid_summary import print_status, status_of
+
+    value = status_of(folder)
+    if given.json:
+        from greater_ray.cli._display import as_json
+
+        sys.stdout.write(as_json(value) + "\n")
+        return
+    print_status(value, given)
+
+
+def _read(config: str) -> dict[str, Any]:
+    """Return the mapping of a YAML file, or of a grid that comes with the package."""
+    if Path(config).suffix in (".yaml", ".yml") or Path(config).exists():
+        return read_yaml(Path(config))
+    built_in = files("greater_ray.grid").joinpath("presets")
+    names = sorted(entry.name.removesuffix(".yaml") for entry in built_in.iterdir() if entry.name.endswith(".yaml"))
+    if config not in names:
+        raise unknown_name("CONFIG", config, names)
+    return read_yaml(Path(str(built_in.joinpath(f"{config}.yaml"))))
+
+
+class _Where:
+    """Where a grid runs."""
+
+    def __init__(
+        self, here: bool, address: str | None, wait: float, trackers: tuple[str, ...], dashboard: bool
+    ) -> None:
+        if here and (address or trackers or dashboard or wait):
+            raise ConfigError("--replicas: 0 runs without Ray; leave out --address, --wait, --tracker and --dashboard.")
+        self.here, self.address, self.wait = here, address, wait
+        self.trackers, self.dashboard = trackers, dashboard
+
+
+@contextmanager
+def _running(parsed: "GridConfig", out: Path, given: Given, where: _Where) -> "Iterator[tuple[Backend, GridObserver]]":
+    """Open the screen, the signals and the place to run; an interrupt becomes its exit code."""
+    from greater_ray.cli._grid_display import GridStop, grid_display
+
+    stream = sys.stderr if given.json else sys.stdout
+    print(f"grid folder: {out} (the same command continues there)", file=stream, flush=True)
+    with GridStop() as stop:
+        try:
+            with grid_display(stream, out, no_color=given.no_color) as observer:
+                if where.here:
+                    from greater_ray.grid.run import LocalBackend
+
+                    yield LocalBackend(stop.should_stop), observer
+                    return
+                yield from _on_ray(parsed, where, stop, observer)
+        except Interrupted as error:
+            sys.stderr.write(f"{error}\n")
+            raise typer.Exit(stop.exit_code) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("aborted; everything finished is kept, the same command continues.\n")
+            raise typer.Exit(stop.exit_code) from None
+
+
+def _on_ray(
+    parsed: "GridConfig", where: _Where, stop: Any, observer: "GridObserver"
+) -> "Iterator[tuple[Backend, GridObserver]]":
+    from greater_ray.grid.cells import replica_configs
+
+    observer.message("starting Ray" if where.address is None else f"joining Ray at {where.address}")
+    from greater_ray.cluster.connect import connected
+    from greater_ray.cluster.grid import RayBackend
+    from greater_ray.cluster.trackers import check_trackers
+
+    trackers = check_trackers(where.trackers)
+    with connected(where.address, dashboard=where.dashboard):
+        stop.drain_tune = True
+        yield (
+            RayBackend(
+                default=parsed.replicas,
+                replicas=replica_configs(parsed),
+                concurrency=parsed.concurrency,
+                wait=where.wait,
+                trackers=trackers,
+                should_stop=stop.should_stop,
+            ),
+            observer,
+        )
+
+
+def _finish(result: Any, out: Path, given: Given) -> None:
+    from greater_ray.cli._grid_summary import print_result, result_json
+
+    if given.json:
+        from greater_ray.cli._display import as_json
+
+        sys.stdout.write(as_json(result_json(result, out)) + "\n")
+    else:
+        print_result(result, out, given)
+    raise typer.Exit(0 if result.complete else 1)

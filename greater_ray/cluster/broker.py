@@ -1,0 +1,308 @@
+"""The broker of one pool: hands shards to replicas, replaces replicas that die, and knows what is going on.
+
+One asyncio actor per model. Every slot of the pool is one loop: launch a replica, load it, take work until it dies.
+Nothing but the work in flight is kept here, so that memory does not grow with the grid.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from greater_ray.config import ModelConfig, fingerprint
+from greater_ray.errors import GreaterRayError, PoolError, SetAsideError
+from greater_ray.types import Call, Usage
+
+# A shard that ends this many replicas is set aside; a model that ends this many while loading stops its pool.
+ATTEMPTS = 3
+_HOMES = 100_000  # shards whose replica is remembered
+_EVENTS = 200  # events kept until the driver fetches them
+
+
+@dataclass
+class Job:
+    """One call on its way: ``home`` is the slot that already holds its questions' keys and values."""
+
+    call: Call
+    future: "asyncio.Future[tuple[Any, Usage]]"
+    number: int
+    shard: str | None
+    attempts: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Slot:
+    """One place for a replica: what it does now, and what it has done."""
+
+    state: str = "starting"
+    host: str = "-"
+    busy_seconds: float = 0.0
+    since: float = 0.0
+    calls: int = 0
+    tokens: int = 0
+    deaths: int = 0
+
+
+class WorkQueue:
+    """Waiting jobs, oldest first, each found at once by the slot that prefers it.
+
+    A free slot takes, in this order: small work without rows, work whose questions it holds, work that no slot holds,
+    the oldest of the rest. So preference never leaves a replica idle, and never changes a result.
+    """
+
+    def __init__(self) -> None:
+        self._small: deque[Job] = deque()
+        self._all: OrderedDict[int, Job] = OrderedDict()
+        self._by_home: dict[int | None, OrderedDict[int, Job]] = {}
+        self._home: OrderedDict[str, int] = OrderedDict()
+        self._homes_of: dict[int, int | None] = {}
+        self._waiter = asyncio.Condition()
+
+    def __len__(self) -> int:
+        return len(self._all) + len(self._small)
+
+    async def put(self, jobs: Sequence[Job], *, first: bool = False) -> None:
+        """Add jobs; ``first`` puts one that was begun before in front."""
+        async with self._waiter:
+            for job in jobs:
+                if job.shard is None:
+                    self._small.append(job)
+                    continue
+                home = self._home.get(job.shard)
+                self._homes_of[job.number] = home
+                own = self._by_home.setdefault(home, OrderedDict())
+                self._all[job.number] = own[job.number] = job
+                if first:
+                    self._all.move_to_end(job.number, last=False)
+                    own.move_to_end(job.number, last=False)
+            self._waiter.notify(len(jobs))
+
+    async def take(self, slot: int) -> Job:
+        """Wait for work and take what suits the slot best."""
+        async with self._waiter:
+            await self._waiter.wait_for(lambda: len(self) > 0)
+            if self._small:
+                return self._small.popleft()
+            for home in (slot, None):
+                if own := self._by_home.get(home):
+                    return self._remove(next(iter(own)), slot)
+            return self._remove(next(iter(self._all)), slot)
+
+    def _remove(self, number: int, slot: int) -> Job:
+        job = self._all.pop(number)
+        home = self._homes_of.pop(number)
+        del self._by_home[home][number]
+        assert job.shard is not None
+        self._home[job.shard] = slot
+        self._home.move_to_end(job.shard)
+        if len(self._home) > _HOMES:
+            self._home.popitem(last=False)
+        return job
+
+    def forget(self, slot: int) -> None:
+        """A slot has lost what it held."""
+        for shard in [shard for shard, home in self._home.items() if home == slot]:
+            del self._home[shard]
+
+    def drain(self) -> list[Job]:
+        """Take everything out."""
+        jobs = [*self._small, *self._all.values()]
+        self._small.clear()
+        self._all.clear()
+        self._by_home.clear()
+        self._homes_of.clear()
+        return jobs
+
+
+class Broker:
+    """Serves one model on ``count`` slots. ``launch`` returns the handle of a new, empty replica actor."""
+
+    def __init__(self, model: ModelConfig, count: int, launch: Callable[[], Any]) -> None:
+        self.model, self.launch = model, launch
+        self.slots = [Slot() for _ in range(count)]
+        self.queue = WorkQueue()
+        self.facts: dict[str, Any] | None = None
+        self.error: GreaterRayError | None = None
+        self._ready = asyncio.Event()
+        self._number = 0
+        self._failed_loads = 0
+        self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
+        self._actors: dict[int, Any] = {}
+        self._loops = [asyncio.get_running_loop().create_task(self._serve(k)) for k in range(count)]
+
+    # -- what coordinators and the driver call -------------------------------------------------------------------------
+
+    async def ready(self) -> dict[str, Any]:
+        """Wait until the first replica has loaded and return its model's facts.
+
+        Raises:
+            PoolError: the model cannot be loaded.
+        """
+        await self._ready.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.facts is not None
+        return self.facts
+
+    async def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
+        """Run every call on some replica; results are aligned with the calls.
+
+        Raises:
+            PoolError: the pool has stopped.
+            SetAsideError: a call ended three replicas.
+            GreaterRayError: what the engine raised.
+        """
+        if self.error is not None:
+            raise self.error
+        loop = asyncio.get_running_loop()
+        jobs = []
+        for call in calls:
+            jobs.append(Job(call, loop.create_future(), self._number, _shard_name(call)))
+            self._number += 1
+        await self.queue.put(jobs)
+        try:
+            return [await job.future for job in jobs]
+        except BaseException:
+            for job in jobs:
+                job.future.cancel()
+            raise
+
+    async def stats(self) -> dict[str, Any]:
+        """Return what the slots do and have done, the length of the queue, and events since the last call."""
+        now = time.monotonic()
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        slots = [
+            {**asdict(s), "busy_seconds": s.busy_seconds + (now - s.since if s.state == "busy" else 0.0)}
+            for s in self.slots
+        ]
+        return {
+            "model": self.model.name,
+            "slots": slots,
+            "queue": len(self.queue),
+            "events": events,
+            "error": str(self.error) if self.error is not None else None,
+        }
+
+    # -- one slot ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, index: int) -> None:
+        slot = self.slots[index]
+        while self.error is None:
+            slot.state = "starting"
+            self.queue.forget(index)
+            actor = self._actors[index] = self.launch()
+            if await self._load(actor, slot):
+                await self._work(actor, index, slot)
+
+    async def _load(self, actor: Any, slot: Slot) -> bool:
+        try:
+            facts = await actor.load.remote(self.model)
+        except RayTaskError as error:
+            self._stop(f"model: '{self.model.name}' cannot be served: {_reason(error)}")
+            return False
+        except RayError as error:
+            slot.deaths += 1
+            self._failed_loads += 1
+            self._events.append({"event": "died while loading", "reason": _reason(error)})
+            if self._failed_loads >= ATTEMPTS:
+                self._stop(
+                    f"model: '{self.model.name}': {ATTEMPTS} replicas in a row died while loading, "
+                    f"as when memory runs out: {_reason(error)}"
+                )
+            return False
+        self._failed_loads = 0
+        slot.host = facts["host"]
+        model = facts["model"]
+        if self.facts is None:
+            self.facts = model
+        elif model["weights"] != self.facts["weights"]:
+            self._stop(f"model: '{self.model.name}' has other weights on {slot.host} than on the first replica.")
+            return False
+        elif model.get("hardware") != self.facts.get("hardware"):
+            self._events.append({"event": "mixed hardware", "host": slot.host, "hardware": model.get("hardware")})
+        self._ready.set()
+        return True
+
+    async def _work(self, actor: Any, index: int, slot: Slot) -> None:
+        """Take work until the replica dies."""
+        while self.error is None:
+            slot.state = "idle"
+            job = await self.queue.take(index)
+            if job.future.done():
+                continue
+            slot.state, slot.since = "busy", time.monotonic()
+            try:
+                result = await actor.run.remote(job.call)
+            except RayTaskError as error:
+                # An error of the engine itself would come again: it belongs to the cell.
+                cause = error.cause if isinstance(error.cause, GreaterRayError) else error
+                self._settle(job, error=cause)
+            except RayError as error:
+                slot.deaths += 1
+                slot.state = "starting"
+                await self._retry(job, index, error)
+                return
+            else:
+                slot.tokens += result[1].tokens
+                self._settle(job, result=result)
+            finally:
+                slot.busy_seconds += time.monotonic() - slot.since
+                slot.calls += 1
+
+    @staticmethod
+    def _settle(job: Job, result: Any = None, error: BaseException | None = None) -> None:
+        if job.future.done():
+            return
+        if error is not None:
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(result)
+
+    async def _retry(self, job: Job, index: int, error: RayError) -> None:
+        """Put a job whose replica died in front of the queue, or aside."""
+        preempted = isinstance(error, RayActorError) and error.preempted
+        job.attempts += not preempted
+        rows = ", ".join(example.id for example in job.call.args.get("shard", ())[:3])
+        what = f"'{job.call.name}'" + (f" of rows {rows}, ..." if rows else "")
+        reason = f"replica {index} on {self.slots[index].host} died during {what}: {_reason(error)}"
+        job.reasons.append(reason)
+        self._events.append({"event": "replica died", "attempt": job.attempts, "preempted": preempted, "why": reason})
+        if job.attempts < ATTEMPTS:
+            await self.queue.put([job], first=True)
+            return
+        message = f"set aside after it ended {ATTEMPTS} replicas: {what} of '{self.model.name}'. Last: {reason}"
+        self._events.append({"event": "set aside", "why": message})
+        self._settle(job, error=SetAsideError(message))
+
+    def _stop(self, reason: str) -> None:
+        """Stop the pool: everybody who waits gets the reason, at once."""
+        if self.error is None:
+            self.error = PoolError(reason if reason.endswith(".") else f"{reason}.")
+        self._ready.set()
+        for job in self.queue.drain():
+            self._settle(job, error=self.error)
+
+
+def _shard_name(call: Call) -> str | None:
+    """Identify the rows and the layout that a call's cached questions depend on; None for work without rows."""
+    if "shard" in call.args:
+        layout = call.args["layout"]
+        rows = [example.question for example in call.args["shard"]]
+        return fingerprint([layout.joint, layout.frozen_prefix, rows])
+    return fingerprint([call.name, call.args["seeds"]]) if call.name == "generate" else None
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first telling line of a Ray error."""
+    cause = getattr(error, "cause", None)
+    text = str(cause if cause is not None else error).strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [
+        line for line in lines if "Worker exit detail" in line or "death cause" in line or "node" in line.lower()
+    ]
+    return (telling or lines or [type(error).__name__])[0][:300].rstrip(".")

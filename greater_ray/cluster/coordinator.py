@@ -1,0 +1,80 @@
+"""One cell as a Tune trial: a thin process without torch that calls the pools and writes the cell's run folder.
+
+The run folder is the truth. A Tune checkpoint is a copy of it without the record; a coordinator that is started again
+where the folder is empty begins from that copy.
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from greater_ray.api import Served
+from greater_ray.cluster.pool import PoolExecutor
+from greater_ray.config import ModelConfig
+from greater_ray.errors import PoolError, StoreError
+from greater_ray.grid.cells import Cell
+from greater_ray.grid.run import CellObserver, Progress, run_cell
+from greater_ray.grid.store import GridStore
+
+# What optimizer state is made of; evaluations come after the last checkpoint of the search.
+_CHECKPOINT_FILES = ("config.json", "state.json", "steps.jsonl", "rollouts.jsonl", "answers.jsonl")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every coordinator of a wave knows: the cells, where they are written, and the pools."""
+
+    cells: tuple[Cell, ...]
+    out: Path
+    pools: tuple[tuple[ModelConfig, Any, dict[str, Any]], ...]
+    folder: str
+
+    def serve(self, config: ModelConfig) -> Served:
+        """Return the pool of a model."""
+        for model, broker, facts in self.pools:
+            if model == config:
+                return Served(PoolExecutor(broker), facts)
+        raise PoolError(f"model: no pool serves '{config.name}'.")
+
+
+def coordinate(config: dict[str, Any], plan: Plan) -> None:
+    """Run one cell (the function trainable); its outcome is the last report."""
+    if os.path.isdir(plan.folder):
+        os.chdir(plan.folder)
+    cell = plan.cells[config["cell"]]
+    store = GridStore(plan.out)
+    folders: list[Path] = []
+
+    def restore(folder: Path) -> None:
+        folders.append(folder)
+        checkpoint = tune.get_checkpoint()
+        if checkpoint is not None and not (folder / "state.json").exists():
+            with checkpoint.as_directory() as saved:
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in _CHECKPOINT_FILES:
+                    if (Path(saved) / name).exists():
+                        shutil.copy2(Path(saved) / name, folder / name)
+
+    def report(progress: Progress) -> None:
+        metrics = {"state": "running", **progress._asdict()}
+        if progress.phase != "search" or progress.step == 0:
+            tune.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as copy:
+            for name in _CHECKPOINT_FILES:
+                if (folders[0] / name).exists():
+                    shutil.copy2(folders[0] / name, copy)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(copy))
+
+    observer = CellObserver(cell, report)
+    try:
+        outcome = run_cell(cell, store, plan.serve, observer, restore=restore)
+        end: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason}
+    except (PoolError, StoreError) as error:
+        end = {"state": "stopped", "reason": str(error)}
+    tune.report({**observer.progress._asdict(), **end})

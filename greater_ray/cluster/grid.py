@@ -1,0 +1,224 @@
+"""A grid on Ray: pools of replicas for the models, and one Tune trial per cell that calls them.
+
+Cells are run in waves of models whose replicas fit side by side; a pool is up before the first trial of its wave and
+ends with the last one. The driver keeps nothing that a second start of the same command would miss.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError
+
+from greater_ray.cluster import connect
+from greater_ray.cluster.connect import Demand
+from greater_ray.cluster.coordinator import Plan, coordinate
+from greater_ray.cluster.metrics import CellGauges
+from greater_ray.cluster.pool import Pool
+from greater_ray.cluster.trackers import tracker_callbacks
+from greater_ray.config import ModelConfig
+from greater_ray.errors import Interrupted, PoolError
+from greater_ray.grid.cells import Cell
+from greater_ray.grid.config import ReplicaConfig
+from greater_ray.grid.run import GridObserver, Progress
+from greater_ray.grid.store import GridStore
+
+_POLL = 1.0  # seconds between two looks at the pools
+_PER_REPLICA = 2  # cells in progress per replica, so that one that thinks never leaves a replica idle
+
+
+@dataclass
+class RayBackend:
+    """Runs cells on the Ray that this process is connected to.
+
+    ``replicas`` says how each model is served, by name, and ``default`` how all others are; ``wait`` is how many
+    seconds a growing cluster is waited for.
+    """
+
+    default: ReplicaConfig = field(default_factory=ReplicaConfig)
+    replicas: dict[str, ReplicaConfig] = field(default_factory=dict)
+    concurrency: int | None = None
+    wait: float = 0.0
+    trackers: tuple[str, ...] = ()
+    should_stop: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        # Before any pool of ours is up: what is in use now is used by others.
+        self._others = connect.in_use()
+
+    def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
+        """Run the cells; see ``Backend``."""
+        waves = self._waves(cells)
+        for demands, _ in waves:
+            connect.require(list(demands.values()), self.wait, observer.message)
+        for demands, wave in waves:
+            if self.should_stop():
+                raise _interrupted(store)
+            pools: list[Pool] = []
+            try:
+                for model, demand in self._filled(demands).items():
+                    observer.message(f"loading '{model.name}' into {demand.count} replicas")
+                    pools.append(Pool.launch(model, demand, self._prefix_memory(model), observer.message))
+                self._run_wave(wave, pools, store, observer)
+            except PoolError as error:
+                # No cell is to blame; the other models go on.
+                store.note("pool stopped", reason=str(error))
+                for cell in wave:
+                    if store.state(cell.trial_id).state != "done":
+                        observer.ended(cell, "stopped", str(error))
+            finally:
+                for pool in pools:
+                    pool.stop()
+
+    # -- which models at the same time ---------------------------------------------------------------------------------
+
+    def _demand(self, model: ModelConfig) -> Demand:
+        config = self.replicas.get(model.name, self.default)
+        gpus = config.gpus
+        if gpus is None:
+            gpus = 1.0 if model.device.startswith("cuda") or (model.device == "auto" and connect.has_gpus()) else 0.0
+        return Demand(model.name, config.count, float(model.threads or 1), gpus)
+
+    def _prefix_memory(self, model: ModelConfig) -> int:
+        return int(self.replicas.get(model.name, self.default).prefix_memory_gib * 2**30)
+
+    def _waves(self, cells: Sequence[Cell]) -> list[tuple[dict[ModelConfig, Demand], list[Cell]]]:
+        """Group cells by the models they need; groups whose replicas are counted and fit share a wave."""
+        groups: dict[frozenset[ModelConfig], list[Cell]] = {}
+        for cell in cells:
+            groups.setdefault(frozenset(cell.models), []).append(cell)
+        waves: list[tuple[dict[ModelConfig, Demand], list[Cell]]] = []
+        for group in groups.values():
+            models = dict.fromkeys(model for cell in group for model in cell.models)
+            demands = {model: self._demand(model) for model in models}
+            if waves:
+                both = waves[-1][0] | demands
+                if all(d.count is not None for d in both.values()) and connect.fits(list(both.values())):
+                    waves[-1] = both, waves[-1][1] + group
+                    continue
+            waves.append((demands, group))
+        return waves
+
+    def _filled(self, demands: dict[ModelConfig, Demand]) -> dict[ModelConfig, Demand]:
+        """Share what is left of the cluster among the models whose replicas are not counted, at least one each."""
+        open_ended = sum(d.count is None for d in demands.values())
+        counted = [d for d in demands.values() if d.count is not None]
+        used = {
+            "CPU": self._others["CPU"] + sum(d.cpus * (d.count or 0) for d in counted),
+            "GPU": self._others["GPU"] + sum(d.gpus * (d.count or 0) for d in counted),
+        }
+        filled = {}
+        for model, d in demands.items():
+            count = d.count or max(1, connect.capacity(d.cpus, d.gpus, used) // open_ended)
+            filled[model] = Demand(d.model, count, d.cpus, d.gpus)
+        return filled
+
+    # -- one wave ------------------------------------------------------------------------------------------------------
+
+    def _run_wave(self, wave: list[Cell], pools: list[Pool], store: GridStore, observer: GridObserver) -> None:
+        plan = Plan(
+            cells=tuple(wave),
+            out=store.folder,
+            pools=tuple((pool.model, pool.broker, pool.facts) for pool in pools),
+            folder=str(Path.cwd()),
+        )
+        replicas = sum(pool.demand.count or 1 for pool in pools)
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        folder = store.folder / ".tune"
+        # Only the driver's node has this resource: coordinators cost no CPU and write where the driver writes.
+        near = tune.PlacementGroupFactory([{connect.node_resource(): 0.001}])
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(coordinate, plan=plan), near),
+            param_space={
+                "cell": tune.grid_search(list(range(len(wave)))),
+            },
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=min(len(wave), self.concurrency or max(2, _PER_REPLICA * replicas)),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=str(folder),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=2),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                callbacks=[_Events(wave, observer), *tracker_callbacks(self.trackers, observer.message)],
+            ),
+        )
+        watch = _Watch(pools, store, observer)
+        try:
+            tuner.fit()
+        finally:
+            watch.stop()
+            if not self.trackers:
+                shutil.rmtree(folder / name, ignore_errors=True)
+        if self.should_stop():
+            raise _interrupted(store)
+
+
+def _interrupted(store: GridStore) -> Interrupted:
+    return Interrupted(f"stopped; everything finished is saved in '{store.folder}', the same command continues.")
+
+
+class _Events(tune.Callback):  # type: ignore[misc]
+    """Tells the observer what Tune tells."""
+
+    def __init__(self, cells: Sequence[Cell], observer: GridObserver) -> None:
+        self.cells, self.observer = cells, observer
+        self.gauges = CellGauges(len(cells))
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.gauges.started(trial.trial_id)
+        self.observer.started(self.cells[trial.config["cell"]])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        cell = self.cells[trial.config["cell"]]
+        if result.get("state") == "running":
+            self.observer.progressed(cell, Progress(*(result.get(name) for name in Progress._fields)))  # type: ignore[arg-type]
+        elif "state" in result:
+            self.gauges.ended(trial.trial_id, result["state"])
+            self.observer.ended(cell, result["state"], result.get("reason"))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # The process of a coordinator died too often; the cell itself can go on.
+        self.gauges.ended(trial.trial_id, "stopped")
+        self.observer.ended(self.cells[trial.config["cell"]], "stopped", "its coordinator died three times")
+
+
+class _Watch:
+    """Looks at the pools every second: for the screen, for the log of events, and for a pool that has stopped."""
+
+    def __init__(self, pools: Sequence[Pool], store: GridStore, observer: GridObserver) -> None:
+        self.pools, self.store, self.observer = pools, store, observer
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_POLL):
+            # A broker that is gone shows in the trials; the watch only watches.
+            with suppress(RayError, PoolError):
+                stats = [pool.stats() for pool in self.pools]
+                for pool in stats:
+                    for event in pool["events"]:
+                        kind = event.pop("event")
+                        self.store.note(kind, model=pool["model"], **event)
+                        self.observer.message(f"{pool['model']}: {kind}: {event.get('why') or event}")
+                self.observer.pools(stats)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join(timeout=5)
+        if ray.is_initialized():
+            with suppress(RayError, PoolError):
+                self.observer.pools([pool.stats() for pool in self.pools])

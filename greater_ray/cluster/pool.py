@@ -1,0 +1,121 @@
+"""A pool of replicas as an ``Executor``: what a trial calls, wherever it runs."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from greater_ray.cluster.broker import Broker
+from greater_ray.cluster.connect import Demand, driver_node
+from greater_ray.cluster.metrics import PoolMetrics
+from greater_ray.cluster.replica import Replica
+from greater_ray.config import ModelConfig
+from greater_ray.errors import GreaterRayError, PoolError
+from greater_ray.types import Call, Usage
+
+_PATIENCE = 20.0  # seconds between two words about a replica that is not up yet
+_REPORT = 2.0  # seconds between two reports to Ray's metrics
+_MANY = 10_000  # calls that a broker may hold open at once
+
+
+class PoolExecutor:
+    """Sends calls to a broker and waits for the results; small enough to be handed to a coordinator."""
+
+    def __init__(self, broker: Any) -> None:
+        self.broker = broker
+
+    def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
+        """Run the calls; see ``Executor``.
+
+        Raises:
+            PoolError: the pool has stopped, or its broker is gone.
+        """
+        if not calls:
+            return []
+        results: list[tuple[Any, Usage]] = _get(self.broker.run.remote(list(calls)))
+        return results
+
+
+class AsyncBroker(Broker):
+    """The broker as an actor: it launches its replicas itself, so they end with it."""
+
+    def __init__(self, model: ModelConfig, demand: Demand, prefix_memory: int, folder: str) -> None:
+        options = {
+            "num_cpus": demand.cpus,
+            "num_gpus": demand.gpus,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "scheduling_strategy": "SPREAD",
+        }
+        actor = ray.remote(Replica).options(**options)
+        super().__init__(model, demand.count or 1, lambda: actor.remote(prefix_memory, folder))
+        self._reporting = asyncio.get_running_loop().create_task(self._report())
+
+    async def _report(self) -> None:
+        metrics = PoolMetrics(self.model.name)
+        while True:
+            metrics.report(self.slots, len(self.queue))
+            await asyncio.sleep(_REPORT)
+
+
+@dataclass
+class Pool:
+    """A model that is up: the handle that keeps it alive, and facts about it."""
+
+    model: ModelConfig
+    demand: Demand
+    broker: Any
+    facts: dict[str, Any]
+
+    @classmethod
+    def launch(
+        cls, model: ModelConfig, demand: Demand, prefix_memory: int, tell: Callable[[str], None] = lambda text: None
+    ) -> "Pool":
+        """Start broker and replicas, and wait until the first replica has loaded; ``tell`` hears of a long wait.
+
+        Raises:
+            PoolError: the model cannot be loaded; the sentence says why.
+        """
+        # On the driver's node: a worker that is lost takes replicas away, never the broker.
+        near = NodeAffinitySchedulingStrategy(driver_node(), soft=False)
+        options = {"num_cpus": 0, "max_concurrency": _MANY, "scheduling_strategy": near}
+        broker = ray.remote(AsyncBroker).options(**options).remote(model, demand, prefix_memory, os.getcwd())
+        ready, begin = broker.ready.remote(), time.monotonic()
+        while not ray.wait([ready], timeout=_PATIENCE)[0]:
+            tell(
+                f"waiting for the first replica of '{model.name}' ({time.monotonic() - begin:.0f} s): it is loading, "
+                f"or {demand.cpus:g} CPU and {demand.gpus:g} GPU are in use by others"
+            )
+        return cls(model, demand, broker, _get(ready))
+
+    @property
+    def executor(self) -> PoolExecutor:
+        """What trials call."""
+        return PoolExecutor(self.broker)
+
+    def stats(self) -> dict[str, Any]:
+        """See ``Broker.stats``."""
+        stats: dict[str, Any] = _get(self.broker.stats.remote())
+        return stats
+
+    def stop(self) -> None:
+        """End broker and replicas and free their GPUs."""
+        ray.kill(self.broker)
+
+
+def _get(ref: Any) -> Any:
+    """Return a result; our own errors come as themselves, a dead broker as one sentence."""
+    try:
+        return ray.get(ref)
+    except RayTaskError as error:
+        if isinstance(error.cause, GreaterRayError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        raise PoolError("the broker of a pool has died; the same command continues.") from error

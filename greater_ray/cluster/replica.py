@@ -1,0 +1,40 @@
+"""One model in one process. The class is plain; it becomes a Ray actor where a pool launches it."""
+
+import os
+import socket
+from typing import Any
+
+from greater_ray.api import load_engine
+from greater_ray.config import ModelConfig
+from greater_ray.types import Call, Usage
+
+
+class Replica:
+    """Holds a model and runs units of work on it, one at a time.
+
+    Loading is a call of its own: an exception there is an answer (the reason), while one in a constructor would be the
+    death of the actor.
+    """
+
+    def __init__(self, prefix_memory: int, folder: str) -> None:
+        # Relative names of models mean the same as for the driver, where its folder exists.
+        if os.path.isdir(folder):
+            os.chdir(folder)
+        self.prefix_memory = prefix_memory
+        self.engine: Any = None
+
+    def load(self, config: ModelConfig) -> dict[str, Any]:
+        """Load the weights from the node's own disk or cache; return facts about model and process.
+
+        Raises:
+            ModelError: the model cannot be loaded, or the device is not the one this replica was given.
+        """
+        self.engine = load_engine(config)
+        if hasattr(self.engine, "prefix_memory"):
+            self.engine.prefix_memory = self.prefix_memory
+        return {"model": self.engine.facts, "host": socket.gethostname(), "pid": os.getpid()}
+
+    def run(self, call: Call) -> tuple[Any, Usage]:
+        """Run one unit of work."""
+        result: tuple[Any, Usage] = getattr(self.engine, call.name)(**call.args)
+        return result

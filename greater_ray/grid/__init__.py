@@ -1,0 +1,1 @@
+"""Grids of trials: their cells, what is done of them, and where prompts go afterwards. No Ray here."""

@@ -1,0 +1,126 @@
+"""From a grid to its cells: every cell is one complete trial config, known by what changes its result."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from greater_ray.api import resolve_config
+from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
+from greater_ray.errors import ConfigError
+from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
+from greater_ray.plugins import load
+from greater_ray.protocols import Method
+
+# Results depend on the number of threads in their last bits, so a grid fixes it; no machine decides it.
+DEFAULTS: dict[str, Any] = {"model": {"threads": 1}}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial of a grid. ``source`` is the trial whose prompt it measures on another model, in phase two."""
+
+    config: TrialConfig
+    method: str
+    task: str
+    model: str
+    seed: str
+    source: str | None = None
+
+    @property
+    def trial_id(self) -> str:
+        """Identity of what the cell computes."""
+        return self.config.trial_id()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The cell's place on every axis; ``-`` is the seed of a method that draws nothing."""
+        return {"method": self.method, "task": self.task, "model": self.model, "seed": self.seed}
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        seed = "" if self.seed == "-" else f", seed {self.seed}"
+        return f"{self.method} on {self.task} with {self.model}{seed}"
+
+    @property
+    def slug(self) -> str:
+        """Name for folders; not unique on its own."""
+        words = (self.method, self.task, self.model.rstrip("/").rpartition("/")[2], f"s{self.seed}")
+        return "--".join(re.sub(r"[^A-Za-z0-9.]+", "_", word).strip("_") for word in words)[:120]
+
+    @property
+    def models(self) -> tuple[ModelConfig, ...]:
+        """The models that must be up while the cell runs."""
+        return tuple(dict.fromkeys((self.config.model, self.config.optimizer_model or self.config.model)))
+
+
+def expand_grid(grid: GridConfig, only: Mapping[str, list[str]] | None = None) -> list[Cell]:
+    """Return the distinct cells of the first phase, model by model, in the order of the axes.
+
+    Raises:
+        ConfigError: an entry cannot be resolved, or no cell is left.
+    """
+    cells: dict[str, Cell] = {}
+    for axes in (grid, *grid.include):
+        for cell in _product(grid, axes):
+            if not any(matches(rule, cell.labels) for rule in grid.exclude):
+                cells.setdefault(cell.trial_id, cell)
+    chosen = [cell for cell in cells.values() if matches(only or {}, cell.labels)]
+    if not cells:
+        raise ConfigError("methods, tasks, models: the grid has no cells; name at least one of each.")
+    if not chosen:
+        raise ConfigError(f"--only: no cell of the {len(cells)} in this grid matches {dict(only or {})}.")
+    return chosen
+
+
+def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
+    from greater_ray.tasks._registry import expand
+
+    for model in axes.models:
+        for method in axes.methods:
+            plugin: Method[Any, Any] = load("methods", method["name"])
+            for task in axes.tasks:
+                for name in expand(task["name"]):
+                    # A method that draws nothing gives the same record for every seed: it runs once.
+                    for seed in axes.seeds if plugin.seeded else axes.seeds[:1]:
+                        settings = merged(
+                            DEFAULTS,
+                            grid.settings,
+                            _sections(model),
+                            _sections(method),
+                            _sections(task),
+                            {
+                                "model": _own(model, ModelConfig),
+                                "task": {**_own(task, TaskConfig), "name": name},
+                                "method": method["name"],
+                                "seed": seed if plugin.seeded else 0,
+                            },
+                        )
+                        yield Cell(
+                            config=resolve_config(settings),
+                            method=str(method.get("label") or method["name"]),
+                            task=f"{task['label']}/{name}" if "label" in task else name,
+                            model=str(model.get("label") or model["name"]),
+                            seed=str(seed) if plugin.seeded else "-",
+                        )
+
+
+def _sections(entry: Entry) -> Entry:
+    return {key: value for key, value in entry.items() if key in SECTIONS}
+
+
+def _own(entry: Entry, config_type: type[Any]) -> Entry:
+    return {key: value for key, value in entry.items() if key in config_type.model_fields}
+
+
+def replica_configs(grid: GridConfig) -> dict[str, ReplicaConfig]:
+    """Return how each model is served, by its name: the entry's own ``replicas`` over the grid's."""
+    entries = [entry for axes in (grid, *grid.include) for entry in axes.models] + list(grid.transfer.models)
+    return {
+        entry["name"]: parse(
+            ReplicaConfig, merged(grid.replicas.model_dump(), entry["replicas"]), f"models: {entry['name']}"
+        )
+        for entry in entries
+        if "replicas" in entry
+    }

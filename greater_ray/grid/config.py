@@ -1,0 +1,141 @@
+"""What a grid is: axes of methods, tasks, models and seeds, settings for all of them or for one, and what comes after.
+
+methods: [greater, {name: zero-shot-cot}]
+tasks: [{name: bbh, train_size: 24}]
+models: [smollm2-135m]
+seeds: [0, 1]
+"""
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from greater_ray.config import Config, ModelConfig, TaskConfig, parse, read_yaml
+from greater_ray.errors import ConfigError, unknown_name
+
+AXES = ("method", "task", "model", "seed")
+# Sections of a trial's config that an entry of an axis may set beside its own keys.
+SECTIONS = ("method_config", "preset", "layout", "decoding", "budget", "evaluation", "shard_size", "optimizer_model")
+
+Entry = dict[str, Any]
+
+
+class ReplicaConfig(Config):
+    """How a model is served. Nothing here changes a result.
+
+    ``count`` None means as many as fit. ``gpus`` per replica may be a fraction; None means one on a machine with GPUs
+    and none elsewhere. ``prefix_memory_gib`` bounds the questions' keys and values that a replica keeps.
+    """
+
+    count: int | None = Field(default=None, ge=1)
+    gpus: float | None = Field(default=None, ge=0)
+    prefix_memory_gib: float = Field(default=4.0, gt=0)
+
+
+class TransferConfig(Config):
+    """Phase two: every optimized prompt is measured, beside the prompt it started from, on these models."""
+
+    models: tuple[Entry, ...] = ()
+    splits: tuple[Literal["train", "dev", "test"], ...] = ("test",)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return _entries(value)
+
+
+class Axes(Config):
+    """A product of four axes. An entry is a name, or a mapping with ``name`` and further settings."""
+
+    methods: tuple[Entry, ...] = ()
+    tasks: tuple[Entry, ...] = ()
+    models: tuple[Entry, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+
+    @field_validator("methods", "tasks", "models", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return _entries(value)
+
+
+class GridConfig(Axes):
+    """A grid, complete. ``settings`` hold for every cell, an entry's own settings for its cells.
+
+    ``include`` adds further products of axes, ``exclude`` takes cells away by patterns such as
+    ``{method: greater, task: "bbh/tracking*"}``. ``concurrency`` is the number of cells in progress at once; None
+    means two per replica.
+    """
+
+    name: str = "grid"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    include: tuple[Axes, ...] = ()
+    exclude: tuple[dict[str, Any], ...] = ()
+    transfer: TransferConfig = TransferConfig()
+    replicas: ReplicaConfig = ReplicaConfig()
+    concurrency: int | None = Field(default=None, ge=1)
+
+
+def _entries(value: Any) -> Any:
+    """Write a bare name as a mapping; pydantic complains about anything else."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        return value
+    return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+
+def load_grid(source: Path | Mapping[str, Any]) -> GridConfig:
+    """Return a grid from a YAML file or a mapping.
+
+    Raises:
+        ConfigError: an unknown key, an entry without a name, or nothing to do.
+    """
+    values = read_yaml(source) if isinstance(source, Path) else dict(source)
+    grid: GridConfig = parse(GridConfig, values)
+    for axis, known in (("methods", ()), ("tasks", TaskConfig.model_fields), ("models", ModelConfig.model_fields)):
+        allowed = {"name", "label", *SECTIONS, *known} | ({"replicas"} if axis == "models" else set())
+        for part in (grid, *grid.include):
+            _check_entries(axis, getattr(part, axis), allowed)
+    _check_entries("transfer.models", grid.transfer.models, {"name", "label", "replicas", *ModelConfig.model_fields})
+    for rule in grid.exclude:
+        for axis in rule:
+            if axis not in AXES:
+                raise unknown_name("exclude", axis, AXES)
+    return grid
+
+
+def _check_entries(axis: str, entries: Iterable[Entry], allowed: set[str]) -> None:
+    for entry in entries:
+        if not isinstance(entry.get("name"), str):
+            raise ConfigError(f"{axis}: an entry needs a name, not {entry!r}.")
+        for key in entry:
+            if key not in allowed:
+                raise unknown_name(f"{axis}: {entry['name']}", key, allowed)
+
+
+def matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Tell whether a cell's labels fit a rule: every axis named there, by one of its patterns."""
+    return all(
+        any(fnmatch.fnmatchcase(labels[axis], str(p)) for p in (patterns if isinstance(patterns, list) else [patterns]))
+        for axis, patterns in rule.items()
+    )
+
+
+def parse_only(words: Iterable[str]) -> dict[str, list[str]]:
+    """Turn ``["task=bbh/navigate,bbh/snarks", "seed=0"]`` into a rule for ``matches``.
+
+    Raises:
+        ConfigError: a word that is not ``axis=pattern``, or an unknown axis.
+    """
+    rule: dict[str, list[str]] = {}
+    for word in words:
+        axis, equals, patterns = word.partition("=")
+        if not equals or not patterns:
+            raise ConfigError(f"--only: '{word}' must have the form axis=pattern, for instance task=bbh/navigate.")
+        if axis not in AXES:
+            raise unknown_name("--only", axis, AXES)
+        rule.setdefault(axis, []).extend(patterns.split(","))
+    return rule

@@ -1,0 +1,150 @@
+"""A running grid in numbers: cells, replicas, speed and time left. The screen and ``status.json`` show the same."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from greater_ray.grid.cells import Cell
+from greater_ray.grid.run import Progress
+from greater_ray.store import write_atomic
+
+STATUS_FILE = "status.json"
+FRESH = 15.0  # seconds after which a status file is of the past
+# Share of a cell's work that is its search; the rest is the final evaluation. Only for the time left.
+_SEARCH = 0.7
+
+
+class PoolFigures:
+    """One model's replicas between two looks."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float, int] | None = None
+        self.busy = 0.0
+        self.tokens_per_second = 0.0
+        self.stats: dict[str, Any] = {}
+
+    def add(self, stats: dict[str, Any], now: float) -> None:
+        """Take in what the broker tells."""
+        slots = stats["slots"]
+        busy, tokens = sum(s["busy_seconds"] for s in slots), sum(s["tokens"] for s in slots)
+        if self._last is not None and now > self._last[0]:
+            passed = now - self._last[0]
+            self.busy = min(1.0, (busy - self._last[1]) / passed / len(slots))
+            self.tokens_per_second = (tokens - self._last[2]) / passed
+        self._last = (now, busy, tokens)
+        self.stats = stats
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the numbers as JSON."""
+        slots = self.stats["slots"]
+        return {
+            "model": self.stats["model"],
+            "replicas": len(slots),
+            "loaded": sum(s["state"] in ("idle", "busy") for s in slots),
+            "hosts": len({s["host"] for s in slots if s["host"] != "-"}),
+            "busy": round(self.busy, 3),
+            "queue": self.stats["queue"],
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "deaths": sum(s["deaths"] for s in slots),
+        }
+
+
+class GridFigures:
+    """Collects what a grid's observer is told."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.phase = "starting"
+        self.total = self.before = self.open = 0
+        self.running: dict[str, tuple[Cell, Progress | None]] = {}
+        self.ended: dict[str, str] = {}
+        self._pools: dict[str, PoolFigures] = {}
+        self._begin = time.monotonic()
+        self._written = 0.0
+
+    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
+        """A phase begins."""
+        self.phase = phase
+        # Cells that share a trial are one piece of work.
+        self.total = len({cell.trial_id for cell in cells})
+        self.open = len(open_cells)
+        self.before = self.total - self.open
+        self.running, self.ended = {}, {}
+        self._begin = time.monotonic()
+
+    def started(self, cell: Cell) -> None:
+        """A cell runs."""
+        self.running[cell.trial_id] = (cell, None)
+
+    def progressed(self, cell: Cell, progress: Progress) -> None:
+        """A cell has come further."""
+        self.running[cell.trial_id] = (cell, progress)
+
+    def finished(self, cell: Cell, state: str) -> None:
+        """A cell has ended."""
+        self.running.pop(cell.trial_id, None)
+        self.ended[cell.trial_id] = state
+
+    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
+        """Look at the pools; those of an earlier wave are gone."""
+        now = time.monotonic()
+        for name in [name for name in self._pools if name not in {s["model"] for s in stats}]:
+            del self._pools[name]
+        for pool in stats:
+            self._pools.setdefault(pool["model"], PoolFigures()).add(pool, now)
+        if self.folder is not None and now - self._written >= 2.0:
+            self._written = now
+            write_atomic(self.folder / STATUS_FILE, json.dumps(self.snapshot()) + "\n")
+
+    def count(self, state: str) -> int:
+        """How many cells ended in a state during this run."""
+        return sum(ended == state for ended in self.ended.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate by the share of the open work that is done; None before there is any."""
+        share = sum(map(_share, self.running.values())) + len(self.ended)
+        if share < 0.02 * max(1, self.open):
+            return None
+        return (time.monotonic() - self._begin) * (self.open - share) / share
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all numbers as JSON."""
+        left = self.seconds_left
+        return {
+            "time": time.time(),
+            "phase": self.phase,
+            "cells": {
+                "total": self.total,
+                "running": len(self.running),
+                "done": self.before + self.count("done"),
+                "failed": self.count("failed"),
+                "stopped": self.count("stopped"),
+            },
+            "running": [
+                {"cell": cell.title, **(progress._asdict() if progress is not None else {})}
+                for cell, progress in self.running.values()
+            ],
+            "pools": [pool.snapshot() for pool in self._pools.values()],
+            "seconds_left": None if left is None else round(left, 1),
+        }
+
+
+def _share(entry: tuple[Cell, Progress | None]) -> float:
+    """How much of a running cell is done, from 0 to 1."""
+    progress = entry[1]
+    if progress is None:
+        return 0.0
+    searched = _SEARCH * min(1.0, progress.step / progress.steps) if progress.steps else 0.0
+    return searched if progress.phase == "search" else max(searched, _SEARCH)
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """Return the numbers of a grid that is running now, or None."""
+    try:
+        value: dict[str, Any] = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if time.time() - value["time"] <= FRESH else None

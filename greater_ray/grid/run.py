@@ -1,0 +1,297 @@
+"""The flow of a grid, wherever it runs: what is open, phase one, phase two, and what came of every cell.
+
+A ``Backend`` runs cells; in this process (``LocalBackend``) or on Ray (``greater_ray.cluster.grid``). Both call
+``run_cell``, so a grid finds the same things in both.
+"""
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from greater_ray.api import Models, load_parts, local_models, row_hash, run_config
+from greater_ray.config import TaskConfig, TrialConfig
+from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreError
+from greater_ray.grid.cells import Cell, expand_grid
+from greater_ray.grid.config import GridConfig, TransferConfig
+from greater_ray.grid.store import CellState, GridStore
+from greater_ray.grid.transfer import Missing, plan_transfer, sources_in
+from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.trial import Observer
+
+
+class Progress(NamedTuple):
+    """How far a running cell is."""
+
+    step: int
+    steps: int | None
+    phase: str
+    loss: float | None
+    best_loss: float | None
+    tokens: int
+
+
+class GridObserver(Protocol):
+    """Follows a grid: the screen or a log. Must not raise."""
+
+    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
+        """A phase begins; ``open_cells`` are those still to run."""
+        ...
+
+    def started(self, cell: Cell) -> None:
+        """A cell runs."""
+        ...
+
+    def progressed(self, cell: Cell, progress: Progress) -> None:
+        """A running cell has come further."""
+        ...
+
+    def ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """A cell is ``done``, has ``failed``, or was ``stopped`` without blame."""
+        ...
+
+    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
+        """What the replicas do, every second."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Show what is being waited for."""
+        ...
+
+
+class Quiet:
+    """An observer that shows nothing."""
+
+    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
+        """Show nothing."""
+
+    def started(self, cell: Cell) -> None:
+        """Show nothing."""
+
+    def progressed(self, cell: Cell, progress: Progress) -> None:
+        """Show nothing."""
+
+    def ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """Show nothing."""
+
+    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
+        """Show nothing."""
+
+    def message(self, text: str) -> None:
+        """Show nothing."""
+
+
+class Backend(Protocol):
+    """Runs cells to their end and leaves records or failures in the store."""
+
+    def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
+        """Run the cells in any order. A cell that fails does not stop the others.
+
+        Raises:
+            Interrupted: the user asked to stop; everything finished is saved.
+            ConfigError: they cannot run here; nothing was started.
+        """
+        ...
+
+
+@dataclass
+class GridResult:
+    """Every cell of both phases with its state, and what transfer had to leave out."""
+
+    cells: list[tuple[Cell, CellState]]
+    transfers: list[tuple[Cell, CellState]]
+    missing: list[Missing] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has a record."""
+        return not self.missing and all(state.state == "done" for _, state in [*self.cells, *self.transfers])
+
+
+def run_grid(
+    grid: GridConfig,
+    out: Path,
+    backend: Backend,
+    *,
+    only: dict[str, list[str]] | None = None,
+    retry_failed: bool = False,
+    observer: GridObserver | None = None,
+) -> GridResult:
+    """Run what is not done yet, in both phases.
+
+    Raises:
+        GreaterRayError: a wrong setting, wrong data or folder; ``Interrupted`` when asked to stop.
+    """
+    observer = observer or Quiet()
+    cells = expand_grid(grid, only)
+    rows = check_rows(cells)
+    store = GridStore(out)
+    store.claim()
+    try:
+        store.write_grid(grid.name, cells)
+        _run_phase("optimize", cells, rows, store, backend, observer, retry_failed)
+        transfers, missing = plan_transfer(store, cells, grid.transfer)
+        if transfers:
+            store.write_grid(grid.name, transfers)
+            _run_phase("transfer", transfers, rows, store, backend, observer, retry_failed)
+        return GridResult(
+            [(cell, _state(store, cell, rows)) for cell in cells],
+            [(cell, _state(store, cell, rows)) for cell in transfers],
+            missing if grid.transfer.models else [],
+        )
+    finally:
+        store.close()
+
+
+def run_transfer(
+    out: Path, transfer: TransferConfig, backend: Backend, *, retry_failed: bool, observer: GridObserver | None = None
+) -> GridResult:
+    """Run phase two alone, on all that is finished in a grid's folder.
+
+    Raises:
+        GreaterRayError: as ``run_grid``; also where there is no grid.
+    """
+    observer = observer or Quiet()
+    store = GridStore(out)
+    store.read_grid()
+    store.claim()
+    try:
+        sources, lost = sources_in(store)
+        transfers, missing = plan_transfer(store, sources, transfer)
+        rows = check_rows(transfers)
+        store.write_grid(store.read_grid()["name"], transfers)
+        _run_phase("transfer", transfers, rows, store, backend, observer, retry_failed)
+        return GridResult([], [(cell, _state(store, cell, rows)) for cell in transfers], lost + missing)
+    finally:
+        store.close()
+
+
+Rows = dict[TaskConfig, dict[str, str]]
+
+
+def check_rows(cells: Sequence[Cell]) -> Rows:
+    """Load every task's rows once, so that a mistake shows before anything starts; return their hashes.
+
+    Raises:
+        DataError: rows are missing or broken.
+    """
+    from greater_ray.tasks._registry import load_task
+
+    rows: Rows = {}
+    for cell in cells:
+        config = cell.config.task
+        if config not in rows:
+            task = load_task(config)
+            task.train(), task.dev()
+            rows[config] = row_hash(task)
+    return rows
+
+
+def _state(store: GridStore, cell: Cell, rows: Rows) -> CellState:
+    return store.state(cell.trial_id, rows.get(cell.config.task))
+
+
+def open_cells(store: GridStore, cells: Sequence[Cell], rows: Rows, retry_failed: bool) -> list[Cell]:
+    """Return the cells without a record, each trial once; failed ones only if they are to be tried again."""
+    wanted = ("begun", "open", "failed") if retry_failed else ("begun", "open")
+    chosen = {cell.trial_id: cell for cell in reversed(cells) if _state(store, cell, rows).state in wanted}
+    return list(reversed(chosen.values()))
+
+
+def _run_phase(
+    phase: str,
+    cells: Sequence[Cell],
+    rows: Rows,
+    store: GridStore,
+    backend: Backend,
+    observer: GridObserver,
+    retry_failed: bool,
+) -> None:
+    todo = open_cells(store, cells, rows, retry_failed)
+    observer.planned(phase, cells, todo)
+    for cell in todo:
+        store.forget_failure(cell.trial_id)
+    if todo:
+        store.note("phase", phase=phase, cells=len(cells), open=len(todo))
+        backend.run_cells(todo, store, observer)
+
+
+class CellObserver(Observer):
+    """Turns a trial's events into a cell's progress; ``report`` gets it with the store's folder of the trial."""
+
+    def __init__(self, cell: Cell, report: Callable[[Progress], None]) -> None:
+        self.cell, self.report = cell, report
+        self.progress = Progress(0, cell.config.budget.steps, "search", None, None, 0)
+
+    def started(self, config: TrialConfig, done_steps: int) -> None:
+        """Report where the search begins."""
+        self._tell(step=done_steps)
+
+    def stepped(self, config: TrialConfig, record: StepRecord) -> None:
+        """Report a step."""
+        self._tell(step=record.step, loss=record.loss, best_loss=record.best_loss, tokens=record.usage.tokens)
+
+    def evaluating(self, split: str, which: str, done: int, of: int) -> None:
+        """Report how far the final evaluation is."""
+        self._tell(phase=f"{split}, {which}: {done} of {of}")
+
+    def finished(self, record: TrialRecord) -> None:
+        """Report nothing: the cell's end is told by whoever runs it."""
+
+    def _tell(self, **changes: Any) -> None:
+        self.progress = self.progress._replace(**changes)
+        self.report(self.progress)
+
+
+def run_cell(
+    cell: Cell,
+    store: GridStore,
+    models: Models,
+    observer: Observer,
+    should_stop: Callable[[], bool] = lambda: False,
+    restore: Callable[[Path], None] = lambda folder: None,
+) -> CellState:
+    """Run one cell to its record, or record why it failed; ``restore`` may fill an empty run folder beforehand.
+
+    Raises:
+        Interrupted, PoolError, StoreError: nothing is wrong with the cell; it can go on later.
+    """
+    try:
+        task, _, facts = load_parts(cell.config, models)
+        folder = store.cell_folder(cell, {**row_hash(task), "weights": facts["weights"]})
+        restore(folder)
+        run_config(cell.config, folder, observer=observer, should_stop=should_stop, models=models)
+    except (Interrupted, PoolError, StoreError):
+        raise
+    except GreaterRayError as error:
+        return _failed(cell, store, str(error), "")
+    except Exception as error:  # noqa: BLE001 - a defect in one cell is recorded and the grid goes on
+        return _failed(cell, store, f"internal error: {type(error).__name__}: {error}", traceback.format_exc())
+    store.forget_failure(cell.trial_id)
+    return CellState("done", folder)
+
+
+def _failed(cell: Cell, store: GridStore, reason: str, trace: str) -> CellState:
+    store.write_failure(cell, reason, trace)
+    store.note("cell failed", trial_id=cell.trial_id, cell=cell.title, reason=reason)
+    return CellState("failed", None, reason)
+
+
+class LocalBackend:
+    """Runs cells one after the other in this process, without Ray; a model is loaded once."""
+
+    def __init__(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        self.should_stop = should_stop
+
+    def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
+        """Run the cells; see ``Backend``."""
+        models = local_models(observer.message)
+        for cell in cells:
+            observer.started(cell)
+
+            def report(progress: Progress, cell: Cell = cell) -> None:
+                observer.progressed(cell, progress)
+
+            state = run_cell(cell, store, models, CellObserver(cell, report), self.should_stop)
+            observer.ended(cell, state.state, state.reason)

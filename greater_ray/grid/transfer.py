@@ -1,0 +1,88 @@
+"""Phase two: every optimized prompt on every target model, beside the prompt it started from, on the same rows."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from greater_ray.api import resolve_config
+from greater_ray.config import ModelConfig, merged
+from greater_ray.grid.cells import DEFAULTS, Cell
+from greater_ray.grid.config import TransferConfig
+from greater_ray.grid.store import GridStore
+from greater_ray.records import TrialRecord
+
+
+class Missing(NamedTuple):
+    """A source without a record: its transfers are not skipped in silence, they are listed."""
+
+    source: str
+    reason: str
+
+
+def plan_transfer(
+    store: GridStore, sources: Iterable[Cell], transfer: TransferConfig
+) -> tuple[list[Cell], list[Missing]]:
+    """Build the cells of phase two from the records of phase one; a failed source is listed as missing.
+
+    Two sources that found the same prompt share one trial.
+    """
+    cells: list[Cell] = []
+    missing = []
+    for source in sources:
+        state = store.state(source.trial_id)
+        if state.state != "done" or state.folder is None:
+            missing.append(Missing(source.title, state.reason or "not finished"))
+            continue
+        record = store.record(state.folder)
+        for entry in transfer.models:
+            cell = transfer_cell(record, source, entry, transfer.splits)
+            # Under the source's own model the prompt is measured already.
+            if cell.config.model.name != record.config.model.name:
+                cells.append(cell)
+    return cells, missing
+
+
+def sources_in(store: GridStore) -> tuple[list[Cell], list[Missing]]:
+    """Return the cells of phase one that a grid's folder holds, and those without a record."""
+    cells, missing = [], []
+    for entry in store.read_grid()["cells"]:
+        if entry["source"] is not None:
+            continue
+        labels = {axis: entry[axis] for axis in ("method", "task", "model", "seed")}
+        state = store.state(entry["trial_id"])
+        if state.state == "done" and state.folder is not None:
+            cells.append(Cell(config=store.record(state.folder).config, **labels))
+        else:
+            title = f"{labels['method']} on {labels['task']} with {labels['model']}, seed {labels['seed']}"
+            missing.append(Missing(title, state.reason or "not finished"))
+    return cells, missing
+
+
+def transfer_cell(record: TrialRecord, source: Cell, entry: dict[str, object], splits: Iterable[str]) -> Cell:
+    """Return the cell that measures a record's prompt on one target model; text is what travels, not token ids."""
+    own = {key: value for key, value in entry.items() if key in ModelConfig.model_fields}
+    config = record.config
+    reference = record.initial.full_text
+    settings = merged(
+        DEFAULTS,
+        {
+            "model": own,
+            "task": config.task.model_dump(mode="json", exclude={"extractor"}),
+            "method": "fixed",
+            "method_config": {
+                "prompt": record.best.full_text,
+                "reference": reference if reference != record.best.full_text else None,
+            },
+            "layout": {**config.layout.model_dump(), "frozen_prefix": ""},
+            "decoding": config.decoding.model_dump(),
+            "evaluation": {"splits": list(splits)},
+            "shard_size": config.shard_size,
+        },
+    )
+    return Cell(
+        config=resolve_config(settings),
+        method=source.method,
+        task=source.task,
+        model=str(entry.get("label", entry["name"])),
+        seed=source.seed,
+        source=record.trial_id,
+    )

@@ -1,0 +1,19 @@
+"""Transfer: measure the prompts that a grid found on other models, beside the prompts they started from.
+
+python pipelines/transfer.py runs/bbh --to MODEL
+
+All options are those of `greater-ray transfer`; its exit code is the one here.
+"""
+
+import sys
+
+from greater_ray.cli.app import run
+
+
+def main() -> int:
+    """Hand everything to the command."""
+    return run(["transfer", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

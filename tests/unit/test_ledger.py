@@ -1,0 +1,145 @@
+"""Two ledgers: what the task model costs, and what the model that writes costs, even where both are one model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from greater_ray.api import resolve_config, run_config
+from greater_ray.cli.app import run
+from greater_ray.config import parse
+from greater_ray.errors import ConfigError, ModelError, StoreError
+from greater_ray.records import TrialRecord
+from tests.families import tiny_model
+
+WORDS = 5
+
+
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a second model, of another family."""
+    return save("qwen2", tmp_path_factory.mktemp("other") / "qwen2")
+
+
+def save(family: str, folder: Path) -> Path:
+    for part in tiny_model(family):
+        part.save_pretrained(folder)
+    return folder
+
+
+def settings(tiny_folder: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "model": str(tiny_folder),
+        "task": {
+            "name": "bbh/boolean_expressions",
+            "data": "synthetic",
+            "train_size": 3,
+            "dev_size": 2,
+            "test_size": 2,
+        },
+        "method": "tests.writing:PLUGIN",
+        "method_config": {"max_new_tokens": WORDS},
+        "decoding": {"max_reasoning_tokens": 4, "max_answer_tokens": 2},
+        **more,
+    }
+
+
+def steps_in(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+def test_the_writers_cost_is_counted_apart_even_where_it_is_the_task_model(tiny_folder: Path, tmp_path: Path) -> None:
+    record = run_config(resolve_config(settings(tiny_folder)), tmp_path / "run")
+    written = record.optimizer_usage
+    assert written.calls == 2 * record.steps == 6
+    assert 0 < written.generated_tokens <= 6 * WORDS
+    assert written.tokens == written.prefill_tokens + written.generated_tokens
+    assert written.seconds > 0
+    scored = {c["text"] for step in steps_in(tmp_path / "run") for c in step["candidates"] if c["status"] == "scored"}
+    assert record.optimization_usage.calls == 2 * (1 + len(scored)), "two dev rows for the start and each new prompt"
+    assert record.optimizer is None, "it is the task model, whose facts stand there"
+
+
+def test_every_step_holds_both_ledgers_as_they_stood_then(tiny_folder: Path, tmp_path: Path) -> None:
+    record = run_config(resolve_config(settings(tiny_folder)), tmp_path / "run")
+    steps = steps_in(tmp_path / "run")
+    assert [step["optimizer_usage"]["calls"] for step in steps] == [2, 4, 6]
+    tokens = [step["optimizer_usage"]["tokens"] for step in steps]
+    assert tokens == sorted(set(tokens))
+    assert steps[-1]["optimizer_usage"] == record.optimizer_usage.model_dump()
+    assert steps[-1]["usage"] == record.optimization_usage.model_dump()
+
+
+def test_a_step_that_is_given_up_is_paid_for(tiny_folder: Path, tmp_path: Path) -> None:
+    whole = run_config(resolve_config(settings(tiny_folder)), tmp_path / "whole")
+    first = steps_in(tmp_path / "whole")[0]["usage"]["calls"]
+    assert first < whole.optimization_usage.calls
+    # The limit is met by the last batch of the first step, so the second one is not begun.
+    config = resolve_config(settings(tiny_folder, budget={"calls": first, "optimizer_calls": 10**6}))
+    record = run_config(config, tmp_path / "run")
+    assert (record.stop_reason, record.steps, record.optimization_usage.calls) == ("calls", 1, first)
+    assert record.optimizer_usage.calls == 2
+    config = resolve_config(settings(tiny_folder, budget={"optimizer_calls": 3}))
+    record = run_config(config, tmp_path / "other")
+    assert (record.stop_reason, record.steps, record.optimizer_usage.calls) == ("optimizer_calls", 1, 3)
+    assert record.optimization_usage.calls == first, "the second step's one prompt was written and never scored"
+
+
+def test_another_local_model_writes(tiny_folder: Path, other_folder: Path, tmp_path: Path) -> None:
+    config = resolve_config(settings(tiny_folder, optimizer_model=str(other_folder)))
+    record = run_config(config, tmp_path / "run")
+    assert record.optimizer is not None
+    assert record.optimizer["architecture"] == "Qwen2ForCausalLM"
+    assert record.model["architecture"] == "LlamaForCausalLM"
+    assert record.optimizer_usage.calls == 6
+    own = run_config(resolve_config(settings(tiny_folder)))
+    texts = [[c["text"] for c in step["candidates"]] for step in steps_in(tmp_path / "run")]
+    assert texts[0] != [p.text for p in own.finalists], "and its texts are its own"
+    assert config.trial_id() != own.trial_id
+
+
+def test_a_run_is_continued_with_the_same_writer_only(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = save("qwen2", tmp_path / "writer")
+    config = resolve_config(settings(tiny_folder, optimizer_model=str(folder)))
+    expected = run_config(config, tmp_path / "run")
+    (tmp_path / "run" / "record.json").unlink()
+    again = run_config(config, tmp_path / "run")
+    assert again.without_times() == expected.without_times()
+    (tmp_path / "run" / "record.json").unlink()
+    model, _ = tiny_model("qwen2")
+    model.get_input_embeddings().weight.data[0] += 1
+    model.save_pretrained(folder)
+    with pytest.raises(StoreError, match="begun with other optimizer_weights"):
+        run_config(config, tmp_path / "run")
+
+
+def test_an_unusable_writer_is_named_by_its_own_option(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises((ModelError, ConfigError), match=r"^optimizer_model\.name: 'smollm'"):
+        run_config(resolve_config(settings(tiny_folder, optimizer_model="smollm")))
+    with pytest.raises(ConfigError, match=r"optimizer_model\.nam: unknown option; allowed: .*Did you mean 'name'\?"):
+        resolve_config(settings(tiny_folder, optimizer_model={"name": "x", "nam": 1}))
+    args = ["optimize", "--model", str(tiny_folder), "--task", "bbh/navigate", "--data", "synthetic"]
+    assert run([*args, "--optimizer-model", "smollm", "--out", str(tmp_path / "run")]) in (1, 2)
+    error = capsys.readouterr().err
+    assert error.startswith("error: --optimizer-model: 'smollm'")
+    assert not (tmp_path / "run").exists(), "a mistyped model leaves nothing behind"
+
+
+def test_the_options_of_the_command_line_end_a_run(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["optimize", "--model", str(tiny_folder), "--task", "bbh/boolean_expressions", "--data", "synthetic",
+            "--train-size", "2", "--dev-size", "2", "--test-size", "2", "--max-reasoning-tokens", "4", "--method",
+            "tests.writing:PLUGIN", "--set", "method.max_new_tokens=5"]  # fmt: skip
+    for option, reason in (
+        ("--max-calls", "calls"), ("--max-generated-tokens", "generated_tokens"),
+        ("--max-optimizer-calls", "optimizer_calls"), ("--max-optimizer-tokens", "optimizer_tokens"),
+    ):  # fmt: skip
+        folder = tmp_path / reason
+        assert run([*args, option, "1", "--out", str(folder)]) == 0
+        assert f"stopped by {reason}" in capsys.readouterr().out
+        assert TrialRecord.model_validate_json((folder / "record.json").read_text()).stop_reason == reason
+    assert parse(TrialRecord, json.loads((folder / "record.json").read_text())).optimizer_usage.calls == 1
