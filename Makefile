@@ -9,8 +9,8 @@
 
 PYTHON ?= python3
 TORCH_INDEX ?=
-# Rows for the demo: a folder with real ones if there is one beside the checkout, else rows made by a generator.
-DATA ?= $(or $(wildcard ../shared/data),synthetic)
+# Rows for the demo: made by a generator, or from a folder with the real ones.
+DATA ?= synthetic
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,7 +57,7 @@ unit:
 	@$(BIN)/python -m pytest
 
 demo: $(STAMP)
-	@$(BIN)/greater-ray optimize --config pipelines/configs/demo.yaml --data $(DATA) --out runs/demo
+	@$(BIN)/python pipelines/bbh_grid.py --preset laptop --set settings.task.data=$(DATA) --out runs/demo
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/bench_step.py

@@ -39,8 +39,10 @@ class Demand:
 
 
 @contextmanager
-def connected(address: str | None = None, *, dashboard: bool = False) -> Iterator[None]:
+def connected(address: str | None = None, *, dashboard: bool = False, num_cpus: int | None = None) -> Iterator[None]:
     """Join the Ray at ``address`` (or ``RAY_ADDRESS``), or start one of our own and end it afterwards.
+
+    ``dashboard`` and ``num_cpus`` (None: the machine's) are for one of our own.
 
     Raises:
         PoolError: there is no Ray at the address.
@@ -54,7 +56,7 @@ def connected(address: str | None = None, *, dashboard: bool = False) -> Iterato
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     own: dict[str, Any] = {}
     if target == "local":
-        own = {"include_dashboard": dashboard, "object_store_memory": _OBJECT_STORE}
+        own = {"include_dashboard": dashboard, "object_store_memory": _OBJECT_STORE, "num_cpus": num_cpus}
     try:
         ray.init(
             address=target,

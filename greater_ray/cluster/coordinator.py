@@ -13,13 +13,14 @@ from typing import Any
 
 from ray import tune
 
-from greater_ray.api import Served
+from greater_ray.api import Served, local_models
 from greater_ray.cluster.pool import PoolExecutor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import PoolError, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import CellObserver, Progress, run_cell
 from greater_ray.grid.store import GridStore
+from greater_ray.models._openai import is_endpoint
 
 # What optimizer state is made of; evaluations come after the last checkpoint of the search.
 _CHECKPOINT_FILES = ("config.json", "state.json", "steps.jsonl", "rollouts.jsonl", "answers.jsonl")
@@ -35,7 +36,9 @@ class Plan:
     folder: str
 
     def serve(self, config: ModelConfig) -> Served:
-        """Return the pool of a model."""
+        """Return the pool of a model; an endpoint is called from here."""
+        if is_endpoint(config.name):
+            return local_models()(config)
         for model, broker, facts in self.pools:
             if model == config:
                 return Served(PoolExecutor(broker), facts)

@@ -66,14 +66,16 @@ class RayBackend:
             try:
                 for model, demand in self._filled(demands).items():
                     observer.message(f"loading '{model.name}' into {demand.count} replicas")
-                    pools.append(Pool.launch(model, demand, self._prefix_memory(model), observer.message))
-                self._run_wave(wave, pools, store, observer)
-            except PoolError as error:
-                # No cell is to blame; the other models go on.
-                store.note("pool stopped", reason=str(error))
-                for cell in wave:
-                    if store.state(cell.trial_id).state != "done":
-                        observer.ended(cell, "stopped", str(error))
+                    try:
+                        pools.append(Pool.launch(model, demand, self._prefix_memory(model), observer.message))
+                    except PoolError as error:
+                        # No cell is to blame; the cells of other models go on.
+                        store.note("pool stopped", model=model.name, reason=str(error))
+                        for cell in [cell for cell in wave if model in cell.models]:
+                            observer.ended(cell, "stopped", str(error))
+                            wave.remove(cell)
+                if wave:
+                    self._run_wave(wave, pools, store, observer)
             finally:
                 for pool in pools:
                     pool.stop()

@@ -9,6 +9,7 @@ from greater_ray.api import resolve_config
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
 from greater_ray.errors import ConfigError
 from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
+from greater_ray.models._openai import is_endpoint
 from greater_ray.plugins import load
 from greater_ray.protocols import Method
 
@@ -51,8 +52,9 @@ class Cell:
 
     @property
     def models(self) -> tuple[ModelConfig, ...]:
-        """The models that must be up while the cell runs."""
-        return tuple(dict.fromkeys((self.config.model, self.config.optimizer_model or self.config.model)))
+        """The models that must be loaded while the cell runs; an endpoint is not."""
+        named = dict.fromkeys((self.config.model, self.config.optimizer_model or self.config.model))
+        return tuple(model for model in named if not is_endpoint(model.name))
 
 
 def expand_grid(grid: GridConfig, only: Mapping[str, list[str]] | None = None) -> list[Cell]:
@@ -97,6 +99,10 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
                                 "seed": seed if plugin.seeded else 0,
                             },
                         )
+                        if settings.get("optimizer_model"):
+                            writer = settings["optimizer_model"]
+                            writer = {"name": writer} if isinstance(writer, str) else writer
+                            settings["optimizer_model"] = merged(DEFAULTS["model"], writer)
                         yield Cell(
                             config=resolve_config(settings),
                             method=str(method.get("label") or method["name"]),

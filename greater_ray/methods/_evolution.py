@@ -1,7 +1,7 @@
 """What both forms of EvoPrompt share: the options, the first population, and the rows that fitness is measured on.
 
 Guo et al., "Connecting Large Language Models with Evolutionary Algorithms Yields Powerful Prompt Optimizers", ICLR
-2024, arXiv 2309.08532. ``docs/methods/evoprompt.md`` lists what differs.
+2024, arXiv 2309.08532. ``docs/methods/evoprompt-ga.md`` lists what differs.
 """
 
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def _score_seeds(problem: Problem, config: EvolutionConfig, state: EvolutionStat
         proposals[0] = Proposal(config.initial_prompt.strip(), "new", state.prompt_ids)
     scored = Round(problem, state.archive, proposals, fitness_rows(problem, config), state.step)
     phase = "seeds" if upto < len(seeds) else "paraphrases"
-    return finish(state, scored, proposals, [], judged=upto, phase=phase, population=top(scored.archive, 1))
+    return finish(state, scored, proposals, [], judged=upto, phase=phase)
 
 
 def _paraphrase(problem: Problem, config: EvolutionConfig, state: EvolutionState) -> tuple[EvolutionState, StepInfo]:
@@ -106,7 +106,7 @@ def _paraphrase(problem: Problem, config: EvolutionConfig, state: EvolutionState
     spare = [number for number in top(state.archive, size) if number not in kept]
     population = (*kept, *(s.number for s in scored.new), *spare)[:size]
     if scored.failed:
-        notes.append(f"{scored.failed} paraphrases cannot be used: the next best seeds stand in")
+        notes.append(f"paraphrases that cannot be used: {scored.failed}; the next best seeds stand in")
     if len(population) < size:
         notes.append(f"the population has {len(population)} instead of {size} members")
     return finish(state, scored, proposals, notes, phase="evolution", population=population)

@@ -29,6 +29,13 @@ WRITING = [name for name in METHODS if issubclass(load("methods", name).config_t
 WRITER = {"optimizer_model": {"name": "tests.babbler:load"}}
 # What a method needs to be told: what it cannot do without, and sizes that fit so few rows.
 NEEDED: dict[str, dict[str, Any]] = {
+    "ape": {"method_config": {"queries": 30, "demonstrations": 2, "samples_per_query": 3, "num_scored": 2}},
+    "ape-iterative": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2}},
+    "apo": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2}},
+    "pe2": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2, "history": True}},
+    "protegi": {
+        "method_config": {"rounds": 30, "beam_size": 2, "n_gradients": 1, "eval_rounds": 1, "samples_per_eval": 3}
+    },
     "fixed": {"method_config": {"prompt": "Take care."}},
     "evoprompt-de": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
     "evoprompt-ga": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
@@ -375,6 +382,20 @@ class Guarded:
         return Score(right, answer_text, False, None)
 
 
+class Watched:
+    """A method that unlocks the test rows when it says that it has ended, be it before its budget."""
+
+    def __init__(self, method: Any, task: Guarded) -> None:
+        self.method, self.task = method, task
+        self.start, self.config_type = method.start, method.config_type
+
+    def step(self, *args: Any) -> Any:
+        state, info = self.method.step(*args)
+        if state.finished:
+            self.task.needed = state.step
+        return state, info
+
+
 def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecord]:
     inner, model, facts = load_parts(config)
     task = Guarded(inner, config.budget.steps or 0, rule)
@@ -383,7 +404,7 @@ def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecor
         def stepped(self, config: TrialConfig, record: StepRecord) -> None:
             task.done = record.step
 
-    method = load("methods", config.method)
+    method = Watched(load("methods", config.method), task)
     method_config = parse(method.config_type, config.method_config, "method_config")
     writer = ReplicaTextModel(LocalExecutor(load_engine(config.optimizer_model or config.model)))
     return task, Trial(config, task, method, method_config, model, facts, None, Counting(), optimizer=writer).run()

@@ -1,0 +1,169 @@
+"""One-shot APE: instructions are induced from examples, and the one that scores best is taken.
+
+Zhou et al., "Large Language Models Are Human-Level Prompt Engineers", ICLR 2023; Algorithm 1 without its optional
+resampling, which is ``ape-iterative``.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from greater_ray.methods._asking import (
+    PERSONA,
+    Asker,
+    ReplyForm,
+    RewriteConfig,
+    prompt_reader,
+    reply_rule,
+    word_rule,
+    wording,
+)
+from greater_ray.methods._text import (
+    Scored,
+    TextState,
+    accuracy,
+    advanced,
+    archived,
+    candidates,
+    chat,
+    dev_rows,
+    info,
+    propose,
+    start_ids,
+)
+from greater_ray.protocols import Problem, StepInfo
+from greater_ray.types import Conversation, Example, LossSpec, TokenIds
+
+
+class ApeConfig(RewriteConfig):
+    """Options of one-shot APE; the defaults are those of the authors' ``default.yaml``.
+
+    ``queries`` times, ``demonstrations`` train rows are drawn and ``samples_per_query`` instructions are written for
+    them, ``samples_per_step`` at a time (a step's size only). Each is scored on ``num_scored`` dev rows: by the
+    label's likelihood without reasoning, or by accuracy. ``rows`` tells whether all share one draw (ours: fewer calls,
+    and a paired comparison) or each has its own (theirs).
+    """
+
+    temperature: float = Field(default=0.9, ge=0)
+    max_new_tokens: int = Field(default=150, ge=1)
+    queries: int = Field(default=5, ge=1)
+    demonstrations: int = Field(default=5, ge=1)
+    samples_per_query: int = Field(default=50, ge=1)
+    samples_per_step: int = Field(default=10, ge=1)
+    criterion: Literal["likelihood", "accuracy"] = "likelihood"
+    num_scored: int = Field(default=50, ge=1)
+    rows: Literal["shared", "own"] = "shared"
+
+    @property
+    def steps_per_query(self) -> int:
+        """How many steps the samples of one query take."""
+        return -(-self.samples_per_query // self.samples_per_step)
+
+
+class Ape:
+    """The method; stateless."""
+
+    summary = "instructions induced from examples; the likeliest or most accurate is taken"
+    source = "Zhou et al., ICLR 2023, arXiv 2211.01910"
+    seeded = True
+    config_type = ApeConfig
+    state_type = TextState
+    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 1000}},
+        "accuracy": {
+            "layout": {"frozen_prefix": ""},
+            "budget": {"steps": 1000},
+            "method_config": {"criterion": "accuracy", "queries": 3, "samples_per_query": 30, "num_scored": 20},
+        },
+        "released": {
+            "layout": {"frozen_prefix": ""},
+            "budget": {"steps": 1000},
+            "method_config": {"reply": "whole", "max_new_tokens": 50, "rows": "own"},
+        },
+    }
+
+    def start(self, problem: Problem, config: ApeConfig) -> TextState:
+        """Tokenize the initial prompt, which is kept where no instruction is better.
+
+        Raises:
+            ConfigError: it has no tokens.
+        """
+        return TextState(prompt_ids=start_ids(problem, config.initial_prompt))
+
+    def step(self, problem: Problem, config: ApeConfig, state: TextState) -> tuple[TextState, StepInfo]:
+        """Write and score some of the instructions of one query; the first step scores the start, too."""
+        query, part = divmod(state.step, config.steps_per_query)
+        rng = problem.rng(query, "demonstrations")
+        shown = rng.sample(problem.examples, min(config.demonstrations, len(problem.examples)))
+        number = min(config.samples_per_step, config.samples_per_query - part * config.samples_per_step)
+        archive = state.archive or self._scored_start(problem, config, state)
+        asker, read = Asker(problem, config, state.step), prompt_reader(config.reply)
+        request = induction_request(shown, config.max_words, config.reply)
+        proposals = propose(
+            problem,
+            asker.gather([request] * number, "induction", read),
+            known=[s.text for s in archive],
+            max_prompt_tokens=config.max_prompt_tokens,
+            meta=wording(induction_request([], config.max_words, config.reply)),
+        )
+        new = [p for p in proposals if p.usable]
+        values = score(problem, config, [p.ids for p in new], len(archive))
+        archive = archived(archive, [(p.text, p.ids) for p in new], values, state.step)
+        finished = state.step + 1 >= config.queries * config.steps_per_query
+        notes = asker.notes
+        if finished and len(archive) == 1:
+            notes.append("no proposal could be used: the start prompt stays")
+        best: Scored = max(archive, key=lambda s: (s.score, -s.number))
+        failed = sum(not p.usable for p in proposals)
+        state = advanced(state, archive, best, failed, finished=finished)
+        scores = {p.text: value for p, value in zip(new, values, strict=True)}
+        return state, info(state, best, candidates(proposals, scores), notes)
+
+    @staticmethod
+    def _scored_start(problem: Problem, config: ApeConfig, state: TextState) -> tuple[Scored, ...]:
+        values = score(problem, config, [state.prompt_ids], 0)
+        return archived((), [(config.initial_prompt.strip(), state.prompt_ids)], values, state.step)
+
+
+def score(problem: Problem, config: ApeConfig, prompts: Sequence[TokenIds], first: int) -> list[float]:
+    """Score prompts between 0 and 1; ``first`` is the number of the first one, which its own rows are drawn by.
+
+    A likelihood is that of a label token: the geometric mean over the tokens of a label and over rows, whose order is
+    that of the mean log-probability.
+    """
+    available = dev_rows(problem)
+    size = min(config.num_scored, len(available))
+    if config.rows == "shared":
+        rows = problem.rng(0, "scored rows").sample(available, size)
+        return _values(problem, config, prompts, rows)
+    values = []
+    for number, prompt in enumerate(prompts, first):
+        rows = problem.rng(number, "own scored rows").sample(available, size)
+        values += _values(problem, config, [prompt], rows)
+    return values
+
+
+def _values(problem: Problem, config: ApeConfig, prompts: Sequence[TokenIds], rows: Sequence[Example]) -> list[float]:
+    if not prompts:
+        return []
+    if config.criterion == "accuracy":
+        return [accuracy(records) for records in problem.score(prompts, rows)]
+    rollouts = problem.model.rollouts(rows, prompts, LossSpec(), reasoning_of=())
+    return [math.exp(-math.fsum(r.label_ce for r in of_prompt) / len(rows)) for of_prompt in rollouts]
+
+
+def induction_request(shown: Sequence[Example], max_words: int | None, form: ReplyForm) -> Conversation:
+    """Ask for the instruction behind pairs of inputs and outputs."""
+    pairs = "\n\n".join(f"Input: {example.question}\nOutput: {example.target}" for example in shown)
+    return chat(
+        "Somebody was handed one instruction and, by following it, turned each input below into its output.\n\n"
+        f"{pairs}\n\n"
+        "Which instruction was it? State it so that it also fits new inputs of this kind, without quoting any of "
+        f"these. {word_rule(max_words)}{reply_rule(form)}",
+        PERSONA,
+    )
+
+
+PLUGIN = Ape()

@@ -1,0 +1,71 @@
+"""One Ray for all tests of this folder that do not need one of their own, and small grids to run on it."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from greater_ray.config import merged
+from greater_ray.grid.config import GridConfig, load_grid
+from greater_ray.grid.run import LocalBackend, run_grid
+from greater_ray.records import TrialRecord
+
+# Without this, a local Ray writes a token file into the user's home.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+# Logical CPUs: these tests schedule more processes than there are cores.
+CPUS = 6
+
+
+@pytest.fixture(scope="package")
+def local_ray() -> Iterator[None]:
+    """A private Ray."""
+    import ray
+
+    from greater_ray.cluster.connect import connected
+
+    os.environ.pop("RAY_ADDRESS", None)
+    ray.shutdown()
+    with connected(num_cpus=CPUS):
+        yield
+
+
+@pytest.fixture(scope="package")
+def small_grid(tiny_folder: Path) -> Callable[..., GridConfig]:
+    """Return a maker of small grids on the tiny model; keyword arguments override."""
+
+    def make(**values: Any) -> GridConfig:
+        base = {
+            "methods": ["greater", "zero-shot-cot"],
+            "tasks": ["bbh/boolean_expressions"],
+            "models": [str(tiny_folder)],
+            "seeds": [0, 1],
+            "settings": {
+                "task": {"data": "synthetic", "train_size": 6, "dev_size": 2, "test_size": 4},
+                "decoding": {"max_reasoning_tokens": 6, "max_answer_tokens": 3},
+                "budget": {"steps": 2},
+                "shard_size": 2,
+            },
+        }
+        return load_grid(merged(base, values))
+
+    return make
+
+
+def records_in(folder: Path) -> dict[str, str]:
+    """Return every record of a grid without times, by the name of its folder."""
+    records = {}
+    for file in sorted(folder.glob("cells/*/record.json")):
+        record = TrialRecord.model_validate_json(file.read_bytes())
+        records[file.parent.name] = json.dumps(record.without_times(), sort_keys=True)
+    return records
+
+
+@pytest.fixture(scope="package")
+def in_process(small_grid: Callable[..., GridConfig], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the records of the small grid, run in this process."""
+    out = tmp_path_factory.mktemp("grid") / "in_process"
+    assert run_grid(small_grid(), out, LocalBackend()).complete
+    return records_in(out)

@@ -1,0 +1,63 @@
+"""A real engine in a process that can be told to die.
+
+It is ``ModelConfig(name="tests.cluster.engines:fragile", revision=F)``. The folder ``F`` holds ``model`` (a link to a
+model folder) and orders: a file ``die-<unit>`` with a number ends the process, as ``kill -9`` would, in so many calls
+of that unit; ``die-row`` holds the id of a row that always does.
+"""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from greater_ray.config import ModelConfig
+from greater_ray.models.engine import Engine
+
+UNITS = ("rollouts", "gradients", "answers", "proposals", "one_hot_gradient", "check_prompts", "generate")
+
+
+class Fragile:
+    """Passes every unit of work on to an engine, unless it is told to die."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.engine = Engine.load(ModelConfig(name=str(folder / "model"), threads=1))
+        self.facts = self.engine.facts
+
+    def __getattr__(self, name: str) -> Any:
+        work = getattr(self.engine, name)
+        if name not in UNITS:
+            return work
+
+        def run(**args: Any) -> Any:
+            self._obey(name, args)
+            return work(**args)
+
+        return run
+
+    def _obey(self, unit: str, args: dict[str, Any]) -> None:
+        order = self.folder / f"die-{unit}"
+        if order.exists():
+            left = int(order.read_text())
+            if left:
+                order.write_text(str(left - 1))
+                os.kill(os.getpid(), signal.SIGKILL)
+        poison = self.folder / "die-row"
+        if poison.exists() and any(e.id == poison.read_text() for e in args.get("shard", ())):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fragile(config: ModelConfig) -> Fragile:
+    """Load the engine of a control folder."""
+    folder = Path(config.revision or "")
+    order = folder / "die-loading"
+    if order.exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Fragile(folder)
+
+
+def control(folder: Path, model: Path) -> dict[str, str]:
+    """Make a control folder and return the model's settings."""
+    folder.mkdir(parents=True)
+    (folder / "model").symlink_to(model)
+    return {"name": "tests.cluster.engines:fragile", "revision": str(folder)}

@@ -1,0 +1,208 @@
+"""What dies costs only the shard in flight, and what cannot work is said at once."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from greater_ray.cluster import connect
+from greater_ray.cluster.connect import Demand
+from greater_ray.cluster.grid import RayBackend
+from greater_ray.cluster.pool import Pool
+from greater_ray.config import ModelConfig
+from greater_ray.errors import ConfigError, DataError, PoolError, SetAsideError
+from greater_ray.grid.config import ReplicaConfig
+from greater_ray.grid.run import LocalBackend, Quiet, run_grid
+from greater_ray.records import TrialRecord
+from greater_ray.sharding import ReplicaTextModel, ShardedModel
+from greater_ray.types import Call, Example, Layout, LossSpec, Message
+from tests.cluster.conftest import records_in
+from tests.cluster.engines import control
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+LAYOUT = Layout("So the answer is", max_reasoning_tokens=4)
+ROWS = [Example(f"r{k}", f"What is {k}?", str(k), str(k)) for k in range(4)]
+
+
+def launched(settings: dict[str, Any], count: int = 1) -> Pool:
+    return Pool.launch(ModelConfig(**settings), Demand("fragile", count, 1, 0), 2**30)
+
+
+def work(pool: Pool) -> list[Any]:
+    """Do every kind of unit of work."""
+    model = ShardedModel(pool.executor, LAYOUT, 2)
+    prompt = model.encode_prompt(" think step by step.")
+    loss = LossSpec()
+    gradient = model.gradients(ROWS, prompt, 1, loss, with_reasoning=True, depth=3, token_filter="ascii")
+    writer = ReplicaTextModel(pool.executor)
+    return [
+        model.rollouts(ROWS, [prompt], loss),
+        gradient,
+        model.answers(ROWS, [prompt]),
+        model.proposals(ROWS, prompt, 1, 3, "ascii"),
+        model.one_hot_gradient(gradient.gradient, [1, 2, 3]),
+        model.check_prompts([prompt]),
+        writer.generate([(Message("user", "Say it."),)] * 3, max_tokens=4, temperature=1.0, seed=1),
+        model.usage.tokens,
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    pool = launched(control(tmp_path_factory.mktemp("calm") / "control", tiny_folder))
+    try:
+        return work(pool)
+    finally:
+        pool.stop()
+
+
+def test_a_replica_killed_in_every_kind_of_call_changes_nothing(
+    undisturbed: list[Any], tiny_folder: Path, tmp_path: Path
+):
+    units = ["rollouts", "gradients", "answers", "proposals", "one_hot_gradient", "check_prompts", "generate"]
+    settings = control(tmp_path / "control", tiny_folder)
+    for unit in units:
+        (tmp_path / "control" / f"die-{unit}").write_text("1")
+    pool = launched(settings)
+    try:
+        assert work(pool) == undisturbed
+        stats = pool.stats()
+        assert stats["slots"][0]["deaths"] == len(units)
+        reasons = [event["why"] for event in stats["events"] if event["event"] == "replica died"]
+        assert all(any(f"'{unit}'" in reason for reason in reasons) for unit in units)
+    finally:
+        pool.stop()
+
+
+def test_a_shard_that_kills_three_replicas_fails_its_cell_and_the_grid_goes_on(
+    small_grid: Callable, tiny_folder: Path, tmp_path: Path
+):
+    settings = control(tmp_path / "control", tiny_folder)
+    grid = small_grid(models=[settings], methods=["zero-shot-cot"], tasks=["bbh/boolean_expressions", "bbh/navigate"])
+    first = run_grid(grid, tmp_path / "calm", RayBackend(default=ReplicaConfig(count=2)))
+    record = TrialRecord.model_validate_json((first.cells[0][1].folder / "record.json").read_bytes())
+    row = record.evaluations[-1].examples[0].id
+    (tmp_path / "control" / "die-row").write_text(row)
+    result = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=2)))
+    states = {cell.task: state for cell, state in result.cells}
+    failed, other = states["bbh/boolean_expressions"], states["bbh/navigate"]
+    assert (failed.state, other.state) == ("failed", "done")
+    assert not result.complete
+    assert row in failed.reason
+    assert "3 replicas" in failed.reason
+    (file,) = (tmp_path / "out" / "failures").glob("*.json")
+    assert json.loads(file.read_text())["reason"] == failed.reason
+    # It is not tried again unless asked for, and then it is.
+    (tmp_path / "control" / "die-row").unlink()
+    again = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=1)))
+    assert not again.complete
+    retried = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=1)), retry_failed=True)
+    assert retried.complete
+
+
+def test_an_error_of_the_engine_is_the_callers_and_kills_nobody(tiny_folder: Path, tmp_path: Path):
+    pool = launched(control(tmp_path / "control", tiny_folder))
+    try:
+        model = ShardedModel(pool.executor, LAYOUT, 2)
+        prompt = model.encode_prompt(" think")
+        with pytest.raises(DataError, match="context window"):
+            model.rollouts([Example("long", "word " * 5000, "1", "1")], [prompt], LossSpec())
+        assert len(model.rollouts(ROWS, [prompt], LossSpec())[0]) == len(ROWS)
+        assert pool.stats()["slots"][0]["deaths"] == 0
+    finally:
+        pool.stop()
+
+
+def test_a_model_that_cannot_load_stops_its_pool_at_once_and_other_models_go_on(
+    small_grid: Callable, tiny_folder: Path, tmp_path: Path
+):
+    ended: list[tuple[str, str, str | None]] = []
+
+    class Ends(Quiet):
+        def ended(self, cell, state, reason):
+            ended.append((cell.model, state, reason))
+
+    missing = str(tmp_path / "missing")
+    grid = small_grid(methods=["zero-shot-cot"], models=[missing, str(tiny_folder)])
+    result = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=1)), observer=Ends())
+    assert {cell.model: state.state for cell, state in result.cells} == {missing: "open", str(tiny_folder): "done"}
+    (stopped,) = [end for end in ended if end[1] == "stopped"]
+    assert stopped[0] == missing
+    assert "cannot be served" in (stopped[2] or "")
+    assert missing in (stopped[2] or "")
+
+
+def test_replicas_that_die_while_loading_stop_the_pool_after_three(tiny_folder: Path, tmp_path: Path):
+    settings = control(tmp_path / "control", tiny_folder)
+    (tmp_path / "control" / "die-loading").touch()
+    with pytest.raises(PoolError, match="3 replicas in a row died while loading"):
+        launched(settings)
+
+
+def test_calls_in_flight_get_the_reason_when_a_pool_stops(tiny_folder: Path, tmp_path: Path):
+    settings = control(tmp_path / "control", tiny_folder)
+    pool = launched(settings)
+    try:
+        (tmp_path / "control" / "die-loading").touch()
+        (tmp_path / "control" / "die-rollouts").write_text("1")
+        model = ShardedModel(pool.executor, LAYOUT, 2)
+        with pytest.raises(PoolError, match="died while loading"):
+            model.rollouts(ROWS, [model.encode_prompt(" a")], LossSpec())
+        with pytest.raises(PoolError, match="died while loading"):
+            pool.executor.run([Call("token_texts", {"tokens": [1]})])
+    finally:
+        pool.stop()
+
+
+def test_a_shard_is_set_aside_with_its_reasons(tiny_folder: Path, tmp_path: Path):
+    settings = control(tmp_path / "control", tiny_folder)
+    (tmp_path / "control" / "die-row").write_text("r2")
+    pool = launched(settings)
+    try:
+        model = ShardedModel(pool.executor, LAYOUT, 2)
+        with pytest.raises(SetAsideError, match="set aside after it ended 3 replicas: 'rollouts' of rows r2, r3"):
+            model.rollouts(ROWS, [model.encode_prompt(" a")], LossSpec())
+    finally:
+        pool.stop()
+
+
+def test_too_few_cpus_or_gpus_is_said_before_anything_starts(small_grid: Callable, tmp_path: Path):
+    begin = time.monotonic()
+    with pytest.raises(ConfigError, match=r"--replicas: 99 replicas of .* with 1 CPU each do not fit: the cluster has"):
+        run_grid(small_grid(), tmp_path / "a", RayBackend(default=ReplicaConfig(count=99)))
+    with pytest.raises(ConfigError, match=r"1 replica of .* with 1 CPU and 1 GPU each do not fit"):
+        run_grid(small_grid(), tmp_path / "b", RayBackend(default=ReplicaConfig(count=1, gpus=1)))
+    assert time.monotonic() - begin < 10
+    assert list(tmp_path.glob("*/cells/*")) == []
+
+
+def test_waiting_for_nodes_is_said_aloud_and_ends(small_grid: Callable, tmp_path: Path):
+    told: list[str] = []
+    with pytest.raises(ConfigError, match="--wait"):
+        connect.require([Demand("m", 99, 1, 0)], 1.0, told.append)
+    assert "waiting for 99 replicas of 'm'" in told[0]
+
+
+def test_a_coordinator_that_died_with_its_folder_goes_on_from_tunes_checkpoint(small_grid: Callable, tmp_path: Path):
+    order = tmp_path / "order"
+    method = {"name": "tests.cluster.methods:PLUGIN", "method_config": {"order": str(order)}}
+    grid = small_grid(methods=[method], seeds=[0], settings={"budget": {"steps": 3}})
+    assert run_grid(grid, tmp_path / "calm", LocalBackend()).complete
+    order.write_text(str(tmp_path / "out" / "cells"))
+    begun: list[int] = []
+
+    class Begins(Quiet):
+        def progressed(self, cell, progress):
+            begun.append(progress.step)
+
+    result = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=1)), observer=Begins())
+    assert result.complete
+    assert not order.exists(), "it did die"
+    assert records_in(tmp_path / "out") == records_in(tmp_path / "calm")
+    (steps,) = (tmp_path / "out").glob("cells/*/steps.jsonl")
+    assert [json.loads(line)["step"] for line in steps.read_text().splitlines()] == [1, 2, 3]
+    assert begun.count(1) == 2, "the second start began where the checkpoint was"

@@ -1,0 +1,53 @@
+"""What a grid finds does not depend on where it runs: in this process, or on one, two or three replicas."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from greater_ray.cluster.grid import RayBackend
+from greater_ray.grid.config import ReplicaConfig
+from greater_ray.grid.run import run_grid
+from tests.cluster.conftest import records_in
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+# The last with room for no questions at all: what a replica keeps only saves time.
+@pytest.mark.parametrize(("replicas", "memory"), [(1, 4.0), (2, 4.0), (3, 1e-9)])
+def test_records_are_equal_in_every_byte_but_times(
+    replicas: int, memory: float, small_grid: Callable, in_process: dict[str, str], tmp_path: Path
+):
+    result = run_grid(
+        small_grid(), tmp_path, RayBackend(default=ReplicaConfig(count=replicas, prefix_memory_gib=memory))
+    )
+    assert result.complete
+    assert records_in(tmp_path) == in_process
+    assert len(in_process) == 3, "two seeds of GReaTer, and zero-shot CoT once: it draws nothing"
+
+
+def test_a_second_run_computes_nothing_and_a_larger_grid_only_what_is_new(small_grid: Callable, tmp_path: Path):
+    grid = small_grid(methods=["zero-shot-cot"])
+    backend = RayBackend(default=ReplicaConfig(count=1))
+    assert run_grid(grid, tmp_path, backend).complete
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.glob("cells/*/*.json*")}
+    larger = small_grid(methods=["zero-shot-cot"], tasks=["bbh/boolean_expressions", "bbh/navigate"])
+    assert run_grid(larger, tmp_path, backend).complete
+    assert run_grid(larger, tmp_path, backend).complete
+    after = {f: f.stat().st_mtime_ns for f in tmp_path.glob("cells/*/*.json*")}
+    assert before.items() <= after.items()
+    assert len(list(tmp_path.glob("cells/*/record.json"))) == 2
+    # Tune's own files are not kept.
+    assert list((tmp_path / ".tune").iterdir()) == []
+
+
+def test_two_models_of_one_wave_and_of_two_waves_give_the_same(small_grid: Callable, tiny_folder: Path, tmp_path: Path):
+    # The same model under two names: counted replicas share a wave, others take the cluster one after the other.
+    other = tmp_path / "other"
+    other.symlink_to(tiny_folder)
+    settings = {"methods": ["zero-shot-cot"], "models": [str(tiny_folder), str(other)]}
+    together = run_grid(small_grid(**settings), tmp_path / "a", RayBackend(default=ReplicaConfig(count=1)))
+    apart = run_grid(small_grid(**settings), tmp_path / "b", RayBackend())
+    assert together.complete
+    assert apart.complete
+    assert records_in(tmp_path / "a") == records_in(tmp_path / "b")
