@@ -1,7 +1,7 @@
 """GReaTer with textual feedback: between sweeps the model's critique of its failures proposes whole prompts.
 
 Das et al., ICLR 2025, name the combination of gradients with textual feedback as future work. The design is ours and
-is described in ``docs/decisions/0006-textual-feedback-in-greater.md``: the token search is GReaTer's own, a rewrite
+is described in ``docs/decisions/0007-textual-feedback-in-greater.md``: the token search is GReaTer's own, a rewrite
 enters as a starting prompt of the next sweep, and GReaTer's loss alone decides whether it does.
 """
 
