@@ -14,7 +14,7 @@ from greater_ray.config import ModelConfig, TrialConfig, merged, parse
 from greater_ray.errors import ConfigError, ModelError, unknown_name
 from greater_ray.evaluate import evaluate_shards, summarize
 from greater_ray.plugins import load
-from greater_ray.protocols import Executor, Method, Task
+from greater_ray.protocols import Executor, Method, ResolvesConfig, Task
 from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
 from greater_ray.sharding import LocalExecutor, ReplicaTextModel, ShardedModel
 from greater_ray.store import RunStore, refuse_foreign
@@ -103,6 +103,8 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
         raise ConfigError(f"--task: '{config.task.name}' is a group of {len(names)} tasks; name one of them.")
     extractor(load_task(config.task), config.task.extractor)
     method_config = parse(method.config_type, config.method_config, "method_config")
+    if isinstance(method, ResolvesConfig):
+        method_config = method.resolve(method_config, names[0])
     return config.model_copy(
         update={
             "task": config.task.model_copy(update={"name": names[0]}),

@@ -7,7 +7,7 @@ and reads answers, ``Method`` is one optimizer.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -20,6 +20,7 @@ from greater_ray.types import (
     Generation,
     LossSpec,
     PromptCheck,
+    PromptGradient,
     Rollout,
     ShardGradient,
     TokenIds,
@@ -98,6 +99,24 @@ class GradientModel(Protocol):
 
     def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
         """dL/d(one-hot weight) of each token: its embedding row times ``gradient`` (paper Eq. 7)."""
+        ...
+
+    def prompt_gradients(
+        self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec, *, with_reasoning: bool
+    ) -> PromptGradient:
+        """Gradient of the summed loss with respect to the embedding row of every prompt token."""
+        ...
+
+    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> TokenIds:
+        """The ``count`` tokens of the whole vocabulary with the most negative one-hot gradient, steepest first."""
+        ...
+
+    def embeddings(self, tokens: Sequence[int]) -> list[list[float]]:
+        """The tokens' rows of the embedding table."""
+        ...
+
+    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> TokenIds:
+        """For each vector the token whose embedding row has the largest cosine with it."""
         ...
 
     def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
@@ -277,4 +296,17 @@ class Method(Protocol[ConfigT, StateT]):
 
     def step(self, problem: Problem, config: ConfigT, state: StateT) -> tuple[StateT, StepInfo]:
         """Do one step. All randomness comes from ``(problem.seed, state.step, purpose)``."""
+        ...
+
+
+@runtime_checkable
+class ResolvesConfig(Protocol[ConfigT]):
+    """A method whose options may name something outside the config, for instance a file with prompts."""
+
+    def resolve(self, config: ConfigT, task: str) -> ConfigT:
+        """Return the options with contents in the place of names, since contents belong to a trial's identity.
+
+        Called once for a task when the settings become a config, and again with its own result when a recorded config
+        is run again: then it must change nothing.
+        """
         ...

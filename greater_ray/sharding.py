@@ -21,6 +21,7 @@ from greater_ray.types import (
     Layout,
     LossSpec,
     PromptCheck,
+    PromptGradient,
     Rollout,
     Shard,
     ShardGradient,
@@ -186,31 +187,45 @@ class ShardedModel:
         token_filter: str,
     ) -> ShardGradient:
         """Gradient summed over all shards in float64; see ``GradientModel``."""
-        reasoning: list[TokenIds] = [()] * len(examples)
-        if with_reasoning:
-            reasoning = [r.reasoning for r in self.rollouts(examples, [prompt], loss)[0]]
-        size = self.shard_size
-        calls = [
-            Call(
-                "gradients",
-                {
-                    "shard": shard,
-                    "layout": self.layout,
-                    "prompt": prompt,
-                    "reasoning": reasoning[k * size : (k + 1) * size],
-                    "position": position,
-                    "loss": loss,
-                    "depth": depth,
-                    "token_filter": token_filter,
-                },
-            )
-            for k, shard in enumerate(self._shards(examples))
-        ]
-        parts: list[ShardGradient] = self._run(calls)
+        at = {"position": position, "depth": depth, "token_filter": token_filter}
+        parts: list[ShardGradient] = self._backward("gradients", examples, prompt, loss, with_reasoning, at)
         return ShardGradient(
             gradient=tuple(math.fsum(column) for column in zip(*(p.gradient for p in parts), strict=True)),
             losses=tuple(value for p in parts for value in p.losses),
             proposals=tuple(tokens for p in parts for tokens in p.proposals),
+        )
+
+    def prompt_gradients(
+        self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec, *, with_reasoning: bool
+    ) -> PromptGradient:
+        """Gradient at every prompt token, summed over all shards in float64; see ``GradientModel``."""
+        parts: list[PromptGradient] = self._backward("prompt_gradients", examples, prompt, loss, with_reasoning, {})
+        tokens = zip(*(p.gradient for p in parts), strict=True)
+        return PromptGradient(
+            gradient=tuple(tuple(math.fsum(column) for column in zip(*rows, strict=True)) for rows in tokens),
+            losses=tuple(value for p in parts for value in p.losses),
+        )
+
+    def _backward(
+        self,
+        name: str,
+        examples: Sequence[Example],
+        prompt: TokenIds,
+        loss: LossSpec,
+        with_reasoning: bool,
+        further: dict[str, Any],
+    ) -> list[Any]:
+        """Run one backward unit per shard, after the prompt's own reasoning or none."""
+        reasoning: list[TokenIds] = [()] * len(examples)
+        if with_reasoning:
+            reasoning = [r.reasoning for r in self.rollouts(examples, [prompt], loss)[0]]
+        size = self.shard_size
+        shared = {"layout": self.layout, "prompt": prompt, "loss": loss, **further}
+        return self._run(
+            [
+                Call(name, {"shard": shard, "reasoning": reasoning[k * size : (k + 1) * size], **shared})
+                for k, shard in enumerate(self._shards(examples))
+            ]
         )
 
     def proposals(
@@ -228,6 +243,23 @@ class ShardedModel:
         """dL/d(one-hot weight) of each token; see ``GradientModel``."""
         (values,) = self._run([Call("one_hot_gradient", {"gradient": list(gradient), "tokens": list(tokens)})])
         return list(values)
+
+    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> TokenIds:
+        """Tokens with the most negative one-hot gradient; see ``GradientModel``."""
+        args = {"gradient": list(gradient), "count": count, "token_filter": token_filter}
+        (tokens,) = self._run([Call("steepest_tokens", args)])
+        return tuple(tokens)
+
+    def embeddings(self, tokens: Sequence[int]) -> list[list[float]]:
+        """Rows of the embedding table; see ``GradientModel``."""
+        (rows,) = self._run([Call("embeddings", {"tokens": list(tokens)})])
+        return [list(row) for row in rows]
+
+    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> TokenIds:
+        """Tokens with the largest cosine; see ``GradientModel``."""
+        args = {"vectors": [list(v) for v in vectors], "token_filter": token_filter}
+        (tokens,) = self._run([Call("nearest_tokens", args)])
+        return tuple(tokens)
 
     def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
         """Reason, extract and decode; see ``GradientModel``. Reasoning that is known is taken over.

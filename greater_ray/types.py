@@ -127,6 +127,18 @@ class ShardGradient:
     proposals: tuple[TokenIds, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PromptGradient:
+    """Gradients of the summed loss over some rows, at all prompt tokens at once.
+
+    ``gradient``: dL/d(row of the embedding table) for every prompt token, ``[tokens, hidden_size]``; ``losses``: one
+    per row.
+    """
+
+    gradient: tuple[tuple[float, ...], ...]
+    losses: tuple[float, ...]
+
+
 class Message(NamedTuple):
     """One turn of a chat; ``role`` is ``"system"``, ``"user"`` or ``"assistant"``."""
 

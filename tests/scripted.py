@@ -4,6 +4,7 @@ It keeps the promises of ``GradientModel``: deterministic, aligned, prompts toke
 method runs on it can be followed with pencil and paper.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from greater_ray.types import (
     Generation,
     LossSpec,
     PromptCheck,
+    PromptGradient,
     Rollout,
     ShardGradient,
     TokenIds,
@@ -36,12 +38,15 @@ class ScriptedModel:
     """Everything is given by text; ``asked`` notes what was asked for, in order.
 
     ``ranking`` holds the likeliest tokens of a row, best first (the row ``""`` stands for all others), ``slope`` the
-    one-hot gradient of a word, ``outcomes`` the (label CE, prompt NLL, label hit) of a whole prompt.
+    one-hot gradient of a word, ``outcomes`` the (label CE, prompt NLL, label hit) of a whole prompt. ``table`` holds
+    the embedding row of a word, ``pull`` the gradient (of one row of data) at every token of a whole prompt.
     """
 
     ranking: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"": WORDS[:8]})
     slope: Mapping[str, float] = field(default_factory=dict)
     outcomes: Mapping[str, tuple[float, float, bool]] = field(default_factory=dict)
+    table: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    pull: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     words: tuple[str, ...] = WORDS
     asked: list[tuple[str, Any]] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
@@ -108,6 +113,28 @@ class ScriptedModel:
 
     def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
         return [self.slope.get(self.words[t], 0.0) * gradient[0] for t in tokens]
+
+    def prompt_gradients(
+        self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec, *, with_reasoning: bool
+    ) -> PromptGradient:
+        self.asked.append(("prompt_gradients", (self.text(prompt), [e.id for e in examples], with_reasoning)))
+        rows = self.pull[self.text(prompt)]
+        gradient = tuple(tuple(value * len(examples) for value in row) for row in rows)
+        return PromptGradient(gradient, (0.0,) * len(examples))
+
+    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> TokenIds:
+        self.asked.append(("steepest_tokens", (count, token_filter)))
+        ranked = sorted(range(len(self.words)), key=lambda t: (self.one_hot_gradient(gradient, [t])[0], t))
+        return tuple(ranked[:count])
+
+    def embeddings(self, tokens: Sequence[int]) -> list[list[float]]:
+        return [list(self.table[self.words[t]]) for t in tokens]
+
+    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> TokenIds:
+        def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+            return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+
+        return tuple(self.id(max(self.table, key=lambda word: cosine(self.table[word], v))) for v in vectors)
 
     def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
         return [

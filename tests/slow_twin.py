@@ -17,6 +17,7 @@ from greater_ray.types import (
     Layout,
     LossSpec,
     PromptCheck,
+    PromptGradient,
     Rollout,
     ShardGradient,
     TokenIds,
@@ -129,7 +130,8 @@ class SlowTwin:
         for prompt in prompts:
             rows = []
             for example in examples:
-                reasoning, truncated = self.reason(example, reasoning_of or prompt)
+                given = prompt if reasoning_of is None else reasoning_of
+                reasoning, truncated = self.reason(example, given) if given else ((), False)
                 ids = self.sequence(example, prompt, reasoning)
                 logits = self.logits(ids)
                 ce, nll = self.loss(logits, example, prompt, loss, len(ids))
@@ -183,6 +185,48 @@ class SlowTwin:
 
     def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
         return [gradient[t] for t in tokens]
+
+    def prompt_gradients(
+        self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec, *, with_reasoning: bool
+    ) -> PromptGradient:
+        """The table's rows are the leaves; the factor on the way into the model is measured, not read."""
+        table = self.embed.weight.detach()
+        factor = (self.embed(torch.tensor([prompt[0]])) / table[[prompt[0]]]).median()
+        total = torch.zeros(len(prompt), table.shape[1], dtype=torch.float64)
+        losses = []
+        for example in examples:
+            reasoning = self.reason(example, prompt)[0] if with_reasoning else ()
+            ids = self.sequence(example, prompt, reasoning)
+            rows = table[list(prompt)].clone().requires_grad_(True)
+            place = len(self.spans.head(example))
+            embeds = self.embed(torch.tensor(list(ids))).detach()
+            embeds = torch.cat([embeds[:place], rows * factor, embeds[place + len(prompt) :]])[None]
+            logits = self.model(inputs_embeds=embeds, use_cache=False).logits[0]
+            ce, nll = self.loss(logits, example, prompt, loss, len(ids))
+            value = ce + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll)
+            total += torch.autograd.grad(value, rows)[0].double()
+            losses.append(float(value.detach()))
+        return PromptGradient(tuple(map(tuple, total.tolist())), tuple(losses))
+
+    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> TokenIds:
+        """``gradient`` is that of ``gradients``: one number per token."""
+        allowed = [t for t in range(len(gradient)) if self._allowed(t, token_filter)]
+        return tuple(sorted(allowed, key=lambda t: (gradient[t], t))[:count])
+
+    def embeddings(self, tokens: Sequence[int]) -> list[list[float]]:
+        return [self.embed.weight[t].double().tolist() for t in tokens]
+
+    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> TokenIds:
+        nearest = []
+        for vector in vectors:
+            cosines = {}
+            for token in range(self.embed.weight.shape[0]):
+                if self._allowed(token, token_filter):
+                    row = self.embed.weight[token].double()
+                    wide = torch.tensor(list(vector), dtype=torch.float64)
+                    cosines[token] = float(row @ wide / (row.norm() * wide.norm()))
+            nearest.append(min(cosines, key=lambda t: (-cosines[t], t)))
+        return tuple(nearest)
 
     def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
         results = []

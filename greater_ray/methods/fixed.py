@@ -1,12 +1,14 @@
 """No optimization: any given prompt, measured by the same loop, evaluator and ledger as every other method.
 
 Transfer is this method on another model: ``prompt`` is what an optimizer found, ``reference`` what it started from.
+Published prompts come from a file: ``prompts_file`` and ``key``.
 """
 
 from typing import Any
 
 from greater_ray.config import Config
 from greater_ray.errors import ConfigError
+from greater_ray.methods._prompt_files import look_up
 from greater_ray.protocols import MethodState, Problem, StepInfo
 from greater_ray.types import TokenIds
 
@@ -14,11 +16,23 @@ from greater_ray.types import TokenIds
 AS_IT_IS: dict[str, Any] = {"layout": {"frozen_prefix": ""}, "budget": {"steps": 0}}
 
 
-class FixedConfig(Config):
+class PromptConfig(Config):
     """``reference`` is a prompt to compare with on the same rows; without one only ``prompt`` is measured."""
 
     prompt: str = ""
     reference: str | None = None
+
+
+class FixedConfig(PromptConfig):
+    """The prompt itself, or where it stands: ``key`` in the JSON or YAML file ``prompts_file``.
+
+    A key such as ``Llama-3/{task}/APE`` goes down level by level, and ``{task}`` is the task's name. The file is read
+    when the config is resolved. From then on ``prompt`` holds the text, so the identity of a run is that of its prompt
+    and not of a path; ``key`` stays as its name.
+    """
+
+    prompts_file: str | None = None
+    key: str | None = None
 
 
 class FixedState(MethodState, frozen=True):
@@ -32,17 +46,17 @@ class FixedState(MethodState, frozen=True):
         return self.chosen
 
 
-class Fixed:
-    """The method; stateless."""
+class Given:
+    """A prompt that is measured as it is; stateless."""
 
-    summary = "no optimization: measures a given prompt"
-    source = "-"
+    summary: str
+    source: str
     seeded = False
-    config_type: type[FixedConfig] = FixedConfig
+    config_type: type[PromptConfig] = PromptConfig
     state_type = FixedState
     presets: dict[str, dict[str, Any]] = {"paper": AS_IT_IS}  # noqa: RUF012 - read-only
 
-    def start(self, problem: Problem, config: FixedConfig) -> FixedState:
+    def start(self, problem: Problem, config: PromptConfig) -> FixedState:
         """Tokenize the prompts.
 
         Raises:
@@ -52,9 +66,34 @@ class Fixed:
         reference = chosen if config.reference is None else _encode(problem, "reference", config.reference)
         return FixedState(prompt_ids=reference, chosen=chosen, finished=True)
 
-    def step(self, problem: Problem, config: FixedConfig, state: FixedState) -> tuple[FixedState, StepInfo]:
+    def step(self, problem: Problem, config: PromptConfig, state: FixedState) -> tuple[FixedState, StepInfo]:
         """Never called: the state is finished from the start."""
         raise AssertionError("a fixed prompt has no steps")
+
+
+class Fixed(Given):
+    """The method; stateless."""
+
+    summary = "no optimization: measures a given prompt"
+    source = "-"
+    config_type = FixedConfig
+
+    def resolve(self, config: FixedConfig, task: str) -> FixedConfig:
+        """Put the text from the file in the place of the file's name.
+
+        Raises:
+            ConfigError: no single prompt is named, or the file does not hold it.
+        """
+        if config.prompts_file is None:
+            if config.key is not None and not config.prompt:
+                raise ConfigError("method_config.key: needs a file to look in; give method_config.prompts_file.")
+            return config
+        if config.prompt:
+            raise ConfigError("method_config.prompts_file: a prompt is given as well; give one of the two.")
+        if not config.key:
+            raise ConfigError("method_config.key: missing; it says where in method_config.prompts_file the prompt is.")
+        key, prompt = look_up(config.prompts_file, config.key, task)
+        return config.model_copy(update={"prompt": prompt, "key": key, "prompts_file": None})
 
 
 def _encode(problem: Problem, option: str, text: str) -> TokenIds:

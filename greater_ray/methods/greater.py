@@ -12,10 +12,9 @@ from pydantic import Field
 
 from greater_ray.config import Config
 from greater_ray.errors import ConfigError
+from greater_ray.methods._tokens import remember, replaced
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import LossSpec, Rollout, TokenIds
-
-NUM_BEST = 10
 
 
 class GreaterConfig(Config):
@@ -151,7 +150,7 @@ class Greater:
         ranked = sorted(zip(gradients, tokens, strict=True))
         choice = self._choose(problem, config, state, ranked)
         taken, loss = choice.tokens[choice.accepted], choice.losses[choice.accepted]
-        prompt = _replaced(prompt, position, taken)
+        prompt = replaced(prompt, position, taken)
         improved = not best or loss < best[0][0]
         best = remember(best, loss, prompt)
         text = choice.candidates[choice.accepted].text
@@ -197,7 +196,7 @@ class Greater:
         stop = next((k for k, text in enumerate(texts) if breaks and "." in text), None)
         if stop is not None:
             chosen, texts = chosen[: stop + 1], texts[: stop + 1]
-        prompts = [_replaced(prompt, position, token) for _, token in chosen]
+        prompts = [replaced(prompt, position, token) for _, token in chosen]
         reasoning_of = prompt if config.candidate_reasoning == "current" else None
         rollouts = problem.model.rollouts(problem.examples, prompts, config.loss, reasoning_of)
         losses = [criterion(config, rows) for rows in rollouts]
@@ -267,7 +266,7 @@ def propose(
         found -= banned
         if filtering:
             new = sorted(found - survives.keys())
-            checks = model.check_prompts([_replaced(prompt, position, token) for token in new]) if new else []
+            checks = model.check_prompts([replaced(prompt, position, token) for token in new]) if new else []
             survives.update((token, check.survives) for token, check in zip(new, checks, strict=True))
         else:
             survives.update((token, True) for token in found)
@@ -290,19 +289,6 @@ def criterion(config: GreaterConfig, rollouts: list[Rollout]) -> float:
     else:
         fit = math.fsum(r.label_ce for r in rollouts)
     return (fit + weight * fluency) / len(rollouts)
-
-
-def remember(
-    best: tuple[tuple[float, TokenIds], ...], loss: float, prompt: TokenIds
-) -> tuple[tuple[float, TokenIds], ...]:
-    """Insert a prompt into the list of best ones: distinct, lowest loss first, earlier first among equals."""
-    if any(known == prompt for _, known in best):
-        return best
-    return tuple(sorted([*best, (loss, prompt)], key=lambda entry: entry[0])[:NUM_BEST])
-
-
-def _replaced(prompt: TokenIds, position: int, token: int) -> TokenIds:
-    return (*prompt[:position], token, *prompt[position + 1 :])
 
 
 PLUGIN = Greater()

@@ -3,16 +3,16 @@
 Kojima et al., "Large Language Models are Zero-Shot Reasoners", NeurIPS 2022: the first trigger of their Table 4.
 """
 
-from greater_ray.methods.fixed import Fixed, FixedConfig
+from greater_ray.methods.fixed import Given, PromptConfig
 
 
-class ZeroShotCotConfig(FixedConfig):
+class ZeroShotCotConfig(PromptConfig):
     """The trigger is ``prompt``."""
 
     prompt: str = "Let's think step by step."
 
 
-class ZeroShotCot(Fixed):
+class ZeroShotCot(Given):
     """The method; stateless."""
 
     summary = 'the trigger "Let\'s think step by step.", nothing optimized'

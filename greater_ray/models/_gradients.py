@@ -20,7 +20,7 @@ from greater_ray.types import LossSpec, TokenIds
 
 @dataclass(frozen=True, slots=True)
 class RowGradient:
-    """Gradient ``[D]`` in float64 of one row's loss at the position, its loss, and its proposal logits ``[V]``."""
+    """Gradient ``[N, D]`` of one row's loss, the loss, and the logits ``[N, V]`` that score the prompt's tokens."""
 
     gradient: Tensor
     loss: float
@@ -34,7 +34,6 @@ def row_gradients(
     parts: Sequence[Parts],
     reasoning: Sequence[TokenIds],
     fixed: tuple[TokenIds, TokenIds],
-    position: int,
     loss: LossSpec,
 ) -> list[RowGradient]:
     """Return one gradient per row, for rows of one prompt. ``fixed`` is (suffix, extractor)."""
@@ -76,7 +75,7 @@ def row_gradients(
     )
     (gradient_BND,) = torch.autograd.grad(losses.sum(), prompt_BND)
     return [
-        RowGradient(gradient_BND[b, position].double(), float(losses[b].detach()), logits_BQV[b, position].detach())
+        RowGradient(gradient_BND[b], float(losses[b].detach()), logits_BQV[b, :num_prompt].detach())
         for b in range(len(parts))
     ]
 

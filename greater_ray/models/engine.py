@@ -5,17 +5,16 @@ its arguments: what is cached here (questions' keys and values, token ids) only 
 """
 
 import hashlib
-import string
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from greater_ray.config import ModelConfig
-from greater_ray.errors import ConfigError, DataError
+from greater_ray.errors import DataError
 from greater_ray.models._attention import register
 from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens
 from greater_ray.models._generation import Writer
@@ -24,6 +23,7 @@ from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._spans import SpanBuilder
+from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.types import (
     Answer,
     Conversation,
@@ -31,6 +31,7 @@ from greater_ray.types import (
     Layout,
     LossSpec,
     PromptCheck,
+    PromptGradient,
     Rollout,
     Shard,
     ShardGradient,
@@ -38,10 +39,10 @@ from greater_ray.types import (
     Usage,
 )
 
-TOKEN_FILTERS = ("none", "ascii", "letters", "released")
+T = TypeVar("T")
 
 
-class Engine:
+class Engine(Vocabulary):
     """A model and its tokenizer, ready for units of work.
 
     Args:
@@ -134,39 +135,6 @@ class Engine:
     def check_prompts(self, layout: Layout, prompts: Sequence[TokenIds]) -> tuple[list[PromptCheck], Usage]:
         """Decode prompts and tell which survive decoding and tokenizing again."""
         return [self.spans(layout).check(prompt) for prompt in prompts], Usage()
-
-    def token_texts(self, tokens: Sequence[int]) -> tuple[list[str], Usage]:
-        """Return the text of each token on its own."""
-        return [self.tokenizer.decode([t], clean_up_tokenization_spaces=False) for t in tokens], Usage()
-
-    def _vocabulary(self) -> list[str]:
-        """The text of every token id that the tokenizer knows."""
-        ids = [[i] for i in range(len(self.tokenizer))]
-        texts: list[str] = self.tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
-        return texts
-
-    def _banned(self, token_filter: str) -> Tensor:
-        """Mask ``[V]`` of tokens that may never stand in a prompt."""
-        if token_filter not in TOKEN_FILTERS:
-            raise ConfigError(f"token_filter: '{token_filter}' is unknown; allowed: {', '.join(TOKEN_FILTERS)}.")
-        if token_filter not in self._filters:
-            size = self.model.get_input_embeddings().weight.shape[0]
-            banned = torch.ones(size, dtype=torch.bool)
-            printable = set(string.printable) - set("\t\n\r\x0b\x0c")
-            for i, text in enumerate(self._vocabulary()[:size]):
-                letters = bool(text) and all(c == " " or (c.isascii() and c.isalpha()) for c in text)
-                banned[i] = {
-                    "none": not text,
-                    "ascii": not text or not set(text) <= printable,
-                    "letters": not (letters or text in (".", ",")),
-                    "released": not (letters or text in (".", ",") or i < 3),
-                }[token_filter]
-            banned[[i for i in self.tokenizer.all_special_ids if i < size]] = True
-            for token, added in self.tokenizer.added_tokens_decoder.items():
-                if added.special and token < size:
-                    banned[token] = True
-            self._filters[token_filter] = banned.to(self.device)
-        return self._filters[token_filter]
 
     # -- questions' keys and values ----------------------------------------------------------------------------------
 
@@ -318,27 +286,49 @@ class Engine:
         token_filter: str,
     ) -> tuple[ShardGradient, Usage]:
         """Gradient of the shard's summed loss at ``position``, and the ``depth`` likeliest tokens there, per row."""
+        banned = self._banned(token_filter)
+
+        def read(row: RowGradient) -> tuple[Tensor, float, TokenIds]:
+            likeliest = best_tokens(row.logits[position], banned, depth)
+            return row.gradient[position].double(), row.loss, likeliest
+
+        rows, usage = self._differentiate(shard, layout, prompt, reasoning, loss, read)
+        gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
+        return ShardGradient(tuple(gradient.tolist()), tuple(r[1] for r in rows), tuple(r[2] for r in rows)), usage
+
+    def prompt_gradients(
+        self, shard: Shard, layout: Layout, prompt: TokenIds, reasoning: Sequence[TokenIds], loss: LossSpec
+    ) -> tuple[PromptGradient, Usage]:
+        """Gradient of the shard's summed loss with respect to the table row of every prompt token."""
+        scale = self._embedding_scale()
+        rows, usage = self._differentiate(
+            shard, layout, prompt, reasoning, loss, lambda row: (row.gradient.double() * scale, row.loss)
+        )
+        gradient = torch.stack([part for part, _ in rows]).sum(dim=0)
+        return PromptGradient(tuple(map(tuple, gradient.tolist())), tuple(value for _, value in rows)), usage
+
+    def _differentiate(
+        self,
+        shard: Shard,
+        layout: Layout,
+        prompt: TokenIds,
+        reasoning: Sequence[TokenIds],
+        loss: LossSpec,
+        read: Callable[[RowGradient], T],
+    ) -> tuple[list[T], Usage]:
+        """Forward and backward through every row of the shard; ``read`` keeps of a row what is needed."""
         spans = self.spans(layout)
         parts = self._parts(shard, prompt, layout, max(map(len, reasoning)))
         prefix = self._prefix(tuple(p.head for p in parts))
-        banned = self._banned(token_filter)
         fixed = (spans.suffix, spans.extractor)
 
-        def work(start: int, stop: int) -> list[tuple[RowGradient, TokenIds]]:
-            rows = row_gradients(
-                self.decoder,
-                prefix,
-                slice(start, stop),
-                parts[start:stop],
-                reasoning[start:stop],
-                fixed,
-                position,
-                loss,
-            )
-            return [(row, best_tokens(row.logits, banned, depth)) for row in rows]
+        def work(start: int, stop: int) -> list[T]:
+            few = slice(start, stop)
+            return [
+                read(row) for row in row_gradients(self.decoder, prefix, few, parts[few], reasoning[few], fixed, loss)
+            ]
 
         rows = self._gradient_batch.map(work, len(parts))
-        gradient = torch.stack([row.gradient for row, _ in rows]).sum(dim=0)
         lengths = [
             1 + len(prompt) + len(r) + sum(map(len, fixed)) + len(p.label)
             for r, p in zip(reasoning, parts, strict=True)
@@ -350,8 +340,7 @@ class Engine:
             backward_tokens=sum(lengths),
             passes=1,
         )
-        result = ShardGradient(tuple(gradient.tolist()), tuple(r.loss for r, _ in rows), tuple(ids for _, ids in rows))
-        return result, usage
+        return rows, usage
 
     @torch.no_grad()
     def proposals(
@@ -373,12 +362,6 @@ class Engine:
             passes=1,
         )
         return self._decode_batch.map(work, len(parts)), usage
-
-    @torch.no_grad()
-    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> tuple[list[float], Usage]:
-        """dL/d(one-hot weight) of each token: its embedding row times ``gradient``, in float64 (paper Eq. 7)."""
-        rows = self.model.get_input_embeddings()(torch.tensor(list(tokens), device=self.device)).double()
-        return (rows @ torch.tensor(list(gradient), dtype=torch.float64, device=self.device)).tolist(), Usage()
 
 
 def _weights_hash(model: Any) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from greater_ray.errors import ConfigError
-from greater_ray.methods.greater import PLUGIN, GreaterConfig, GreaterState, criterion, remember
+from greater_ray.methods._tokens import remember
+from greater_ray.methods.greater import PLUGIN, GreaterConfig, GreaterState, criterion
 from greater_ray.protocols import Problem
 from greater_ray.types import LossSpec, Rollout
 from tests.scripted import START, ScriptedModel, config, evaluated, rows, state_at, step

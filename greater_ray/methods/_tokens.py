@@ -1,0 +1,63 @@
+"""What methods share that change a prompt token by token: the list of best prompts, and scoring without reasoning."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from greater_ray.config import Config
+from greater_ray.protocols import Problem
+from greater_ray.types import Example, LossSpec, Rollout, TokenIds
+
+NUM_BEST = 10
+# The label alone: no fluency term, no temperature.
+LABEL_LOSS = LossSpec(ce_temperature=1.0, fluency="nll", fluency_weight=0.0)
+
+
+class NoReasoningConfig(Config):
+    """Options of gradient methods whose loss holds no reasoning: the extractor directly follows the prompt.
+
+    ``initial_prompt`` is GReaTer's, so start and length are matched. Prompts are compared by ``criterion``: the label's
+    mean cross-entropy, or the share of rows whose label is not the likeliest.
+    """
+
+    initial_prompt: str = " proper logical reasoning and think step by step. Finally, give the actual correct answer."
+    token_filter: Literal["none", "ascii", "letters", "released"] = "ascii"
+    criterion: Literal["loss", "mistakes"] = "loss"
+    batch_size: int = Field(default=32, ge=1)
+
+
+def without_reasoning(
+    problem: Problem, config: NoReasoningConfig, prompts: Sequence[TokenIds], examples: Sequence[Example]
+) -> list[float]:
+    """Return the criterion of each prompt over the examples; lower is better."""
+    rollouts = problem.model.rollouts(examples, prompts, LABEL_LOSS, reasoning_of=())
+    return [mean_fit(rows, config.criterion) for rows in rollouts]
+
+
+def mean_fit(rollouts: Sequence[Rollout], criterion: str) -> float:
+    """Return the mean cross-entropy of the label, or the share of rows whose label was missed."""
+    values = (float(not r.label_hit) if criterion == "mistakes" else r.label_ce for r in rollouts)
+    return math.fsum(values) / len(rollouts)
+
+
+def drawn(problem: Problem, step: int, purpose: str, size: int) -> tuple[Example, ...]:
+    """Draw training rows without replacement, in their own order; all of them where there are no more than ``size``."""
+    rows = problem.examples
+    places = problem.rng(step, purpose).sample(range(len(rows)), min(size, len(rows)))
+    return tuple(rows[k] for k in sorted(places))
+
+
+def remember(
+    best: tuple[tuple[float, TokenIds], ...], loss: float, prompt: TokenIds
+) -> tuple[tuple[float, TokenIds], ...]:
+    """Insert a prompt into the list of best ones: distinct, lowest loss first, earlier first among equals."""
+    if any(known == prompt for _, known in best):
+        return best
+    return tuple(sorted([*best, (loss, prompt)], key=lambda entry: entry[0])[:NUM_BEST])
+
+
+def replaced(prompt: TokenIds, position: int, token: int) -> TokenIds:
+    """Return the prompt with another token at one position."""
+    return (*prompt[:position], token, *prompt[position + 1 :])

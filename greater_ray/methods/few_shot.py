@@ -1,0 +1,148 @@
+"""Worked examples in the prompt: no search, demonstrations drawn by seed from the training rows.
+
+Brown et al., "Language Models are Few-Shot Learners", NeurIPS 2020; with rationales Wei et al., NeurIPS 2022, here
+written by the task model itself under the trigger of Kojima et al., NeurIPS 2022. The GReaTer paper compares with
+five-shot inference in Appendix E and states neither the examples nor their form.
+
+The demonstrations are text of the prompt, and the prompt stands after the question. So the question comes first, and
+the wording says so; the usual layout has it last, often in chat turns of its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from greater_ray.config import Config
+from greater_ray.methods._text import start_ids
+from greater_ray.protocols import MethodState, Problem, StepInfo
+from greater_ray.types import Example, TokenIds
+
+# The prompt in pieces, of which only the demonstrations vary.
+OPENING = (
+    "\n\nThat is the question to answer. Before it is answered, here are worked examples of the same kind of task."
+)
+CLOSING = "Now go back to the question at the very beginning and solve it in the same way."
+CLOSING_ANSWER_ONLY = "Now go back to the question at the very beginning and state its answer in the same form."
+
+
+class FewShotConfig(Config):
+    """``shots`` examples; ``style`` says whether they show a rationale or the answer alone.
+
+    ``initial_prompt`` is the zero-shot prompt: what the result is compared with, what rationales are written under,
+    and what ends the prompt where rationales are shown. Examples that do not fit into ``max_prompt_tokens`` are left
+    out, the last one first.
+    """
+
+    shots: int = Field(default=5, ge=0)
+    style: Literal["rationale", "answer-only"] = "rationale"
+    initial_prompt: str = "Let's think step by step."
+    max_prompt_tokens: int = Field(default=4096, ge=1)
+
+
+class FewShotState(MethodState, frozen=True):
+    """``drawn`` holds the ids of the rows that are shown, in order."""
+
+    drawn: tuple[str, ...] = ()
+
+
+class Demonstration(NamedTuple):
+    """A training row with the rationale that the model wrote for it, if one is shown."""
+
+    example: Example
+    rationale: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The row as it stands in the prompt."""
+        reasoning = "" if self.rationale is None else f"Reasoning: {self.rationale}\n"
+        return f"Question: {self.example.question.strip()}\n{reasoning}Answer: {self.example.target}"
+
+
+class FewShot:
+    """The method; stateless."""
+
+    summary = "worked examples from the training rows, nothing optimized"
+    source = "Brown et al., NeurIPS 2020, arXiv 2005.14165; Wei et al., NeurIPS 2022, arXiv 2201.11903"
+    seeded = True
+    config_type = FewShotConfig
+    state_type = FewShotState
+    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 1}},
+        "answer-only": {
+            "layout": {"frozen_prefix": ""},
+            "budget": {"steps": 1},
+            "method_config": {"style": "answer-only"},
+        },
+    }
+
+    def start(self, problem: Problem, config: FewShotConfig) -> FewShotState:
+        """Tokenize the zero-shot prompt.
+
+        Raises:
+            ConfigError: it has no tokens.
+        """
+        return FewShotState(prompt_ids=start_ids(problem, config.initial_prompt))
+
+    def step(self, problem: Problem, config: FewShotConfig, state: FewShotState) -> tuple[FewShotState, StepInfo]:
+        """Draw the demonstrations and put the prompt together: the only step."""
+        notes: list[str] = []
+        shown = demonstrations(problem, config, state, notes)
+        ids, text = _encoded(problem, config, shown)
+        while shown and len(ids) > config.max_prompt_tokens:
+            notes.append(f"row '{shown[-1].example.id}' is left out: {len(ids)} tokens are too many")
+            shown = shown[:-1]
+            ids, text = _encoded(problem, config, shown)
+        update = {
+            "step": state.step + 1,
+            "prompt_ids": ids,
+            "drawn": tuple(d.example.id for d in shown),
+            "finished": True,
+        }
+        info = StepInfo(
+            position=None,
+            prompt_ids=ids,
+            prompt_text=text,
+            loss=None,
+            best_loss=None,
+            accepted=None,
+            candidates=(),
+            notes=(*notes, f"{len(shown)} examples: {', '.join(d.example.id for d in shown)}"),
+        )
+        return state.model_copy(update=update), info
+
+
+def demonstrations(
+    problem: Problem, config: FewShotConfig, state: FewShotState, notes: list[str]
+) -> list[Demonstration]:
+    """Draw rows at random; with rationales among those that the model answers rightly, cut-off ones last."""
+    rng = problem.rng(state.step, "demonstrations")
+    rows = list(problem.examples)
+    if config.style == "answer-only":
+        return [Demonstration(row) for row in rng.sample(rows, min(config.shots, len(rows)))]
+    if not config.shots:
+        return []
+    (records,) = problem.score([state.prompt_ids], rows)
+    right = [(row, record) for row, record in zip(rows, records, strict=True) if record.correct]
+    rng.shuffle(right)
+    right.sort(key=lambda pair: pair[1].truncated)
+    if len(right) < config.shots:
+        notes.append(f"only {len(right)} of {len(rows)} training rows were answered rightly")
+    return [Demonstration(row, record.reasoning_text.strip()) for row, record in right[: config.shots]]
+
+
+def prompt_text(config: FewShotConfig, shown: Sequence[Demonstration]) -> str:
+    """Return the prompt as it follows the question; without demonstrations it is the zero-shot prompt."""
+    if not shown:
+        return config.initial_prompt
+    numbered = [f"Example {k}\n{d.text}" for k, d in enumerate(shown, 1)]
+    closing = CLOSING_ANSWER_ONLY if config.style == "answer-only" else f"{CLOSING} {config.initial_prompt.strip()}"
+    return "\n\n".join([OPENING, *numbered, closing])
+
+
+def _encoded(problem: Problem, config: FewShotConfig, shown: Sequence[Demonstration]) -> tuple[TokenIds, str]:
+    text = prompt_text(config, shown)
+    return problem.encode(text), text
+
+
+PLUGIN = FewShot()

@@ -1,0 +1,156 @@
+"""GReaTer with textual feedback: between sweeps the model's critique of its failures proposes whole prompts.
+
+Das et al., ICLR 2025, name the combination of gradients with textual feedback as future work. The design is ours and
+is described in ``docs/decisions/0007-textual-feedback-in-greater.md``: the token search is GReaTer's own, a rewrite
+enters as a starting prompt of the next sweep, and GReaTer's loss alone decides whether it does.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from greater_ray.methods import _greater_textual_prompts as prompts
+from greater_ray.methods._rounds import readable, written
+from greater_ray.methods._text import Proposal, TextConfig, propose
+from greater_ray.methods._tokens import remember
+from greater_ray.methods.greater import Greater, GreaterConfig, GreaterState, criterion
+from greater_ray.protocols import Candidate, Problem, StepInfo
+
+
+class GreaterTextualConfig(GreaterConfig, TextConfig):
+    """All options of GReaTer and those of a writer; ``max_prompt_tokens`` bounds growth and rewrites alike.
+
+    After every ``sweeps`` sweeps through the prompt one step asks for text: a critique of ``num_failures`` training
+    rows that the best prompt gets wrong, then ``num_rewrites`` rewrites. These numbers are ours.
+    """
+
+    initial_prompt: str = (
+        "Use proper logical reasoning and think step by step. Finally, give the actual correct answer."
+    )
+    sweeps: int = Field(default=2, ge=1)
+    num_failures: int = Field(default=3, ge=1)
+    num_rewrites: int = Field(default=4, ge=1)
+
+
+class GreaterTextualState(GreaterState, frozen=True):
+    """``swept`` counts sweeps since text was asked for, ``rewrites`` holds what was scored, ``failed`` what was not."""
+
+    swept: int = 0
+    rewrites: tuple[str, ...] = ()
+    failed: int = 0
+
+
+class GreaterTextual:
+    """The method; stateless. It is made of a ``Greater`` and a step of its own."""
+
+    summary = "GReaTer whose sweeps may also start from rewrites that the model's critique proposes"
+    source = "our design, after the future work of Das et al., ICLR 2025, arXiv 2412.09722"
+    seeded = True
+    config_type = GreaterTextualConfig
+    state_type = GreaterTextualState
+    # A rewrite is a whole prompt, so nothing fixed stands in front of it: "Use" belongs to the initial prompt.
+    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 105}}
+    }
+
+    def __init__(self) -> None:
+        self._search = Greater()
+
+    def start(self, problem: Problem, config: GreaterTextualConfig) -> GreaterTextualState:
+        """Tokenize the initial prompt.
+
+        Raises:
+            ConfigError: it has no tokens.
+        """
+        return GreaterTextualState(**self._search.start(problem, config).model_dump())
+
+    def step(
+        self, problem: Problem, config: GreaterTextualConfig, state: GreaterTextualState
+    ) -> tuple[GreaterTextualState, StepInfo]:
+        """Tune one token as GReaTer does, or, after enough sweeps, ask for rewrites."""
+        if state.swept >= config.sweeps:
+            return self._ask_for_rewrites(problem, config, state)
+        after, info = self._search.step(problem, config, state)
+        ended = int(after.position == 0)
+        return GreaterTextualState.model_validate({**after.model_dump(), "swept": state.swept + ended}), info
+
+    def _ask_for_rewrites(
+        self, problem: Problem, config: GreaterTextualConfig, state: GreaterTextualState
+    ) -> tuple[GreaterTextualState, StepInfo]:
+        """Score rewrites by GReaTer's criterion; the next sweep starts from the best if it beats the current prompt."""
+        notes: list[str] = []
+        proposals = rewrites(problem, config, state, notes)
+        usable = [p for p in proposals if p.usable]
+        scored = problem.model.rollouts(problem.examples, [state.prompt_ids, *(p.ids for p in usable)], config.loss)
+        loss, *losses = (criterion(config, rows) for rows in scored)
+        by_text = dict(zip((p.text for p in usable), losses, strict=True))
+        candidates = tuple(
+            Candidate(None, p.text, None, by_text[p.text])
+            if p.usable
+            else Candidate(None, p.text, None, None, p.status)
+            for p in proposals
+        )
+        best = state.best
+        improved = False
+        for proposal, value in zip(usable, losses, strict=True):
+            improved = improved or not best or value < best[0][0]
+            best = remember(best, value, proposal.ids)
+        update: dict[str, Any] = {
+            "step": state.step + 1,
+            "best": best,
+            "steps_since_best": 0 if improved else state.steps_since_best + 1,
+            "swept": 0,
+            "rewrites": (*state.rewrites, *by_text),
+            "failed": state.failed + len(proposals) - len(usable),
+        }
+        first = min(range(len(losses)), key=lambda k: (losses[k], k), default=None)
+        accepted = None
+        if first is not None and losses[first] < loss:
+            ids, loss = usable[first].ids, losses[first]
+            accepted = proposals.index(usable[first])
+            update |= {"prompt_ids": ids, "initial_length": len(ids), "position": 0, "open": False}
+        state = state.model_copy(update=update)
+        info = StepInfo(
+            position=None,
+            prompt_ids=state.prompt_ids,
+            prompt_text=problem.model.check_prompts([state.prompt_ids])[0].text,
+            loss=loss,
+            best_loss=best[0][0] if best else None,
+            accepted=accepted,
+            candidates=candidates,
+            notes=tuple(notes),
+        )
+        return state, info
+
+
+def rewrites(
+    problem: Problem, config: GreaterTextualConfig, state: GreaterTextualState, notes: list[str]
+) -> list[Proposal]:
+    """Return what the model writes after it was shown failures of the best prompt; nothing where there are none."""
+    best, current = (c.text.strip() for c in problem.model.check_prompts([state.result, state.prompt_ids]))
+    (records,) = problem.score([state.result], problem.examples)
+    failures = [(e, record) for e, record in zip(problem.examples, records, strict=True) if not record.correct]
+    if not failures:
+        notes.append("no rewrites: every training row is answered rightly")
+        return []
+    shown = problem.rng(state.step, "failures").sample(failures, min(config.num_failures, len(failures)))
+    asked = [prompts.criticize(best, shown)]
+    (critique,) = readable(problem, asked, config, state.step, "critique", notes, read=written)
+    if critique is None:
+        notes.append("no rewrites: no critique was written")
+        return []
+    conversations = [prompts.rewrite(best, critique)] * config.num_rewrites
+    texts = readable(problem, conversations, config, state.step, "rewrite", notes)
+    proposals = propose(
+        problem,
+        texts,
+        known=(best, current, *state.rewrites),
+        max_prompt_tokens=config.max_prompt_tokens,
+        meta=prompts.WORDING,
+    )
+    if not any(p.usable for p in proposals):
+        notes.append("no rewrite could be used")
+    return proposals
+
+
+PLUGIN = GreaterTextual()
