@@ -22,8 +22,14 @@ class Stop:
         self.exit_code = 130
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.install()
         return self
+
+    def install(self) -> None:
+        """Put the handlers in place, again where a library has put its own there."""
+        for number in self._before:
+            signal.signal(number, self._handle)
 
     def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():

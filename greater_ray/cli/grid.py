@@ -263,6 +263,8 @@ def _on_ray(
 
     trackers = check_trackers(where.trackers)
     with connected(where.address, dashboard=where.dashboard):
+        # Ray has put its own handler for SIGTERM in place, which prints a stack and aborts.
+        stop.install()
         stop.drain_tune = True
         yield (
             RayBackend(
