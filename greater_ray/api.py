@@ -15,6 +15,7 @@ from greater_ray.errors import ConfigError, ModelError, unknown_name
 from greater_ray.evaluate import evaluate_shards, summarize
 from greater_ray.plugins import load
 from greater_ray.protocols import Executor, Method, ResolvesConfig, Task
+from greater_ray.provenance import processor
 from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
 from greater_ray.sharding import LocalExecutor, ReplicaTextModel, ShardedModel
 from greater_ray.store import RunStore, refuse_foreign
@@ -25,10 +26,14 @@ Progress = Callable[[str], None]
 
 
 class Served(NamedTuple):
-    """A model that is ready for calls, wherever it runs, and facts about it for the record."""
+    """A model that is ready for calls, wherever it runs, and facts about it for the record.
+
+    ``hardware`` names the GPU or the processor that computes it.
+    """
 
     executor: Executor
     facts: dict[str, Any]
+    hardware: str = ""
 
 
 # Gives the models that a trial names: loads them into this process, or hands out pools of replicas.
@@ -61,7 +66,8 @@ def local_models(progress: Progress | None = None) -> Models:
     def serve(config: ModelConfig) -> Served:
         if config not in loaded:
             engine = load_engine(config, progress)
-            loaded[config] = Served(LocalExecutor(engine), engine.facts)
+            hardware = getattr(engine, "hardware", None) or processor()
+            loaded[config] = Served(LocalExecutor(engine), engine.facts, hardware)
         return loaded[config]
 
     return serve
@@ -183,6 +189,7 @@ def run_config(
             method_config=method_config,
             model=model,
             model_facts=facts,
+            hardware=models(config.model).hardware,
             store=store,
             observer=observer,
             should_stop=should_stop,

@@ -18,7 +18,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "hardware": {
             "machine": platform.machine(),
-            "processor": _processor(),
+            "processor": processor(),
             "cpu_count": os.cpu_count(),
             "system": f"{platform.system()} {platform.release()}",
         },
@@ -33,7 +33,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

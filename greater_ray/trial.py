@@ -73,6 +73,7 @@ class Trial:
     method_config: Any
     model: ShardedModel
     model_facts: dict[str, Any]
+    hardware: str = ""
     store: RunStore | None = None
     observer: Observer = field(default_factory=Silent)
     should_stop: Callable[[], bool] = lambda: False
@@ -270,7 +271,7 @@ class Trial:
             optimizer=self.optimizer_facts,
             task={"name": self.task.name, "answer_type": self.task.answer_type, **self.task.provenance},
             model=self.model_facts,
-            environment=provenance.environment(),
+            environment=provenance.environment() | {"computed_on": self.hardware},
         )
         if self.store is not None:
             self.store.save_record(record)

@@ -127,6 +127,7 @@ class Broker:
         self.slots = [Slot() for _ in range(count)]
         self.queue = WorkQueue()
         self.facts: dict[str, Any] | None = None
+        self.hardware: list[str] = []
         self.error: GreaterRayError | None = None
         self._ready = asyncio.Event()
         self._number = 0
@@ -137,8 +138,8 @@ class Broker:
 
     # -- what coordinators and the driver call -------------------------------------------------------------------------
 
-    async def ready(self) -> dict[str, Any]:
-        """Wait until the first replica has loaded and return its model's facts.
+    async def ready(self) -> tuple[dict[str, Any], str]:
+        """Wait until the first replica has loaded and return its model's facts and its hardware.
 
         Raises:
             PoolError: the model cannot be loaded.
@@ -147,7 +148,7 @@ class Broker:
         if self.error is not None:
             raise self.error
         assert self.facts is not None
-        return self.facts
+        return self.facts, self.hardware[0]
 
     async def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
         """Run every call on some replica; results are aligned with the calls.
@@ -223,8 +224,10 @@ class Broker:
         elif model["weights"] != self.facts["weights"]:
             self._stop(f"model: '{self.model.name}' has other weights on {slot.host} than on the first replica.")
             return False
-        elif model.get("hardware") != self.facts.get("hardware"):
-            self._events.append({"event": "mixed hardware", "host": slot.host, "hardware": model.get("hardware")})
+        if self.hardware and facts["hardware"] not in self.hardware:
+            why = f"{slot.host} computes on {facts['hardware']}, others on {self.hardware[0]}: last bits may differ"
+            self._events.append({"event": "mixed hardware", "why": why})
+        self.hardware = [*dict.fromkeys([*self.hardware, facts["hardware"]])]
         self._ready.set()
         return True
 

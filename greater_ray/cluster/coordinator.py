@@ -32,16 +32,16 @@ class Plan:
 
     cells: tuple[Cell, ...]
     out: Path
-    pools: tuple[tuple[ModelConfig, Any, dict[str, Any]], ...]
+    pools: tuple[tuple[ModelConfig, Any, dict[str, Any], str], ...]
     folder: str
 
     def serve(self, config: ModelConfig) -> Served:
         """Return the pool of a model; an endpoint is called from here."""
         if is_endpoint(config.name):
             return local_models()(config)
-        for model, broker, facts in self.pools:
+        for model, broker, facts, hardware in self.pools:
             if model == config:
-                return Served(PoolExecutor(broker), facts)
+                return Served(PoolExecutor(broker), facts, hardware)
         raise PoolError(f"model: no pool serves '{config.name}'.")
 
 

@@ -129,7 +129,7 @@ class RayBackend:
         plan = Plan(
             cells=tuple(wave),
             out=store.folder,
-            pools=tuple((pool.model, pool.broker, pool.facts) for pool in pools),
+            pools=tuple((pool.model, pool.broker, pool.facts, pool.hardware) for pool in pools),
             folder=str(Path.cwd()),
         )
         replicas = sum(pool.demand.count or 1 for pool in pools)

@@ -66,12 +66,13 @@ class AsyncBroker(Broker):
 
 @dataclass
 class Pool:
-    """A model that is up: the handle that keeps it alive, and facts about it."""
+    """A model that is up: the handle that keeps it alive, facts about it, and what its first replica runs on."""
 
     model: ModelConfig
     demand: Demand
     broker: Any
     facts: dict[str, Any]
+    hardware: str
 
     @classmethod
     def launch(
@@ -92,7 +93,7 @@ class Pool:
                 f"waiting for the first replica of '{model.name}' ({time.monotonic() - begin:.0f} s): it is loading, "
                 f"or {demand.cpus:g} CPU and {demand.gpus:g} GPU are in use by others"
             )
-        return cls(model, demand, broker, _get(ready))
+        return cls(model, demand, broker, *_get(ready))
 
     @property
     def executor(self) -> PoolExecutor:

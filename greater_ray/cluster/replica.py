@@ -6,6 +6,7 @@ from typing import Any
 
 from greater_ray.api import load_engine
 from greater_ray.config import ModelConfig
+from greater_ray.provenance import processor
 from greater_ray.types import Call, Usage
 
 
@@ -32,7 +33,8 @@ class Replica:
         self.engine = load_engine(config)
         if hasattr(self.engine, "prefix_memory"):
             self.engine.prefix_memory = self.prefix_memory
-        return {"model": self.engine.facts, "host": socket.gethostname(), "pid": os.getpid()}
+        hardware = getattr(self.engine, "hardware", None) or processor()
+        return {"model": self.engine.facts, "host": socket.gethostname(), "hardware": hardware}
 
     def run(self, call: Call) -> tuple[Any, Usage]:
         """Run one unit of work."""

@@ -75,6 +75,8 @@ class Engine(Vocabulary):
             "attn_implementation": model.config._attn_implementation,
             "threads": torch.get_num_threads(),
         }
+        # Named by the device; None stands for the processor of this machine.
+        self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         self.config = model.config.get_text_config()
         self._spans: dict[Layout, SpanBuilder] = {}
         self._filters: dict[str, Tensor] = {}

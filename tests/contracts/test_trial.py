@@ -407,7 +407,7 @@ def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecor
     method = Watched(load("methods", config.method), task)
     method_config = parse(method.config_type, config.method_config, "method_config")
     writer = ReplicaTextModel(LocalExecutor(load_engine(config.optimizer_model or config.model)))
-    return task, Trial(config, task, method, method_config, model, facts, None, Counting(), optimizer=writer).run()
+    return task, Trial(config, task, method, method_config, model, facts, observer=Counting(), optimizer=writer).run()
 
 
 @pytest.mark.parametrize("method", METHODS)
