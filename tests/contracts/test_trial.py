@@ -289,7 +289,7 @@ class Metered(Silent):
         self.searching = False
 
     def serve(self, config: ModelConfig) -> Served:
-        executor, facts = self.models(config)
+        executor, facts, _ = self.models(config)
 
         class Noting:
             def run(_, calls: list[Call]) -> list[tuple[Any, Usage]]:  # noqa: N805 - self is the meter
