@@ -32,8 +32,11 @@ class Executor(Protocol):
     """Runs units of work on one or more replicas of a model.
 
     Contract: results come back in the order of the calls; a result is a pure function of its call, whoever computes
-    it and whatever was computed before.
+    it and whatever was computed before. ``width`` is how many calls are computed at the same time: a hint for callers
+    that would rather not send everything at once.
     """
+
+    width: int
 
     def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
         """Run every call and return its result and cost, aligned with ``calls``."""

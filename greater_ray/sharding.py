@@ -35,6 +35,8 @@ from greater_ray.types import (
 class LocalExecutor:
     """Runs every call in this process, on one engine."""
 
+    width = 1
+
     def __init__(self, engine: Any) -> None:
         self.engine = engine
 
@@ -95,7 +97,14 @@ class ShardedModel:
         self.seen_prefixes = set(seen_prefixes)
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
-        """Run calls and meter them; a shard's questions are counted the first time, whether or not they are kept."""
+        """Run calls and meter them; return their results."""
+        return [result for result, _ in self._metered(calls)]
+
+    def _metered(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
+        """Run calls and meter them, the wall time in equal parts.
+
+        A shard's questions are counted the first time, whether or not they are kept.
+        """
         self.allow()
         begin = time.perf_counter()
         answers = self.executor.run(calls)
@@ -108,8 +117,10 @@ class ShardedModel:
                     usage = usage - Usage(prefix_tokens=usage.prefix_tokens)
                 self.seen_prefixes.add(key)
             spent.append(usage)
-        self._usage = self._usage + total(spent) + Usage(seconds=time.perf_counter() - begin)
-        return [result for result, _ in answers]
+        seconds = Usage(seconds=(time.perf_counter() - begin) / max(1, len(calls)))
+        spent = [usage + seconds for usage in spent]
+        self._usage = self._usage + total(spent)
+        return [(result, usage) for (result, _), usage in zip(answers, spent, strict=True)]
 
     def mark_seen(self, shard: Shard) -> None:
         """Count this shard's questions as computed: a continued run pays for them no second time."""
@@ -266,12 +277,25 @@ class ShardedModel:
 
         All prompts' shards go to the executor together; of a shard, only rows that are new for a prompt are computed.
         """
-        work: list[tuple[TokenIds, Shard, list[Rollout] | None]] = []
-        for prompt in dict.fromkeys(prompts):
-            for shard in self._shards(examples):
-                new = tuple(e for e in shard if AnswerKey(prompt, _row_key(e)) not in self._answers)
-                if new:
-                    work.append((prompt, new, self._own_rollouts(prompt, new)))
+        self._answer([(prompt, shard) for prompt in dict.fromkeys(prompts) for shard in self._shards(examples)])
+        return [[self._answers[AnswerKey(prompt, _row_key(e))] for e in examples] for prompt in prompts]
+
+    def answer_shards(self, shards: Sequence[Shard], prompt: TokenIds) -> list[tuple[list[Answer], Usage]]:
+        """Answer whole shards together, and tell what each of them cost."""
+        spent = self._answer([(prompt, shard) for shard in shards])
+        return [
+            ([self._answers[AnswerKey(prompt, _row_key(e))] for e in shard], usage)
+            for shard, usage in zip(shards, spent, strict=True)
+        ]
+
+    def _answer(self, pairs: Sequence[tuple[TokenIds, Shard]]) -> list[Usage]:
+        """Compute what is not known yet of (prompt, shard) pairs; return the cost of each pair."""
+        spent = [Usage()] * len(pairs)
+        work: list[tuple[int, TokenIds, Shard, list[Rollout] | None]] = []
+        for k, (prompt, shard) in enumerate(pairs):
+            new = tuple(e for e in shard if AnswerKey(prompt, _row_key(e)) not in self._answers)
+            if new:
+                work.append((k, prompt, new, self._own_rollouts(prompt, new)))
         calls = [
             Call(
                 "answers",
@@ -282,15 +306,17 @@ class ShardedModel:
                     "prompt": prompt,
                 },
             )
-            for prompt, shard, rows in work
+            for _, prompt, shard, rows in work
         ]
-        for (prompt, shard, rows), result in zip(work, self._run(calls) if calls else [], strict=True):
+        results = self._metered(calls) if calls else []
+        for (k, prompt, shard, rows), (result, usage) in zip(work, results, strict=True):
+            spent[k] = usage
             cut = [r.truncated for r in rows] if rows else [a.rollout.truncated for a in result]
             for example, answer, truncated in zip(shard, result, cut, strict=True):
                 key = AnswerKey(prompt, _row_key(example))
                 self._answers[key] = replace(answer, rollout=replace(answer.rollout, truncated=truncated))
                 self.fresh_answers.append((key, self._answers[key]))
-        return [[self._answers[AnswerKey(prompt, _row_key(e))] for e in examples] for prompt in prompts]
+        return spent
 
     def _own_rollouts(self, prompt: TokenIds, shard: Shard) -> list[Rollout] | None:
         """Rollouts whose reasoning was generated under this very prompt, whatever the loss was."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from greater_ray import provenance
 from greater_ray.config import TrialConfig
 from greater_ray.errors import BudgetSpent, Interrupted
-from greater_ray.evaluate import compare, evaluate_shards, read_answer, summarize
+from greater_ray.evaluate import compare, read_answer, summarize
 from greater_ray.protocols import Method, MethodState, Problem, StepInfo, Task
 from greater_ray.records import (
     EvaluationRecord,
@@ -24,7 +24,7 @@ from greater_ray.records import (
 )
 from greater_ray.sharding import AnswerKey, ReplicaTextModel, RolloutKey, ShardedModel
 from greater_ray.store import RunStore
-from greater_ray.types import Answer, Example, Rollout, TokenIds, Usage, split_shards
+from greater_ray.types import Answer, Example, Rollout, TokenIds, Usage, split_shards, total
 
 
 class Observer(Protocol):
@@ -281,29 +281,30 @@ class Trial:
     def _evaluate(
         self, split: str, rows: Sequence[Example], prompt: TokenIds, which: str
     ) -> tuple[EvaluationRecord, Usage]:
-        """Evaluate shard by shard, taking over what an interrupted run has written."""
+        """Evaluate as many shards at once as are computed at once, taking over what an interrupted run has written."""
         known = {}
         for line in self.store.evaluations.read() if self.store is not None else []:
             if line["split"] == split and tuple(line["prompt_ids"]) == prompt:
                 known[line["shard"]] = line
-        results: list[ExampleRecord] = []
-        spent = Usage()
-        for k, shard in enumerate(split_shards(rows, self.config.shard_size)):
-            self.observer.evaluating(split, which, len(results), len(rows))
-            if k not in known:
-                self._check_interrupt()
-                before = self.model.usage
-                (answers,) = evaluate_shards(self.task, self.model, shard, prompt, self.config.shard_size)
-                usage = self.model.usage - before
+        shards = split_shards(rows, self.config.shard_size)
+        todo = [k for k in range(len(shards)) if k not in known]
+        width = self.model.executor.width
+        self.observer.evaluating(split, which, sum(len(shards[k]) for k in known), len(rows))
+        for group in (todo[i : i + width] for i in range(0, len(todo), width)):
+            self._check_interrupt()
+            for k, (answers, usage) in zip(
+                group, self.model.answer_shards([shards[k] for k in group], prompt), strict=True
+            ):
+                records = [read_answer(self.task, e, a) for e, a in zip(shards[k], answers, strict=True)]
                 line = {"split": split, "prompt_ids": list(prompt), "shard": k, "usage": asdict(usage)}
-                known[k] = line | {"rows": [a.model_dump(mode="json") for a in answers]}
-                if self.store is not None:
-                    self.store.evaluations.append([known[k]])
+                known[k] = line | {"rows": [r.model_dump(mode="json") for r in records]}
+            if self.store is not None:
+                self.store.evaluations.append([known[k] for k in group])
+            self.observer.evaluating(split, which, sum(len(shards[k]) for k in known), len(rows))
+        for shard in shards:
             self.model.mark_seen(shard)
-            results.extend(ExampleRecord.model_validate(row) for row in known[k]["rows"])
-            spent = spent + Usage(**known[k]["usage"])
-        self.observer.evaluating(split, which, len(rows), len(rows))
-        return summarize(split, prompt, results), spent
+        results = [ExampleRecord.model_validate(row) for k in range(len(shards)) for row in known[k]["rows"]]
+        return summarize(split, prompt, results), total(Usage(**known[k]["usage"]) for k in range(len(shards)))
 
     def _prompt_record(self, ids: TokenIds, losses: dict[TokenIds, float]) -> PromptRecord:
         check = self.model.check_prompts([ids])[0]

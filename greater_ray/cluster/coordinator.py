@@ -14,7 +14,6 @@ from typing import Any
 from ray import tune
 
 from greater_ray.api import Served, local_models
-from greater_ray.cluster.pool import PoolExecutor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import PoolError, StoreError
 from greater_ray.grid.cells import Cell
@@ -32,16 +31,16 @@ class Plan:
 
     cells: tuple[Cell, ...]
     out: Path
-    pools: tuple[tuple[ModelConfig, Any, dict[str, Any], str], ...]
+    pools: tuple[tuple[ModelConfig, Served], ...]
     folder: str
 
     def serve(self, config: ModelConfig) -> Served:
         """Return the pool of a model; an endpoint is called from here."""
         if is_endpoint(config.name):
             return local_models()(config)
-        for model, broker, facts, hardware in self.pools:
+        for model, served in self.pools:
             if model == config:
-                return Served(PoolExecutor(broker), facts, hardware)
+                return served
         raise PoolError(f"model: no pool serves '{config.name}'.")
 
 

@@ -18,6 +18,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 
+from greater_ray.api import Served
 from greater_ray.cluster import connect
 from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.coordinator import Plan, coordinate
@@ -129,7 +130,7 @@ class RayBackend:
         plan = Plan(
             cells=tuple(wave),
             out=store.folder,
-            pools=tuple((pool.model, pool.broker, pool.facts, pool.hardware) for pool in pools),
+            pools=tuple((pool.model, Served(pool.executor, pool.facts, pool.hardware)) for pool in pools),
             folder=str(Path.cwd()),
         )
         replicas = sum(pool.demand.count or 1 for pool in pools)

@@ -27,8 +27,8 @@ _MANY = 10_000  # calls that a broker may hold open at once
 class PoolExecutor:
     """Sends calls to a broker and waits for the results; small enough to be handed to a coordinator."""
 
-    def __init__(self, broker: Any) -> None:
-        self.broker = broker
+    def __init__(self, broker: Any, width: int) -> None:
+        self.broker, self.width = broker, width
 
     def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
         """Run the calls; see ``Executor``.
@@ -98,7 +98,7 @@ class Pool:
     @property
     def executor(self) -> PoolExecutor:
         """What trials call."""
-        return PoolExecutor(self.broker)
+        return PoolExecutor(self.broker, self.demand.count or 1)
 
     def stats(self) -> dict[str, Any]:
         """See ``Broker.stats``."""

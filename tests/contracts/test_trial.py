@@ -292,6 +292,8 @@ class Metered(Silent):
         executor, facts, _ = self.models(config)
 
         class Noting:
+            width = 1
+
             def run(_, calls: list[Call]) -> list[tuple[Any, Usage]]:  # noqa: N805 - self is the meter
                 results = executor.run(calls)
                 spent = total(usage for _, usage in results)
