@@ -25,7 +25,7 @@ from greater_ray.cluster.metrics import CellGauges
 from greater_ray.cluster.pool import Pool
 from greater_ray.cluster.trackers import tracker_callbacks
 from greater_ray.config import ModelConfig
-from greater_ray.errors import Interrupted, PoolError
+from greater_ray.errors import Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import GridObserver, Progress
@@ -206,8 +206,8 @@ class _Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(_POLL):
-            # A broker that is gone shows in the trials; the watch only watches.
-            with suppress(RayError, PoolError):
+            # A broker that is gone shows in the trials, a full disk too; the watch only watches.
+            with suppress(RayError, PoolError, StoreError):
                 stats = [pool.stats() for pool in self.pools]
                 for pool in stats:
                     for event in pool["events"]:
