@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
-from greater_ray.cli._display import REFRESH_PER_SECOND, clock, console
+from greater_ray.cli._display import REFRESH_PER_SECOND, bar, clock, console
 from greater_ray.cli._signals import Stop
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.figures import GridFigures
@@ -128,7 +128,6 @@ class LiveGrid:
         """Draw the panel."""
         from rich.console import Group
         from rich.panel import Panel
-        from rich.progress_bar import ProgressBar
         from rich.text import Text
 
         figures = self.figures.snapshot()
@@ -136,7 +135,7 @@ class LiveGrid:
         ended = cells["done"] + cells["failed"] + cells["stopped"]
         lines: list[RenderableType] = [Text(f"{cells_line(figures)}; {left_line(figures)}")]
         if cells["total"]:
-            lines.append(ProgressBar(total=cells["total"], completed=ended))
+            lines.append(bar(cells["total"], ended))
         lines += [Text(pool_line(pool)) for pool in figures["pools"]]
         lines += [Text(cell_line(cell)) for cell in figures["running"][:_SHOWN]]
         if len(figures["running"]) > _SHOWN:
