@@ -23,7 +23,7 @@ from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.coordinator import Plan, coordinate
 from greater_ray.cluster.metrics import CellGauges
 from greater_ray.cluster.pool import Pool
-from greater_ray.cluster.trackers import tracker_callbacks
+from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
 from greater_ray.config import ModelConfig
 from greater_ray.errors import Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell
@@ -168,7 +168,7 @@ def _interrupted(store: GridStore) -> Interrupted:
     return Interrupted(f"stopped; everything finished is saved in '{store.folder}', the same command continues.")
 
 
-class _Events(tune.Callback):  # type: ignore[misc]
+class _Events(LocalCallback):
     """Tells the observer what Tune tells."""
 
     def __init__(self, cells: Sequence[Cell], observer: GridObserver) -> None:
