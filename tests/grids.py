@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from greater_ray.config import merged
+from greater_ray.config import ModelConfig, merged
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import GridConfig, load_grid
 from greater_ray.grid.run import Progress
@@ -33,6 +33,24 @@ def tiny_grid(folder: Path | str, **changes: Any) -> dict[str, Any]:
 
 def loaded(folder: Path | str, **changes: Any) -> GridConfig:
     return load_grid(tiny_grid(folder, **changes))
+
+
+class Breaking:
+    """A model of one's own in which every call raises."""
+
+    facts: ClassVar[dict[str, str]] = {"name": "breaking", "weights": "none"}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.answer_nothing
+
+    def answer_nothing(self, **args: Any) -> None:
+        raise ValueError("the rope\nis too short")
+
+
+def breaking_model(config: ModelConfig) -> Breaking:
+    return Breaking()
 
 
 class Told:

@@ -65,7 +65,8 @@ class RayBackend:
             pools: list[Pool] = []
             try:
                 for model, demand in self._filled(demands).items():
-                    observer.message(f"loading '{model.name}' into {demand.count} replicas")
+                    number = f"{demand.count} replica{'s' if demand.count != 1 else ''}"
+                    observer.message(f"loading '{model.name}' into {number}")
                     pools.append(Pool.launch(model, demand, self._prefix_memory(model), observer.message))
                 self._run_wave(wave, pools, store, observer)
             except PoolError as error:

@@ -290,7 +290,8 @@ def run_cell(
     except GreaterRayError as error:
         return _failed(cell, store, str(error), "")
     except Exception as error:  # noqa: BLE001 - a defect in one cell is recorded and the grid goes on
-        return _failed(cell, store, f"internal error: {type(error).__name__}: {error}", traceback.format_exc())
+        reason = " ".join(f"internal error: {type(error).__name__}: {error}".split())
+        return _failed(cell, store, reason, traceback.format_exc())
     store.forget_failure(cell.trial_id)
     return CellState("done", folder)
 

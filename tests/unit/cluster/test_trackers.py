@@ -1,5 +1,6 @@
 """Trackers and Ray's own metrics, on one grid that runs on a real Ray."""
 
+import json
 import re
 import threading
 import time
@@ -140,6 +141,14 @@ def test_ray_metrics_tell_what_the_pool_and_the_cells_do(tracked: dict[str, Any]
     assert {"ray_greater_ray_busy", "ray_greater_ray_queue"} <= metrics.keys()
     assert metrics["ray_greater_ray_cells"].keys() == {"waiting", "running", "done", "failed", "stopped"}
     assert metrics["ray_greater_ray_cells"]["done"] > 0
+
+
+def test_an_error_of_ones_own_model_is_one_line_with_a_traceback_in_the_record(on_ray: None, tmp_path: Path):
+    told, backend = Told(), RayBackend(ReplicaConfig(count=1))
+    run_grid(loaded("tests.grids:breaking_model", methods=["zero-shot-cot"]), tmp_path, backend, observer=told)
+    assert [end[1:] for end in told.ends] == [("failed", "internal error: ValueError: the rope is too short")]
+    (failure,) = (tmp_path / "failures").iterdir()
+    assert "in answer_nothing" in json.loads(failure.read_text())["trace"]
 
 
 def test_an_unknown_tracker_is_named():
