@@ -162,9 +162,10 @@ def _keys_at(config_type: type[BaseModel], location: Iterable[Any]) -> list[str]
     """Return the field names of the (nested) config at ``location``."""
     current: Any = config_type
     for part in location:
-        current = current.model_fields[part].annotation if hasattr(current, "model_fields") else current
-        # A section that may be left out: its type or None.
-        current = next((kind for kind in get_args(current) if hasattr(kind, "model_fields")), current)
+        annotation = current.model_fields[part].annotation if part in getattr(current, "model_fields", {}) else current
+        # The entries of a tuple, or what may be None.
+        inner = [kind for kind in get_args(annotation) if hasattr(kind, "model_fields")]
+        current = inner[0] if inner else annotation
     return sorted(getattr(current, "model_fields", {}))
 
 

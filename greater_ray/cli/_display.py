@@ -233,7 +233,6 @@ class LiveDisplay:
         return Panel(Group(*lines), title=heading, title_align="left")
 
     def _step(self, config: TrialConfig, record: StepRecord) -> "list[RenderableType]":
-        from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
@@ -245,7 +244,7 @@ class LiveDisplay:
         )
         lines: list[RenderableType] = [Text(head)]
         if config.budget.steps:
-            lines.append(ProgressBar(total=config.budget.steps, completed=record.step))
+            lines.append(bar(config.budget.steps, record.step))
         lines.append(self._prompt(figures.mark(config, record)))
         table = Table(box=None, pad_edge=False)
         graded = _has_gradients(record)
@@ -268,6 +267,14 @@ class LiveDisplay:
         return Text.assemble(
             ("prompt: ", "dim"), marked.before, (marked.token, "bold reverse green"), marked.after, overflow="fold"
         )
+
+
+def bar(total: int, completed: int) -> "RenderableType":
+    """Return a progress bar on a line of its own: alone it does not end its line, and would swallow the next one."""
+    from rich.padding import Padding
+    from rich.progress_bar import ProgressBar
+
+    return Padding(ProgressBar(total=total, completed=completed), 0)
 
 
 def console(stream: IO[str], no_color: bool) -> "Console":

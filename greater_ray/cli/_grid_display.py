@@ -9,10 +9,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
-from greater_ray.cli._display import REFRESH_PER_SECOND, clock, console
+from greater_ray.cli._display import REFRESH_PER_SECOND, bar, clock, console
 from greater_ray.cli._signals import Stop
 from greater_ray.grid.cells import Cell
-from greater_ray.grid.figures import STATUS_FILE, GridFigures
+from greater_ray.grid.figures import GridFigures
 from greater_ray.grid.run import GridObserver, Progress
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class LiveGrid:
         self.text, self.since = "starting", time.monotonic()
 
     def message(self, text: str) -> None:
-        """Show the message; the last ones stay."""
+        """Show the message until the next one."""
         self.text, self.since = text, time.monotonic()
 
     def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
@@ -118,7 +118,7 @@ class LiveGrid:
         """Count it; a failure stays on the screen."""
         self.figures.finished(cell, state)
         if state != "done":
-            self.messages = [*self.messages[-_SHOWN:], f"{state}: {cell.title}: {reason}"]
+            self.messages = [*self.messages[1 - _SHOWN :], f"{state}: {cell.title}: {reason}"]
 
     def pools(self, stats: Sequence[dict[str, Any]]) -> None:
         """Show the replicas."""
@@ -128,7 +128,6 @@ class LiveGrid:
         """Draw the panel."""
         from rich.console import Group
         from rich.panel import Panel
-        from rich.progress_bar import ProgressBar
         from rich.text import Text
 
         figures = self.figures.snapshot()
@@ -136,13 +135,13 @@ class LiveGrid:
         ended = cells["done"] + cells["failed"] + cells["stopped"]
         lines: list[RenderableType] = [Text(f"{cells_line(figures)}; {left_line(figures)}")]
         if cells["total"]:
-            lines.append(ProgressBar(total=cells["total"], completed=ended))
+            lines.append(bar(cells["total"], ended))
         lines += [Text(pool_line(pool)) for pool in figures["pools"]]
         lines += [Text(cell_line(cell)) for cell in figures["running"][:_SHOWN]]
         if len(figures["running"]) > _SHOWN:
             lines.append(Text(f"... and {len(figures['running']) - _SHOWN} more", style="dim"))
         lines += [Text(text, style="bold red") for text in self.messages]
-        lines.append(Text(f"{self.text} ({time.monotonic() - self.since:.0f} s)", style="dim"))
+        lines.append(Text(f"{self.text} ({time.monotonic() - self.since:.0f} s ago)", style="dim"))
         return Panel(Group(*lines), title=Text(f"greater-ray grid, {figures['phase']}"), title_align="left")
 
 
@@ -182,14 +181,15 @@ def cell_line(cell: dict[str, Any]) -> str:
 def grid_display(stream: IO[str], folder: Path, *, no_color: bool) -> Iterator[GridObserver]:
     """Show a grid on a stream: live where it is a terminal that can move its cursor, as plain lines elsewhere."""
     screen = console(stream, no_color)
+    plain = not screen.is_terminal or screen.is_dumb_terminal
+    shown: PlainGrid | LiveGrid = PlainGrid(stream, folder) if plain else LiveGrid(folder)
     try:
-        if not screen.is_terminal or screen.is_dumb_terminal:
-            yield PlainGrid(stream, folder)
+        if isinstance(shown, PlainGrid):
+            yield shown
             return
         from rich.live import Live
 
-        live = LiveGrid(folder)
-        with Live(live, console=screen, refresh_per_second=REFRESH_PER_SECOND, transient=True):
-            yield live
+        with Live(shown, console=screen, refresh_per_second=REFRESH_PER_SECOND, transient=True):
+            yield shown
     finally:
-        (folder / STATUS_FILE).unlink(missing_ok=True)
+        shown.figures.close()

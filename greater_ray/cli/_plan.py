@@ -9,19 +9,25 @@ from greater_ray.cli._options import Given
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import GridConfig
 from greater_ray.grid.estimate import Estimate, estimate
-from greater_ray.grid.run import check_rows
+from greater_ray.grid.run import Inputs, open_cells
 from greater_ray.grid.store import GridStore
 
 
 def print_plan(
-    grid: GridConfig, out: Path, only: dict[str, list[str]], given: Given, *, probe: bool, replicas: int | None
+    grid: GridConfig,
+    out: Path,
+    only: dict[str, list[str]],
+    given: Given,
+    *,
+    probe: bool,
+    replicas: int | None,
+    retry_failed: bool,
 ) -> None:
     """Print the plan; nothing is run but the probe, nothing is written."""
     cells = expand_grid(grid, only)
-    rows = check_rows(cells)
-    store = GridStore(out)
-    states = [store.state(cell.trial_id, rows[cell.config.task]).state for cell in cells]
-    todo = [cell for cell, state in zip(cells, states, strict=True) if state != "done"]
+    inputs, store = Inputs(cells), GridStore(out)
+    states = [inputs.state(store, cell).state for cell in cells]
+    todo = open_cells(store, cells, inputs, retry_failed)
     costs: dict[str, Estimate] = {}
     if probe and todo:
         from greater_ray.api import local_models

@@ -135,26 +135,28 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
     dashboard: _Dashboard = False,
 ) -> None:
     """Run a grid of methods, tasks, models and seeds; what is done is never done again."""
+    from greater_ray.grid.cells import expand_grid
     from greater_ray.grid.config import load_grid, parse_only
     from greater_ray.grid.run import run_grid
 
-    layers = merged(_read(config), parse_assignments(assignments or []))
+    options: dict[str, Any] = {"concurrency": concurrency}
     if model:
-        layers["models"] = model
+        options["models"] = model
     if transfer_to:
-        layers["transfer"] = merged(layers.get("transfer") or {}, {"models": transfer_to})
-    if concurrency is not None:
-        layers["concurrency"] = concurrency
+        options["transfer"] = {"models": transfer_to}
     if replicas:
-        layers["replicas"] = merged(layers.get("replicas") or {}, {"count": replicas})
-    parsed = load_grid(layers)
+        options["replicas"] = {"count": replicas}
+    layers = merged(_read(config), parse_assignments(assignments or []))
+    load_grid(layers)
+    parsed = load_grid(merged(layers, options))
     rule = parse_only(only or [])
     if plan:
         from greater_ray.cli._plan import print_plan
 
-        print_plan(parsed, out, rule, given, probe=probe, replicas=replicas)
+        print_plan(parsed, out, rule, given, probe=probe, replicas=replicas, retry_failed=retry_failed)
         return
-    where = _Where(replicas == 0, address, wait, tuple(tracker or ()), dashboard)
+    expand_grid(parsed, rule)
+    where = _Where(replicas == 0, address, wait, concurrency, tuple(tracker or ()), dashboard)
     with _running(parsed, out, given, where) as (backend, observer):
         result = run_grid(parsed, out, backend, only=rule, retry_failed=retry_failed, observer=observer)
     _finish(result, out, given)
@@ -179,12 +181,14 @@ def transfer(  # noqa: PLR0913 - as above
     """Measure the prompts that a grid found on other models, beside the prompts they started from."""
     from greater_ray.grid.config import load_grid
     from greater_ray.grid.run import run_transfer
+    from greater_ray.grid.store import GridStore
 
     layers: dict[str, Any] = {"transfer": {"models": to, "splits": split or ["test"]}, "concurrency": concurrency}
     if replicas:
         layers["replicas"] = {"count": replicas}
     parsed = load_grid(layers)
-    where = _Where(replicas == 0, address, wait, tuple(tracker or ()), dashboard)
+    GridStore(folder).read_grid()
+    where = _Where(replicas == 0, address, wait, concurrency, tuple(tracker or ()), dashboard)
     with _running(parsed, folder, given, where) as (backend, observer):
         result = run_transfer(folder, parsed.transfer, backend, retry_failed=retry_failed, observer=observer)
     _finish(result, folder, given)
@@ -206,7 +210,7 @@ def status(given: Given, folder: Annotated[Path, typer.Argument(metavar="OUT", h
 
 def _read(config: str) -> dict[str, Any]:
     """Return the mapping of a YAML file, or of a grid that comes with the package."""
-    if Path(config).suffix in (".yaml", ".yml") or Path(config).exists():
+    if Path(config).suffix in (".yaml", ".yml") or Path(config).is_file():
         return read_yaml(Path(config))
     built_in = files("greater_ray.grid").joinpath("presets")
     names = sorted(entry.name.removesuffix(".yaml") for entry in built_in.iterdir() if entry.name.endswith(".yaml"))
@@ -219,10 +223,24 @@ class _Where:
     """Where a grid runs."""
 
     def __init__(
-        self, here: bool, address: str | None, wait: float, trackers: tuple[str, ...], dashboard: bool
+        self,
+        here: bool,
+        address: str | None,
+        wait: float,
+        concurrency: int | None,
+        trackers: tuple[str, ...],
+        dashboard: bool,
     ) -> None:
-        if here and (address or trackers or dashboard or wait):
-            raise ConfigError("--replicas: 0 runs without Ray; leave out --address, --wait, --tracker and --dashboard.")
+        given = {
+            "--address": address,
+            "--wait": wait,
+            "--concurrency": concurrency,
+            "--tracker": trackers,
+            "--dashboard": dashboard,
+        }
+        if here and any(given.values()):
+            wrong = ", ".join(option for option, value in given.items() if value)
+            raise ConfigError(f"--replicas: 0 runs in this process, without Ray; leave out {wrong}.")
         self.here, self.address, self.wait = here, address, wait
         self.trackers, self.dashboard = trackers, dashboard
 

@@ -24,9 +24,9 @@ from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.coordinator import Plan, coordinate
 from greater_ray.cluster.metrics import CellGauges
 from greater_ray.cluster.pool import Pool
-from greater_ray.cluster.trackers import tracker_callbacks
+from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
 from greater_ray.config import ModelConfig
-from greater_ray.errors import Interrupted, PoolError
+from greater_ray.errors import Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import GridObserver, Progress
@@ -66,7 +66,8 @@ class RayBackend:
             pools: list[Pool] = []
             try:
                 for model, demand in self._filled(demands).items():
-                    observer.message(f"loading '{model.name}' into {demand.count} replicas")
+                    number = f"{demand.count} replica{'s' if demand.count != 1 else ''}"
+                    observer.message(f"loading '{model.name}' into {number}")
                     try:
                         pools.append(Pool.launch(model, demand, self._prefix_memory(model), observer.message))
                     except PoolError as error:
@@ -171,7 +172,7 @@ def _interrupted(store: GridStore) -> Interrupted:
     return Interrupted(f"stopped; everything finished is saved in '{store.folder}', the same command continues.")
 
 
-class _Events(tune.Callback):  # type: ignore[misc]
+class _Events(LocalCallback):
     """Tells the observer what Tune tells."""
 
     def __init__(self, cells: Sequence[Cell], observer: GridObserver) -> None:
@@ -213,8 +214,8 @@ class _Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(_POLL):
-            # A broker that is gone shows in the trials; the watch only watches.
-            with suppress(RayError, PoolError):
+            # A broker that is gone shows in the trials, a full disk too; the watch only watches.
+            with suppress(RayError, PoolError, StoreError):
                 stats = [pool.stats() for pool in self.pools]
                 for pool in stats:
                     for event in pool["events"]:

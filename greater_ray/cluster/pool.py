@@ -111,12 +111,15 @@ class Pool:
 
 
 def _get(ref: Any) -> Any:
-    """Return a result; our own errors come as themselves, a dead broker as one sentence."""
+    """Return a result; errors come as they were raised over there, a dead broker as one sentence."""
     try:
         return ray.get(ref)
     except RayTaskError as error:
-        if isinstance(error.cause, GreaterRayError):
-            raise error.cause from None
-        raise
+        cause: Any = error
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, GreaterRayError):
+            raise cause from None
+        raise cause or error from error
     except RayActorError as error:
         raise PoolError("the broker of a pool has died; the same command continues.") from error

@@ -49,7 +49,14 @@ def _make(name: str) -> tune.Callback:
     return WandbLoggerCallback(project="greater-ray")
 
 
-class _Guarded(tune.Callback):  # type: ignore[misc]
+class LocalCallback(tune.Callback):  # type: ignore[misc]
+    """A callback that stays in this process: Tune saves all of them for a restart that the grid does not use."""
+
+    def __reduce__(self) -> Any:
+        return tune.Callback, ()
+
+
+class _Guarded(LocalCallback):
     """Passes events on until the tracker raises for the first time."""
 
     def __init__(self, name: str, tell: Callable[[str], None]) -> None:
@@ -66,7 +73,8 @@ class _Guarded(tune.Callback):  # type: ignore[misc]
             action()
         except Exception as error:  # noqa: BLE001 - whatever a tracker does, the run goes on
             self._inner = None
-            self._tell(f"tracker {self._name} failed and is left out: {type(error).__name__}: {error}")
+            reason = " ".join(str(error).split())
+            self._tell(f"tracker {self._name} failed and is left out: {type(error).__name__}: {reason}")
 
 
 def _passed_on(name: str) -> Callable[..., None]:

@@ -88,6 +88,7 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
                     for seed in axes.seeds if plugin.seeded else axes.seeds[:1]:
                         settings = merged(
                             DEFAULTS,
+                            _writer_defaults(grid.settings, model, method, task),
                             grid.settings,
                             _sections(model),
                             _sections(method),
@@ -110,6 +111,11 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
                             model=str(model.get("label") or model["name"]),
                             seed=str(seed) if plugin.seeded else "-",
                         )
+
+
+def _writer_defaults(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Fix the threads of the model that writes prompts too, where there is one."""
+    return {"optimizer_model": DEFAULTS["model"]} if any(layer.get("optimizer_model") for layer in layers) else {}
 
 
 def _sections(entry: Entry) -> Entry:

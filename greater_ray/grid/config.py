@@ -100,6 +100,11 @@ def load_grid(source: Path | Mapping[str, Any]) -> GridConfig:
         for part in (grid, *grid.include):
             _check_entries(axis, getattr(part, axis), allowed)
     _check_entries("transfer.models", grid.transfer.models, {"name", "label", "replicas", *ModelConfig.model_fields})
+    for key in ("method", "seed", "model.name", "task.name"):
+        section, _, name = key.partition(".")
+        value = grid.settings.get(section)
+        if name in value if name and isinstance(value, Mapping) else not name and value is not None:
+            raise ConfigError(f"settings.{key}: the grid's own axes say this; write it under {section}s.")
     for rule in grid.exclude:
         for axis in rule:
             if axis not in AXES:

@@ -4,16 +4,28 @@ An order of magnitude, not a promise: rows of other tasks are longer or shorter,
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from greater_ray.api import Models, run_config
-from greater_ray.config import TrialConfig
+from greater_ray.config import Budget, TrialConfig
 from greater_ray.errors import GreaterRayError
 from greater_ray.grid.cells import Cell
+from greater_ray.records import TrialRecord
 
 PROBE_ROWS = 4
-# The plan of a grid needs numbers of rows, and those of a task are the same for all its cells.
-_Sizes = tuple[int, int, int]
+# Limits of the ledger, and which usage of the probe each one bounds.
+_LIMITS = {
+    **dict.fromkeys(("tokens", "seconds", "calls", "generated_tokens", "backward_tokens"), "optimization_usage"),
+    **{f"optimizer_{name}": "optimizer_usage" for name in ("tokens", "calls")},
+}
+
+
+class Rows(NamedTuple):
+    """Numbers of rows of a task's splits."""
+
+    train: int
+    dev: int
+    test: int
 
 
 class Estimate(NamedTuple):
@@ -25,63 +37,72 @@ class Estimate(NamedTuple):
 
 
 def estimate(cells: Sequence[Cell], models: Models) -> list[Estimate]:
-    """Return one estimate per cell; a model is loaded and probed once per method.
+    """Return one estimate per cell; a model is loaded once, and probed once per method and settings.
 
     A limit of the ledger in the budget bounds the search.
     """
-    probes: dict[tuple[str, str], Any] = {}
-    sizes: dict[str, _Sizes] = {}
+    probes: dict[str, TrialRecord | GreaterRayError] = {}
+    sizes: dict[str, Rows] = {}
     result = []
     for cell in cells:
-        key = (cell.method, cell.config.model.model_dump_json())
+        rows = _rows(cell.config, sizes)
+        config = _probe(cell.config, rows)
+        # Cells that differ only in their task's name or seed share a probe.
+        key = config.model_dump_json(exclude={"task": {"name"}, "seed": True, "budget": True})
         if key not in probes:
             try:
-                probes[key] = run_config(_probe(cell.config), models=models)
+                probes[key] = run_config(config, models=models)
             except GreaterRayError as error:
                 probes[key] = error
         probe = probes[key]
-        if isinstance(probe, GreaterRayError):
-            result.append(Estimate(0, 0, str(probe)))
-            continue
-        result.append(_scaled(cell.config, probe, sizes))
+        result.append(
+            Estimate(0, 0, str(probe)) if isinstance(probe, GreaterRayError) else _scaled(cell.config, probe, rows)
+        )
     return result
 
 
-def _probe(config: TrialConfig) -> TrialConfig:
-    few = dict.fromkeys(("train_size", "dev_size", "test_size"), PROBE_ROWS)
+def _probe(config: TrialConfig, rows: Rows) -> TrialConfig:
+    """Return one step on few rows, with as many dev rows to a training row as the cell has."""
+    few = {
+        "train_size": min(PROBE_ROWS, rows.train),
+        "dev_size": round(PROBE_ROWS * rows.dev / rows.train),
+        "test_size": PROBE_ROWS,
+    }
     return config.model_copy(
         update={
             "task": config.task.model_copy(update=few),
-            "budget": config.budget.model_copy(update={"steps": min(1, config.budget.steps or 1)}),
+            "budget": Budget(steps=min(1, config.budget.steps if config.budget.steps is not None else 1)),
             "evaluation": config.evaluation.model_copy(update={"splits": ("test",), "dev_select_top": 0}),
         }
     )
 
 
-def _scaled(config: TrialConfig, probe: Any, sizes: dict[str, _Sizes]) -> Estimate:
-    train, dev, test = _rows(config, sizes)
-    budget = config.budget
-    rows = {"train": train, "dev": dev, "test": test}
-    search, final = probe.optimization_usage, probe.evaluation_usage
-    steps = 0 if not probe.steps else budget.steps if budget.steps is not None else 10**9
-    factor = steps * (train + dev) / (2 * PROBE_ROWS)
-    for limit, spent in ((budget.tokens, search.tokens), (budget.seconds, search.seconds)):
+def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
+    """Scale a probe's cost by training rows and steps, and that of its final evaluation by evaluated rows."""
+    budget, search, final = config.budget, probe.optimization_usage, probe.evaluation_usage
+    step = rows.train / min(PROBE_ROWS, rows.train)
+    bounds = [] if budget.steps is None else [step * budget.steps]
+    for name, usage in _LIMITS.items():
+        limit, spent = getattr(budget, name), getattr(getattr(probe, usage), name.removeprefix("optimizer_"))
         if limit is not None and spent:
-            factor = min(factor, limit / spent)
-    prompts = 1 if not probe.steps else 2
+            bounds.append(limit / spent)
+    if probe.steps and not bounds:
+        return Estimate(0, 0, "only patience ends its search")
+    factor = min(bounds) if probe.steps else 0
+    prompts = 2 if probe.steps else len({e.prompt_ids for e in probe.evaluations})
     probed = sum(e.num_examples for e in probe.evaluations)
-    answers = prompts * sum(rows[split] for split in config.evaluation.splits) / max(1, probed)
+    answers = prompts * sum(getattr(rows, split) for split in config.evaluation.splits) / max(1, probed)
     return Estimate(
         search.tokens * factor + final.tokens * answers,
         search.seconds * factor + final.seconds * answers,
     )
 
 
-def _rows(config: TrialConfig, sizes: dict[str, _Sizes]) -> _Sizes:
+def _rows(config: TrialConfig, sizes: dict[str, Rows]) -> Rows:
     from greater_ray.tasks._registry import load_task
 
     key = config.task.model_dump_json()
     if key not in sizes:
         task = load_task(config.task)
-        sizes[key] = len(task.train()), len(task.dev()), len(task.test())
+        sizes[key] = Rows(len(task.train()), len(task.dev()), len(task.test()))
     return sizes[key]

@@ -1,17 +1,23 @@
 """A running grid in numbers: cells, replicas, speed and time left. The screen and ``status.json`` show the same."""
 
 import json
+import os
+import socket
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from greater_ray.errors import StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import Progress
+from greater_ray.grid.store import GridStore
 from greater_ray.store import write_atomic
 
 STATUS_FILE = "status.json"
-FRESH = 15.0  # seconds after which a status file is of the past
+FRESH = 15.0  # seconds for which the status of another machine is believed
 # Share of a cell's work that is its search; the rest is the final evaluation. Only for the time left.
 _SEARCH = 0.7
 
@@ -29,6 +35,8 @@ class PoolFigures:
         """Take in what the broker tells."""
         slots = stats["slots"]
         busy, tokens = sum(s["busy_seconds"] for s in slots), sum(s["tokens"] for s in slots)
+        if self._last is not None and tokens < self._last[2]:
+            self._last = None  # another pool of the same model
         if self._last is not None and now > self._last[0]:
             passed = now - self._last[0]
             self.busy = min(1.0, (busy - self._last[1]) / passed / len(slots))
@@ -52,51 +60,81 @@ class PoolFigures:
 
 
 class GridFigures:
-    """Collects what a grid's observer is told."""
+    """Collects what a grid's observer is told; with a folder, ``status.json`` there follows.
+
+    The screen, the watch over the pools and the grid itself are three threads.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.phase = "starting"
-        self.total = self.before = self.open = 0
+        self.total = self.before = self.failed_before = self.open = 0
         self.running: dict[str, tuple[Cell, Progress | None]] = {}
         self.ended: dict[str, str] = {}
         self._pools: dict[str, PoolFigures] = {}
         self._begin = time.monotonic()
-        self._written = 0.0
+        self._written: float | None = None
+        self._lock = threading.RLock()
 
     def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
         """A phase begins."""
-        self.phase = phase
-        # Cells that share a trial are one piece of work.
-        self.total = len({cell.trial_id for cell in cells})
-        self.open = len(open_cells)
-        self.before = self.total - self.open
-        self.running, self.ended = {}, {}
-        self._begin = time.monotonic()
+        with self._lock:
+            self.phase = phase
+            # Cells that share a trial are one piece of work.
+            ended = {cell.trial_id for cell in cells} - {cell.trial_id for cell in open_cells}
+            self.open = len(open_cells)
+            self.total = self.open + len(ended)
+            store = GridStore(self.folder) if self.folder is not None else None
+            self.failed_before = sum(store.failure(trial) is not None for trial in ended) if store else 0
+            self.before = len(ended) - self.failed_before
+            self.running, self.ended = {}, {}
+            self._begin = time.monotonic()
+            self._write()
 
     def started(self, cell: Cell) -> None:
         """A cell runs."""
-        self.running[cell.trial_id] = (cell, None)
+        with self._lock:
+            self.running[cell.trial_id] = (cell, None)
+            self._write()
 
     def progressed(self, cell: Cell, progress: Progress) -> None:
         """A cell has come further."""
-        self.running[cell.trial_id] = (cell, progress)
+        with self._lock:
+            self.running[cell.trial_id] = (cell, progress)
+            self._write()
 
     def finished(self, cell: Cell, state: str) -> None:
         """A cell has ended."""
-        self.running.pop(cell.trial_id, None)
-        self.ended[cell.trial_id] = state
+        with self._lock:
+            self.running.pop(cell.trial_id, None)
+            self.ended[cell.trial_id] = state
+            self._write()
 
     def pools(self, stats: Sequence[dict[str, Any]]) -> None:
         """Look at the pools; those of an earlier wave are gone."""
         now = time.monotonic()
-        for name in [name for name in self._pools if name not in {s["model"] for s in stats}]:
-            del self._pools[name]
-        for pool in stats:
-            self._pools.setdefault(pool["model"], PoolFigures()).add(pool, now)
-        if self.folder is not None and now - self._written >= 2.0:
-            self._written = now
-            write_atomic(self.folder / STATUS_FILE, json.dumps(self.snapshot()) + "\n")
+        with self._lock:
+            for name in [name for name in self._pools if name not in {s["model"] for s in stats}]:
+                del self._pools[name]
+            for pool in stats:
+                self._pools.setdefault(pool["model"], PoolFigures()).add(pool, now)
+            self._write()
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        if self.folder is None or (self._written is not None and now - self._written < 2.0):
+            return
+        self._written = now
+        # A full disk is told by those who write results.
+        with suppress(StoreError):
+            value = {"pid": os.getpid(), "host": socket.gethostname(), **self.snapshot()}
+            write_atomic(self.folder / STATUS_FILE, json.dumps(value) + "\n")
+
+    def close(self) -> None:
+        """The grid has ended: nothing runs here any more."""
+        if self.folder is not None and self._written is not None:
+            with suppress(OSError):
+                (self.folder / STATUS_FILE).unlink()
 
     def count(self, state: str) -> int:
         """How many cells ended in a state during this run."""
@@ -112,6 +150,10 @@ class GridFigures:
 
     def snapshot(self) -> dict[str, Any]:
         """Return all numbers as JSON."""
+        with self._lock:
+            return self._snapshot()
+
+    def _snapshot(self) -> dict[str, Any]:
         left = self.seconds_left
         return {
             "time": time.time(),
@@ -120,7 +162,7 @@ class GridFigures:
                 "total": self.total,
                 "running": len(self.running),
                 "done": self.before + self.count("done"),
-                "failed": self.count("failed"),
+                "failed": self.failed_before + self.count("failed"),
                 "stopped": self.count("stopped"),
             },
             "running": [
@@ -147,4 +189,17 @@ def read_status(folder: Path) -> dict[str, Any] | None:
         value: dict[str, Any] = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return value if time.time() - value["time"] <= FRESH else None
+    if time.time() - value["time"] <= FRESH:
+        return value
+    return value if value["host"] == socket.gethostname() and _alive(value["pid"]) else None
+
+
+def _alive(pid: int) -> bool:
+    """Tell whether a process of this machine is there: one step of a large model can be longer than ``FRESH``."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from greater_ray.api import Models, load_parts, local_models, row_hash, run_config
-from greater_ray.config import TaskConfig, TrialConfig
+from greater_ray.config import ModelConfig, TaskConfig, TrialConfig
 from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import GridConfig, TransferConfig
@@ -125,19 +125,20 @@ def run_grid(
     """
     observer = observer or Quiet()
     cells = expand_grid(grid, only)
-    rows = check_rows(cells)
+    inputs = Inputs(cells)
     store = GridStore(out)
     store.claim()
     try:
         store.write_grid(grid.name, cells)
-        _run_phase("optimize", cells, rows, store, backend, observer, retry_failed)
-        transfers, missing = plan_transfer(store, cells, grid.transfer)
+        _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed)
+        transfers, missing = plan_transfer(store, cells, grid.transfer, inputs.of)
         if transfers:
+            inputs.add(transfers)
             store.write_grid(grid.name, transfers)
-            _run_phase("transfer", transfers, rows, store, backend, observer, retry_failed)
+            _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
         return GridResult(
-            [(cell, _state(store, cell, rows)) for cell in cells],
-            [(cell, _state(store, cell, rows)) for cell in transfers],
+            [(cell, inputs.state(store, cell)) for cell in cells],
+            [(cell, inputs.state(store, cell)) for cell in transfers],
             missing if grid.transfer.models else [],
         )
     finally:
@@ -158,57 +159,77 @@ def run_transfer(
     store.claim()
     try:
         sources, lost = sources_in(store)
-        transfers, missing = plan_transfer(store, sources, transfer)
-        rows = check_rows(transfers)
+        inputs = Inputs(sources)
+        transfers, missing = plan_transfer(store, sources, transfer, inputs.of)
+        inputs.add(transfers)
         store.write_grid(store.read_grid()["name"], transfers)
-        _run_phase("transfer", transfers, rows, store, backend, observer, retry_failed)
-        return GridResult([], [(cell, _state(store, cell, rows)) for cell in transfers], lost + missing)
+        _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
+        return GridResult([], [(cell, inputs.state(store, cell)) for cell in transfers], lost + missing)
     finally:
         store.close()
 
 
-Rows = dict[TaskConfig, dict[str, str]]
+class Inputs:
+    """Hashes of what configs only name: the rows, and the weights of models that lie on this disk.
 
-
-def check_rows(cells: Sequence[Cell]) -> Rows:
-    """Load every task's rows once, so that a mistake shows before anything starts; return their hashes.
+    Rows are loaded here, once per task, so that a mistake shows before anything starts.
 
     Raises:
         DataError: rows are missing or broken.
     """
-    from greater_ray.tasks._registry import load_task
 
-    rows: Rows = {}
-    for cell in cells:
-        config = cell.config.task
-        if config not in rows:
-            task = load_task(config)
-            task.train(), task.dev()
-            rows[config] = row_hash(task)
-    return rows
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._rows: dict[TaskConfig, dict[str, str]] = {}
+        self._files: dict[ModelConfig, dict[str, str]] = {}
+        self.add(cells)
+
+    def add(self, cells: Sequence[Cell]) -> None:
+        """Take in further cells."""
+        from greater_ray.tasks._registry import load_task
+
+        for cell in cells:
+            config = cell.config.task
+            if config not in self._rows:
+                task = load_task(config)
+                task.train(), task.dev()
+                self._rows[config] = row_hash(task)
+            if cell.config.model not in self._files:
+                self._files[cell.config.model] = files_hash(cell.config.model)
+
+    def of(self, cell: Cell) -> dict[str, str]:
+        """Return the hashes of a cell's rows and files."""
+        return {**self._rows[cell.config.task], **self._files[cell.config.model]}
+
+    def state(self, store: GridStore, cell: Cell) -> CellState:
+        """Tell how far a cell is with these inputs."""
+        return store.state(cell.trial_id, self.of(cell))
 
 
-def _state(store: GridStore, cell: Cell, rows: Rows) -> CellState:
-    return store.state(cell.trial_id, rows.get(cell.config.task))
+def files_hash(config: ModelConfig) -> dict[str, str]:
+    """Return the hash of a local model's files; nothing for a model that is elsewhere."""
+    from greater_ray.models._sources import sample_files
+
+    found = sample_files(config.name)
+    return {} if found is None else {"files": found}
 
 
-def open_cells(store: GridStore, cells: Sequence[Cell], rows: Rows, retry_failed: bool) -> list[Cell]:
+def open_cells(store: GridStore, cells: Sequence[Cell], inputs: Inputs, retry_failed: bool) -> list[Cell]:
     """Return the cells without a record, each trial once; failed ones only if they are to be tried again."""
     wanted = ("begun", "open", "failed") if retry_failed else ("begun", "open")
-    chosen = {cell.trial_id: cell for cell in reversed(cells) if _state(store, cell, rows).state in wanted}
+    chosen = {cell.trial_id: cell for cell in reversed(cells) if inputs.state(store, cell).state in wanted}
     return list(reversed(chosen.values()))
 
 
 def _run_phase(
     phase: str,
     cells: Sequence[Cell],
-    rows: Rows,
+    inputs: Inputs,
     store: GridStore,
     backend: Backend,
     observer: GridObserver,
     retry_failed: bool,
 ) -> None:
-    todo = open_cells(store, cells, rows, retry_failed)
+    todo = open_cells(store, cells, inputs, retry_failed)
     observer.planned(phase, cells, todo)
     for cell in todo:
         store.forget_failure(cell.trial_id)
@@ -258,16 +279,19 @@ def run_cell(
         Interrupted, PoolError, StoreError: nothing is wrong with the cell; it can go on later.
     """
     try:
+        files = files_hash(cell.config.model)
         task, _, facts = load_parts(cell.config, models)
         folder = store.cell_folder(cell, {**row_hash(task), "weights": facts["weights"]})
         restore(folder)
         run_config(cell.config, folder, observer=observer, should_stop=should_stop, models=models)
+        store.note_files(folder, files)
     except (Interrupted, PoolError, StoreError):
         raise
     except GreaterRayError as error:
         return _failed(cell, store, str(error), "")
     except Exception as error:  # noqa: BLE001 - a defect in one cell is recorded and the grid goes on
-        return _failed(cell, store, f"internal error: {type(error).__name__}: {error}", traceback.format_exc())
+        reason = " ".join(f"internal error: {type(error).__name__}: {error}".split())
+        return _failed(cell, store, reason, traceback.format_exc())
     store.forget_failure(cell.trial_id)
     return CellState("done", folder)
 
@@ -293,5 +317,10 @@ class LocalBackend:
             def report(progress: Progress, cell: Cell = cell) -> None:
                 observer.progressed(cell, progress)
 
-            state = run_cell(cell, store, models, CellObserver(cell, report), self.should_stop)
-            observer.ended(cell, state.state, state.reason)
+            try:
+                state = run_cell(cell, store, models, CellObserver(cell, report), self.should_stop)
+            except StoreError as error:
+                # Its folder is in use or damaged: no result of the cell, and no matter of the others.
+                observer.ended(cell, "stopped", str(error))
+            else:
+                observer.ended(cell, state.state, state.reason)

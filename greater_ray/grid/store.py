@@ -7,6 +7,7 @@ changed setting, row or weight never meets an old result, and an old one is neve
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,8 @@ from greater_ray.records import SCHEMA_VERSION, TrialRecord
 from greater_ray.store import Lines, write_atomic
 
 GRID_FILE = "grid.json"
+# In the folder of a finished cell: hash of its model's files, which a driver can compare without loading the model.
+FILES_FILE = "files.json"
 
 
 class CellState(NamedTuple):
@@ -121,6 +124,11 @@ class GridStore:
             return CellState("failed", begun, reason)
         return CellState("begun", begun) if begun is not None else CellState("open")
 
+    def note_files(self, folder: Path, files: Mapping[str, str]) -> None:
+        """Note the hash of the model's files that a cell was run with, if they are on this disk."""
+        if files:
+            write_atomic(folder / FILES_FILE, json.dumps(dict(files)) + "\n")
+
     def record(self, folder: Path) -> TrialRecord:
         """Read a finished cell's record.
 
@@ -165,8 +173,9 @@ class GridStore:
 
 
 def _noted_inputs(folder: Path) -> dict[str, str]:
-    try:
-        inputs: dict[str, str] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["inputs"]
-        return inputs
-    except (OSError, ValueError, KeyError):
-        return {}
+    inputs: dict[str, str] = {}
+    with suppress(OSError, ValueError, KeyError):
+        inputs |= json.loads((folder / "config.json").read_text(encoding="utf-8"))["inputs"]
+    with suppress(OSError, ValueError):
+        inputs |= json.loads((folder / FILES_FILE).read_text(encoding="utf-8"))
+    return inputs

@@ -1,6 +1,6 @@
 """Phase two: every optimized prompt on every target model, beside the prompt it started from, on the same rows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from greater_ray.api import resolve_config
@@ -19,16 +19,20 @@ class Missing(NamedTuple):
 
 
 def plan_transfer(
-    store: GridStore, sources: Iterable[Cell], transfer: TransferConfig
+    store: GridStore,
+    sources: Iterable[Cell],
+    transfer: TransferConfig,
+    inputs: Callable[[Cell], Mapping[str, str]],
 ) -> tuple[list[Cell], list[Missing]]:
     """Build the cells of phase two from the records of phase one; a failed source is listed as missing.
 
+    ``inputs`` gives the hashes of a source's rows and weights as they are now: records of earlier ones do not count.
     Two sources that found the same prompt share one trial.
     """
     cells: list[Cell] = []
     missing = []
     for source in sources:
-        state = store.state(source.trial_id)
+        state = store.state(source.trial_id, inputs(source))
         if state.state != "done" or state.folder is None:
             missing.append(Missing(source.title, state.reason or "not finished"))
             continue

@@ -3,6 +3,7 @@ import signal
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from greater_ray.cli._display import Figures, LiveDisplay, PlainDisplay, clock, display, time_left
 from greater_ray.cli._signals import Stop
@@ -82,17 +83,18 @@ def test_a_plain_line_per_step():
         assert part in lines[1]
 
 
-def test_the_panel_shows_the_step():
+@pytest.mark.parametrize("color", [False, True])
+def test_the_panel_shows_the_step(color: bool):
     stop = Stop()
     live = LiveDisplay(stop)
-    console = Console(file=io.StringIO(), width=100, no_color=True, force_terminal=False)
+    console = Console(file=io.StringIO(), width=100, no_color=not color, force_terminal=color)
     console.print(live)
     live.started(CONFIG, 0)
     live.stepped(CONFIG, step(1, 0, (5, 6), "Use a [b]", (5, " a"), notes=("few candidates",)))
     live.evaluating("test", "after", 3, 8)
     stop.requested = True
     console.print(live)
-    screen = console.file.getvalue()
+    screen = Text.from_ansi(console.file.getvalue()).plain
     for part in (
         "greater on bbh/navigate (synthetic)",
         "step 1 of 4",

@@ -1,0 +1,224 @@
+"""The queue of a broker: who gets what, and that nothing is left behind. No Ray is needed for it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError, RayTaskError
+
+from greater_ray.cluster.broker import Job, WorkQueue, _reason, _shard_name
+from greater_ray.types import Call, Example, Layout
+
+SLOTS = 4
+
+
+def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def job(number: int, shard: str | None) -> Job:
+    return Job(Call("rollouts"), asyncio.get_running_loop().create_future(), number, shard)
+
+
+async def numbers(queue: WorkQueue, *slots: int) -> list[int]:
+    return [(await queue.take(slot)).number for slot in slots]
+
+
+async def homes(queue: WorkQueue, **slots: int) -> None:
+    """Let slots become the homes of shards."""
+    for k, (shard, slot) in enumerate(slots.items()):
+        await queue.put([job(-1 - k, shard)])
+        await queue.take(slot)
+
+
+def test_work_is_taken_oldest_first():
+    async def work() -> None:
+        queue = WorkQueue()
+        await queue.put([job(k, f"s{k}") for k in range(5)])
+        assert len(queue) == 5
+        assert await numbers(queue, 0, 1, 2, 0, 1) == [0, 1, 2, 3, 4]
+        assert len(queue) == 0
+
+    run(work)
+
+
+def test_a_slot_takes_small_work_then_its_own_then_nobodys_then_anybodys():
+    async def work() -> None:
+        queue = WorkQueue()
+        await homes(queue, a=0, b=1)
+        await queue.put([job(1, "b"), job(2, "new"), job(3, "a"), job(4, None), job(5, "b"), job(6, "a")])
+        assert await numbers(queue, 0, 0, 0, 0, 0, 0) == [4, 3, 6, 2, 1, 5]
+
+    run(work)
+
+
+def test_a_slot_that_helps_out_becomes_the_home():
+    async def work() -> None:
+        queue = WorkQueue()
+        await homes(queue, a=0)
+        await queue.put([job(1, "a")])
+        assert await numbers(queue, 1) == [1], "preference never leaves a slot idle"
+        await queue.put([job(2, "a"), job(3, "new"), job(4, "a")])
+        assert await numbers(queue, 1, 1, 1) == [2, 4, 3]
+
+    run(work)
+
+
+def test_work_that_was_begun_before_goes_in_front():
+    async def work() -> None:
+        queue = WorkQueue()
+        await homes(queue, a=0)
+        await queue.put([job(1, "a"), job(2, "new"), job(3, "other")])
+        await queue.put([job(4, "a")], first=True)
+        await queue.put([job(5, "new")], first=True)
+        assert await numbers(queue, 0, 0, 0) == [4, 1, 5]
+        await queue.put([job(6, "third"), job(7, "fourth")])
+        await queue.put([job(8, "fourth")], first=True)
+        assert await numbers(queue, 2, 2) == [8, 2]
+
+    run(work)
+
+
+def test_a_slot_that_has_lost_what_it_held_is_nobodys_home():
+    async def work() -> None:
+        queue = WorkQueue()
+        await homes(queue, a=0, b=1)
+        queue.forget(0)
+        await queue.put([job(1, "new"), job(2, "a"), job(3, "b")])
+        assert await numbers(queue, 0, 0, 0) == [1, 2, 3], "in order, but what another slot holds comes last"
+        queue.forget(3)
+
+    run(work)
+
+
+def test_those_who_wait_get_work_as_soon_as_there_is_any():
+    async def work() -> None:
+        queue = WorkQueue()
+        waiting = [asyncio.create_task(queue.take(slot)) for slot in range(SLOTS)]
+        await asyncio.sleep(0)
+        await queue.put([job(k, f"s{k}") for k in range(2)])
+        done, pending = await asyncio.wait(waiting, timeout=0.5, return_when=asyncio.ALL_COMPLETED)
+        assert sorted(task.result().number for task in done) == [0, 1]
+        await queue.put([job(2, None), job(3, "x")], first=True)
+        assert sorted([(await task).number for task in pending]) == [2, 3]
+
+    run(work)
+
+
+def test_draining_takes_everything_out():
+    async def work() -> None:
+        queue = WorkQueue()
+        await homes(queue, a=0)
+        await queue.put([job(1, "a"), job(2, None), job(3, "b")])
+        assert sorted(found.number for found in queue.drain()) == [1, 2, 3]
+        assert len(queue) == 0
+        await queue.put([job(4, "a")])
+        assert await numbers(queue, 0) == [4]
+
+    run(work)
+
+
+def test_nothing_is_left_of_many_jobs_and_they_go_quickly():
+    async def work() -> None:
+        queue, many = WorkQueue(), 20_000
+        taken = []
+
+        async def slot(index: int) -> None:
+            for _ in range(many // SLOTS):
+                taken.append((await queue.take(index)).number)
+                if index == 0 and len(taken) % 500 == 0:
+                    queue.forget(index)
+
+        slots = [asyncio.create_task(slot(k)) for k in range(SLOTS)]
+        for start in range(0, many, 100):
+            await queue.put(
+                [job(k, f"s{k % 77}" if k % 5 else None) for k in range(start, start + 100)], first=start % 3 == 0
+            )
+        await asyncio.gather(*slots)
+        assert sorted(taken) == list(range(many))
+        assert not queue._small
+        assert not queue._all
+        assert not queue._homes_of
+        assert len(queue._home) <= 77
+        assert len(queue._by_home) <= SLOTS + 1
+        assert not any(queue._by_home.values())
+
+    begin = time.process_time()
+    run(work)
+    assert time.process_time() - begin < 5
+
+
+def test_a_long_queue_is_as_quick_as_a_short_one():
+    async def seconds(many: int) -> float:
+        queue = WorkQueue()
+        await homes(queue, **{f"s{k}": k % SLOTS for k in range(50)})
+        await queue.put([job(k, f"s{k % 50}") for k in range(many)])
+        begin = time.process_time()
+        for k in range(1000):
+            await queue.take(k % SLOTS)
+        return time.process_time() - begin
+
+    async def work() -> None:
+        short = min([await seconds(1000) for _ in range(3)])
+        long = min([await seconds(20_000) for _ in range(3)])
+        assert long < 5 * short + 0.01
+
+    run(work)
+
+
+def test_remembered_homes_are_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("greater_ray.cluster.broker._HOMES", 10)
+
+    async def work() -> None:
+        queue = WorkQueue()
+        for k in range(50):
+            await queue.put([job(k, f"s{k}")])
+            await queue.take(0)
+        assert list(queue._home) == [f"s{k}" for k in range(40, 50)]
+
+    run(work)
+
+
+# -- names and reasons -------------------------------------------------------------------------------------------------
+
+
+def shard(*questions: str) -> tuple[Example, ...]:
+    return tuple(Example(str(k), question, "Yes", "Yes") for k, question in enumerate(questions))
+
+
+def test_a_shard_is_known_by_what_its_cached_questions_depend_on():
+    layout = Layout("so the answer is")
+    name = _shard_name(Call("rollouts", {"shard": shard("a", "b"), "layout": layout, "prompts": ((1,),)}))
+    assert name is not None
+    same = Layout("another extractor", max_reasoning_tokens=3)
+    assert _shard_name(Call("gradients", {"shard": shard("a", "b"), "layout": same, "ids": (2,)})) == name
+    others = [
+        Call("rollouts", {"shard": shard("a", "c"), "layout": layout}),
+        Call("rollouts", {"shard": shard("a"), "layout": layout}),
+        Call("rollouts", {"shard": shard("a", "b"), "layout": Layout("so", joint="\n")}),
+        Call("rollouts", {"shard": shard("a", "b"), "layout": Layout("so", frozen_prefix="")}),
+    ]
+    assert len({name, *map(_shard_name, others)}) == 5
+    assert _shard_name(Call("check_prompts", {"prompts": ((1,),)})) is None
+    seeds = [_shard_name(Call("generate", {"seeds": (k,)})) for k in (1, 2, 1)]
+    assert seeds[0] == seeds[2] != seeds[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RayTaskError("run", "Traceback ...", ValueError("the rope is short.\nmore")), "the rope is short"),
+        (
+            RuntimeError("  \n first\nThe actor died: node 10.0.0.1 was lost.\nlast"),
+            "The actor died: node 10.0.0.1 was lost",
+        ),
+        (RuntimeError("a\nWorker exit detail: killed by signal 9\nnode"), "Worker exit detail: killed by signal 9"),
+        (RuntimeError(""), "RuntimeError"),
+        (RuntimeError("x" * 1000), "x" * 300),
+        (RayActorError(), "The actor experienced an error before finishing this task"),
+    ],
+)
+def test_a_reason_is_one_short_line(error: Exception, reason: str):
+    assert _reason(error) == reason

@@ -1,0 +1,123 @@
+"""What a grid will cost: by hand on made numbers, and once on a real probe."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from greater_ray.api import local_models, resolve_config, run_config
+from greater_ray.config import TrialConfig, merged
+from greater_ray.evaluate import summarize
+from greater_ray.grid.cells import expand_grid
+from greater_ray.grid.config import load_grid
+from greater_ray.grid.estimate import PROBE_ROWS, Rows, _probe, _scaled, estimate
+from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord, UsageRecord
+from tests.grids import GREATER, loaded, tiny_grid
+
+
+def config(**changes: Any) -> TrialConfig:
+    base = {
+        "model": {"name": "m"},
+        "task": {"name": "bbh/navigate", "data": "synthetic", "train_size": 40, "dev_size": 20, "test_size": 30},
+        "evaluation": {"splits": ["dev", "test"]},
+        "budget": {"steps": 10},
+    }
+    return resolve_config(merged(base, changes))
+
+
+def probed(*, steps: int = 1, prompts: int = 2) -> TrialRecord:
+    row = ExampleRecord(
+        id="0", target="Yes", prediction="Yes", correct=True, strict_prediction=None, strict_correct=False,
+        truncated=False, reasoning_tokens=3, label_ce=1.0, prompt_nll=1.0, answer_text="", reasoning_text="",
+    )  # fmt: skip
+    prompt = PromptRecord(ids=(1,), text=" a", full_text="a", survives_retokenization=True)
+    return TrialRecord(
+        trial_id="x", config=config(), stop_reason="steps", steps=steps, initial=prompt, best=prompt, finalists=(),
+        evaluations=tuple(summarize("test", (k,), [row] * PROBE_ROWS) for k in range(prompts)), comparisons=(),
+        optimization_usage=UsageRecord(tokens=1000 * steps, seconds=2.0 * steps, calls=50, generated_tokens=100),
+        evaluation_usage=UsageRecord(tokens=80 * prompts, seconds=0.4 * prompts),
+        optimizer_usage=UsageRecord(tokens=500, calls=10), task={}, model={}, environment={},
+    )  # fmt: skip
+
+
+ROWS = Rows(40, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "times"),
+    [
+        # One step on 4 rows cost 1000 tokens: on 40 rows it costs 10 times that, and ten steps 100 times.
+        ({}, 100),
+        ({"budget": {"steps": 3}}, 30),
+        ({"budget": {"steps": 0}}, 0),
+        ({"budget": {"tokens": 7000}}, 7),
+        ({"budget": {"tokens": 10**9}}, 100),
+        ({"budget": {"seconds": 24}}, 12),
+        ({"budget": {"calls": 100}}, 2),
+        ({"budget": {"generated_tokens": 350}}, 3.5),
+        ({"budget": {"optimizer_calls": 15}}, 1.5),
+        ({"budget": {"optimizer_tokens": 500}}, 1),
+        ({"budget": {"backward_tokens": 5}}, 100),
+        ({"budget": {"patience": 2}}, 100),
+    ],
+)
+def test_the_search_scales_by_rows_and_steps_up_to_a_limit(changes: dict, times: float):
+    cost = _scaled(config(**changes), probed(), ROWS)
+    # Two prompts on 20 + 30 rows, at 20 tokens and 0.1 seconds a row.
+    assert cost.tokens == pytest.approx(1000 * times + 2 * 50 * 20)
+    assert cost.seconds == pytest.approx(2.0 * times + 2 * 50 * 0.1)
+    assert cost.note is None
+
+
+def test_one_evaluated_prompt_stands_for_two():
+    assert _scaled(config(), probed(prompts=1), ROWS) == _scaled(config(), probed(prompts=2), ROWS)
+
+
+def test_a_method_without_steps_costs_its_evaluation():
+    cost = _scaled(config(budget={"steps": 0}), probed(steps=0, prompts=1), ROWS)
+    assert cost.tokens == pytest.approx(50 * 20)
+
+
+def test_few_rows_are_probed_as_they_are():
+    assert _scaled(config(), probed(), Rows(2, 0, 30)).tokens == pytest.approx(10 * 1000 + 2 * 30 * 20)
+
+
+def test_where_only_patience_ends_there_is_no_estimate():
+    endless = config().model_copy(update={"budget": config().budget.model_copy(update={"steps": None, "patience": 3})})
+    assert _scaled(endless, probed(), ROWS).note == "only patience ends its search"
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [((40, 20, 30), (4, 2, 4)), ((16, 0, 9), (4, 0, 4)), ((2, 4, 9), (2, 8, 4))]
+)
+def test_the_probe_keeps_the_proportion_of_dev_rows(rows: tuple, sizes: tuple):
+    task = _probe(config(), Rows(*rows)).task
+    assert (task.train_size, task.dev_size, task.test_size) == sizes
+
+
+def test_a_probe_is_one_step_without_other_limits():
+    probe = _probe(config(budget={"tokens": 1, "patience": 1}, evaluation={"dev_select_top": 2}), ROWS)
+    assert probe.budget.model_dump(exclude_none=True) == {"steps": 1}
+    assert probe.evaluation.model_dump() == {"splits": ("test",), "dev_select_top": 0}
+
+
+def test_a_real_grid_costs_about_what_was_estimated(tiny_folder: Path):
+    settings = {"task": {"train_size": 12, "test_size": 12}, "decoding": {"max_reasoning_tokens": 8}, "shard_size": 12}
+    methods = [merged(GREATER, {"budget": {"steps": 3}}), "zero-shot-cot"]
+    cells = expand_grid(loaded(tiny_folder, settings=settings, methods=methods))
+    models = local_models()
+    costs = estimate(cells, models)
+    assert [cost.note for cost in costs] == [None] * 3
+    assert costs[0] == costs[1], "seeds share a probe"
+    for cell, cost in zip(cells[1:], costs[1:], strict=True):
+        record = run_config(cell.config, models=models)
+        tokens = record.optimization_usage.tokens + record.evaluation_usage.tokens
+        assert 0.5 < cost.tokens / tokens < 2
+
+
+def test_settings_that_cost_more_have_a_probe_of_their_own(tiny_folder: Path):
+    methods = [{**merged(GREATER, {"method_config": {"num_evaluated": n}}), "label": "g"} for n in (1, 4)]
+    grid = load_grid(tiny_grid(tiny_folder, methods=[*methods, {"name": "fixed", "method_config": {"prompt": ""}}]))
+    few, _, many, _, broken = estimate(expand_grid(grid), local_models())
+    assert many.tokens > few.tokens
+    assert "has no tokens" in str(broken.note)

@@ -1,0 +1,164 @@
+"""The folder of a grid: what is found there again, and what is kept."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from greater_ray.config import fingerprint
+from greater_ray.errors import StoreError
+from greater_ray.grid.cells import Cell, expand_grid
+from greater_ray.grid.config import load_grid
+from greater_ray.grid.store import GridStore
+
+GRID = {"methods": ["greater", "zero-shot-cot"], "tasks": ["bbh/navigate"], "models": ["m"], "seeds": [0, 1]}
+INPUTS = {"rows": "r1", "weights": "w1"}
+
+
+@pytest.fixture
+def cells() -> list[Cell]:
+    return expand_grid(load_grid(GRID))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> GridStore:
+    return GridStore(tmp_path / "out")
+
+
+def begin(store: GridStore, cell: Cell, inputs: dict[str, str] = INPUTS) -> Path:
+    folder = store.cell_folder(cell, inputs)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"inputs": inputs}))
+    return folder
+
+
+def end(folder: Path) -> Path:
+    (folder / "record.json").write_text("{}")
+    return folder
+
+
+def test_a_folder_is_named_by_what_is_computed_and_with_what(store: GridStore, cells: list[Cell]):
+    folder = store.cell_folder(cells[0], INPUTS)
+    assert folder.name == f"{cells[0].slug}-{cells[0].trial_id}-{fingerprint(INPUTS)[:8]}"
+    names = {store.cell_folder(cell, inputs) for cell in cells for inputs in (INPUTS, INPUTS | {"rows": "r2"})}
+    assert len(names) == 2 * len(cells)
+    other = expand_grid(load_grid({**GRID, "settings": {"shard_size": 3}}))
+    assert not names & {store.cell_folder(cell, INPUTS) for cell in other}
+
+
+def test_a_cell_is_open_then_begun_then_done(store: GridStore, cells: list[Cell]):
+    cell, other = cells[:2]
+    assert store.state(cell.trial_id) == ("open", None, None)
+    folder = begin(store, cell)
+    assert store.state(cell.trial_id, INPUTS) == ("begun", folder, None)
+    end(folder)
+    assert store.state(cell.trial_id, INPUTS) == ("done", folder, None)
+    assert store.state(other.trial_id).state == "open"
+
+
+def test_results_for_other_rows_or_weights_do_not_count(store: GridStore, cells: list[Cell]):
+    cell = cells[0]
+    old = end(begin(store, cell))
+    for changed in (INPUTS | {"rows": "r2"}, INPUTS | {"weights": "w2"}, {"rows": "r2"}):
+        assert store.state(cell.trial_id, changed).state == "open"
+    new = begin(store, cell, INPUTS | {"rows": "r2"})
+    assert store.state(cell.trial_id, {"rows": "r2"}) == ("begun", new, None)
+    end(new)
+    assert store.state(cell.trial_id, {"rows": "r2"}).folder == new
+    assert store.state(cell.trial_id, {"rows": "r1"}).folder == old
+
+
+def test_files_are_compared_where_they_were_noted(store: GridStore, cells: list[Cell]):
+    folder = end(begin(store, cells[0]))
+    assert store.state(cells[0].trial_id, INPUTS | {"files": "f1"}).state == "done", "nothing is known of them"
+    store.note_files(folder, {"files": "f1"})
+    assert store.state(cells[0].trial_id, INPUTS | {"files": "f1"}).state == "done"
+    assert store.state(cells[0].trial_id, INPUTS | {"files": "f2"}).state == "open"
+
+
+def test_a_failure_has_a_reason_until_it_is_forgotten(store: GridStore, cells: list[Cell]):
+    store.claim()
+    cell = cells[0]
+    folder = begin(store, cell)
+    store.write_failure(cell, "too dark", "Traceback ...")
+    assert store.state(cell.trial_id, INPUTS) == ("failed", folder, "too dark")
+    value = json.loads((store.failures / f"{cell.trial_id}.json").read_text())
+    assert (value["method"], value["seed"], value["trace"]) == (cell.method, cell.seed, "Traceback ...")
+    assert value["config"] == cell.config.model_dump(mode="json")
+    store.forget_failure(cell.trial_id)
+    store.forget_failure(cell.trial_id)
+    assert store.state(cell.trial_id, INPUTS).state == "begun"
+    store.write_failure(cell, "again")
+    end(folder)
+    assert store.state(cell.trial_id, INPUTS).state == "done", "a record outweighs a failure"
+
+
+def test_a_folder_that_is_no_grid_is_refused_and_left_alone(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(StoreError, match="holds no grid"):
+        GridStore(tmp_path).claim()
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(StoreError, match="cannot be written"):
+        GridStore(tmp_path / "thesis.txt").claim()
+    with pytest.raises(StoreError, match="holds no grid"):
+        GridStore(tmp_path / "nowhere").read_grid()
+
+
+HOLD = """
+import sys, time, pathlib
+from greater_ray.grid.store import GridStore
+store = GridStore(pathlib.Path(sys.argv[1]))
+store.claim()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_driver_at_a_time_and_none_after_a_kill(store: GridStore):
+    driver = subprocess.Popen([sys.executable, "-c", HOLD, store.folder], stdout=subprocess.PIPE, text=True)
+    try:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "held\n"
+        (store.folder / "grid.json").write_text('{"name": "x", "cells": []}')
+        with pytest.raises(StoreError, match="another process"):
+            store.claim()
+        assert store.read_grid()["cells"] == [], "reading needs no lock"
+    finally:
+        driver.kill()
+        driver.wait()
+    store.claim()
+    with pytest.raises(StoreError, match="another process"):
+        GridStore(store.folder).claim()
+    store.close()
+    GridStore(store.folder).claim()
+
+
+def test_the_noted_grid_keeps_the_cells_of_earlier_ones(store: GridStore, cells: list[Cell]):
+    store.claim()
+    store.write_grid("first", cells[:2])
+    store.write_grid("second", cells[1:])
+    value = store.read_grid()
+    assert value["name"] == "second"
+    assert [entry["trial_id"] for entry in value["cells"]] == [cell.trial_id for cell in cells]
+    assert value["cells"][0]["method"] == cells[0].method
+    (store.folder / "grid.json").write_text("{half")
+    with pytest.raises(StoreError, match="missing or broken"):
+        store.read_grid()
+
+
+def test_events_are_lines_with_a_time(store: GridStore):
+    store.claim()
+    store.note("replica died", model="m", attempt=1)
+    store.note("phase", phase="optimize")
+    first, second = store.events.read()
+    assert (first["event"], first["model"], second["phase"]) == ("replica died", "m", "optimize")
+    assert 0 < first["time"] <= second["time"] <= time.time()
+
+
+def test_a_record_of_another_version_is_named(store: GridStore, cells: list[Cell]):
+    folder = end(begin(store, cells[0]))
+    with pytest.raises(StoreError, match="not a record of this version"):
+        store.record(folder)
