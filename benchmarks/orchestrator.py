@@ -9,12 +9,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from benchmarks.processes import Sampler
+from benchmarks.processes import Sampler, drift
 from benchmarks.simulated import SPANS
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.pool import Pool
@@ -109,13 +110,15 @@ class Measured:
     spans: list[tuple[float, float]]
     follower: Follower
     sampler: Sampler
-    processor: dict[str, float]  # seconds by role, from the moment when all replicas were up
 
     @property
     def window(self) -> tuple[float, float]:
-        """From the begin of the first shard until the last moment at which work was waiting."""
+        """From the begin of the first shard until the last look at which work was waiting and no replica was free.
+
+        Work that waits while a replica is free is only on its way from one to the other.
+        """
         begin = min(b for b, _ in self.spans)
-        waited = [t for t, queue, _ in self.follower.waiting if queue > 0]
+        waited = [t for t, queue, busy in self.follower.waiting if queue > 0 and busy == self.replicas]
         return begin, max(waited, default=max(e for _, e in self.spans))
 
     def busy_share(self) -> float:
@@ -130,7 +133,7 @@ class Measured:
         edges = [begin + (end - begin) * k / parts for k in range(parts + 1)]
         return [
             sum(max(0.0, min(e, right) - max(b, left)) for b, e in self.spans) / (self.replicas * (right - left))
-            for left, right in zip(edges, edges[1:], strict=False)
+            for left, right in pairwise(edges)
         ]
 
 
@@ -140,12 +143,10 @@ def run_cells(
     """Run a grid on simulated replicas, on the Ray that this process is connected to."""
     follower, sampler = Follower(), Sampler(every)
     start_up: list[float] = []
-    before: dict[str, float] = {}
 
     def up(seconds: float) -> None:
         start_up.append(seconds)
         sampler.look()
-        before.update(sampler.processor())
         sampler.start()
 
     backend = PatientBackend(up, default=ReplicaConfig(count=replicas), concurrency=concurrency)
@@ -154,7 +155,6 @@ def run_cells(
     finally:
         if start_up:
             sampler.stop()
-    used = {role: seconds - before.get(role, 0.0) for role, seconds in sampler.processor().items()}
     return Measured(
         replicas=replicas,
         cells=len(result.cells),
@@ -163,7 +163,6 @@ def run_cells(
         spans=read_spans(Path(os.environ[SPANS])),
         follower=follower,
         sampler=sampler,
-        processor=used,
     )
 
 
@@ -175,6 +174,53 @@ def read_spans(folder: Path) -> list[tuple[float, float]]:
             begin, end = line.split()
             spans.append((float(begin), float(end)))
     return sorted(spans)
+
+
+def describe(measured: Measured, report: Callable[[str], None], growth: float) -> tuple[float, bool]:
+    """Report a run; return the busy share and whether driver and broker kept their size."""
+    begin, end = measured.window
+    follower, sampler = measured.follower, measured.sampler
+    busy, shards = measured.busy_share(), len(measured.spans)
+    mean = sum(e - b for b, e in measured.spans) / shards
+    report(f"replicas were up after {measured.start_up:.1f} s; the first shard began {begin - follower.begin:.1f} s in")
+    report(f"{shards} shards of {mean:.2f} s on average; {follower.most_running} cells at once at most")
+    report(f"{end - begin:.1f} s until no more work waited, {measured.spans[-1][1] - begin:.1f} s until the end")
+    report(
+        f"busy: {busy:.1%} (sum of busy seconds / ({measured.replicas} replicas x {end - begin:.1f} s)); by tenths: "
+    )
+    report("  " + " ".join(f"{share:.0%}" for share in measured.busy_over_time()))
+    flat = True
+    for role in ("driver", "broker"):
+        # The first third is warm-up: buffers are filled, and coordinators are still being started.
+        first, last, slope = drift(sampler.memory[role], begin + (end - begin) / 3, end)
+        flat &= slope <= growth
+        report(f"{role}: resident {first:.0f} MiB, later {last:.0f} MiB, slope {slope:+.1f} MiB a minute")
+    for role, (number, one, together) in sorted(sampler.shares().items()):
+        report(f"{role}: at most {number}, {one:.0f} MiB each, {together:.0f} MiB together")
+    used = sampler.processor_between(begin, end)
+    cores = ", ".join(f"{role} {seconds / (end - begin):.2f}" for role, seconds in sorted(used.items()))
+    report(f"cores in use: {cores}")
+    return busy, flat
+
+
+def describe_limits(measured: Measured, report: Callable[[str], None]) -> None:
+    """Report what the way of a shard costs, from the middle half of a run whose work takes no time."""
+    ends = measured.follower.ends
+    begin, end = ends[len(ends) // 4], ends[3 * len(ends) // 4]
+    shards = sum(begin <= e <= end for _, e in measured.spans)
+    used = {
+        role: seconds / shards for role, seconds in measured.sampler.processor_between(begin, end).items() if seconds
+    }
+    rate = shards / (end - begin)
+    report(f"work that takes no time, {measured.replicas} replicas: {rate:.0f} shards/s on {os.cpu_count()} cores")
+    report("processor time per shard: " + ", ".join(f"{role} {1e3 * s:.2f} ms" for role, s in sorted(used.items())))
+    broker, driver = 1 / used["broker"], 1 / max(used.get("driver", 0.0), 1e-6)
+    head = 1 / sum(s for role, s in used.items() if role != "replicas")
+    report(f"one core of its own feeds: the broker {broker:.0f} shards/s, the driver {driver:.0f} shards/s")
+    report(f"a head node feeds {head:.0f} shards/s per core, replicas being elsewhere")
+    for seconds in (1.5, 10.0):
+        most = 0.7 * broker * seconds
+        report(f"shards of {seconds:g} s: the broker (at 70 % of a core) is full at {most:.0f} replicas")
 
 
 class Session:
@@ -189,6 +235,8 @@ class Session:
         (self.folder / "spans").mkdir()
         os.environ[SPANS] = str(self.folder / "spans")
         os.environ.update(RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_USAGE_STATS_ENABLED="0")
+        # Slots are many more than cores here: spare workers for all of them would only take time and memory.
+        os.environ.update(RAY_prestart_worker_first_driver="0", RAY_enable_worker_prestart="0")
         # The package and this folder, for workers that are started from wherever Ray likes.
         root = str(Path(__file__).parents[1])
         os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

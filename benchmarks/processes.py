@@ -1,4 +1,4 @@
-"""What the processes of a grid use, by role: memory and processor time of all descendants of this one, from ``/proc``."""
+"""What the processes of a grid use, by role: memory and processor time of this one and its descendants (``/proc``)."""
 
 import os
 import statistics
@@ -23,10 +23,12 @@ def _role(pid: int) -> str:
     if pid == os.getpid():
         return "driver"
     command = (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    if not command:
+        raise ProcessLookupError(f"{pid} has ended")
     if command.startswith("ray::"):
         name = command[5:].split(".")[0].split("(")[0].strip()
-        return ROLES.get(name, name)
-    return "Ray itself"
+        return ROLES.get(name, "Ray itself")
+    return "starting" if "default_worker" in command else "Ray itself"
 
 
 def roles() -> dict[int, str]:
@@ -73,6 +75,7 @@ class Sampler:
         self.memory: dict[str, list[tuple[float, float]]] = {"driver": [], "broker": []}
         self.most: Counter[str] = Counter()
         self._seconds: dict[int, tuple[str, float]] = {}
+        self.over_time: list[tuple[float, dict[str, float]]] = []  # processor seconds so far, by role
         self._shares: dict[str, list[float]] = {}
         self._looks = 0
         self._ended = threading.Event()
@@ -106,20 +109,27 @@ class Sampler:
                     self.memory[role].append((now, resident(pid)))
                 if deep:
                     shares[role].append(proportional(pid))
+        self.over_time.append((now, self.processor()))
         for role, values in shares.items():
             if sum(values) > sum(self._shares.get(role, [])):
                 self._shares[role] = values
 
     def processor(self) -> dict[str, float]:
         """Return processor seconds by role so far."""
-        result: Counter[str] = Counter()
+        result: defaultdict[str, float] = defaultdict(float)
         for role, seconds in self._seconds.values():
-            result[role] += seconds  # type: ignore[assignment]
+            result[role] += seconds
         return dict(result)
 
     def shares(self) -> dict[str, tuple[int, float, float]]:
         """Return per role, at the fullest: number of processes, MiB of one (median) and of all."""
         return {role: (len(v), statistics.median(v), sum(v)) for role, v in self._shares.items()}
+
+    def processor_between(self, begin: float, end: float) -> dict[str, float]:
+        """Return processor seconds by role between two moments, as closely as there were looks."""
+        first = min(self.over_time, key=lambda look: abs(look[0] - begin))[1]
+        last = min(self.over_time, key=lambda look: abs(look[0] - end))[1]
+        return {role: last[role] - first.get(role, 0.0) for role in last}
 
 
 def drift(samples: list[tuple[float, float]], begin: float, end: float) -> tuple[float, float, float]:
