@@ -54,6 +54,15 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
+def processor_of_all() -> float:
+    """Return the processor time of this process and all its descendants so far."""
+    seconds = 0.0
+    for pid in roles():
+        with suppress(OSError):
+            seconds += processor_seconds(pid)
+    return seconds
+
+
 def resident(pid: int) -> float:
     """Return the resident memory of a process in MiB."""
     return int((Path("/proc") / str(pid) / "statm").read_text().split()[1]) * _PAGE / MIB

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from benchmarks.processes import processor_of_all
 from greater_ray.api import load_engine, resolve_config
 from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.pool import Pool
@@ -92,6 +93,7 @@ class Turns:
 
     names: tuple[str, str]
     seconds: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    processor: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
     equal: bool = True
 
     @property
@@ -105,10 +107,11 @@ class Turns:
         return [a / b for a, b in zip(*self.seconds, strict=True)]
 
     def lines(self, kind: str) -> Iterable[str]:
-        for name, seconds in zip(self.names, self.seconds, strict=True):
+        for name, seconds, processor in zip(self.names, self.seconds, self.processor, strict=True):
             yield (
                 f"{kind}, {name}: {statistics.median(seconds):.3f} s "
-                f"(min {min(seconds):.3f}, max {max(seconds):.3f}, {len(seconds)} turns)"
+                f"(min {min(seconds):.3f}, max {max(seconds):.3f}, {len(seconds)} turns); "
+                f"processor {statistics.median(processor):.3f} s (min {min(processor):.3f}, max {max(processor):.3f})"
             )
         pairs = self.pairs
         yield (
@@ -126,10 +129,12 @@ def take_turns(
     for turn in range(turns + 1):
         outcomes: list[Any] = [None, None]
         for way in (0, 1) if turn % 2 else (1, 0):
-            begin = time.perf_counter()
+            used, begin = processor_of_all(), time.perf_counter()
             outcomes[way] = work(executors[way])
+            seconds = time.perf_counter() - begin
             if turn:
-                result.seconds[way].append(time.perf_counter() - begin)
+                result.seconds[way].append(seconds)
+                result.processor[way].append(processor_of_all() - used)
         result.equal &= outcomes[0] == outcomes[1]
     return result
 
