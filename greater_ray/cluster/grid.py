@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.schedulers import FIFOScheduler
 
 from greater_ray.cluster import connect
 from greater_ray.cluster.connect import Demand
@@ -143,6 +144,7 @@ class RayBackend:
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=min(len(wave), self.concurrency or max(2, _PER_REPLICA * replicas)),
                 reuse_actors=True,
+                scheduler=_InTurn(),
             ),
             run_config=tune.RunConfig(
                 name=name,
@@ -166,6 +168,18 @@ class RayBackend:
 
 def _interrupted(store: GridStore) -> Interrupted:
     return Interrupted(f"stopped; everything finished is saved in '{store.folder}', the same command continues.")
+
+
+class _InTurn(FIFOScheduler):  # type: ignore[misc]
+    """Leaves the start of trials to Tune's own queue, where a new trial takes the process of one that has ended.
+
+    Tune's default gives that process to the trial that has waited longest, whose own process is almost up, and throws
+    that one away. While many coordinators start on few cores, they would hardly ever all be up.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Choose none: the queue goes on without a choice."""
+        return
 
 
 class _Events(tune.Callback):  # type: ignore[misc]
