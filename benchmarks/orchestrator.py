@@ -191,10 +191,13 @@ def describe(measured: Measured, report: Callable[[str], None], growth: float) -
     report("  " + " ".join(f"{share:.0%}" for share in measured.busy_over_time()))
     flat = True
     for role in ("driver", "broker"):
-        # The first third is warm-up: buffers are filled, and coordinators are still being started.
+        # The first third is warm-up: every coordinator that is started opens its connections and buffers.
         first, last, slope = drift(sampler.memory[role], begin + (end - begin) / 3, end)
-        flat &= slope <= growth
-        report(f"{role}: resident {first:.0f} MiB, later {last:.0f} MiB, slope {slope:+.1f} MiB a minute")
+        flat &= last <= (1 + growth) * first
+        report(
+            f"{role} after warm-up: {first:.0f} MiB resident in the first third, {last:.0f} MiB in the last, "
+            f"slope {slope:+.1f} MiB a minute"
+        )
     for role, (number, one, together) in sorted(sampler.shares().items()):
         report(f"{role}: at most {number}, {one:.0f} MiB each, {together:.0f} MiB together")
     used = sampler.processor_between(begin, end)

@@ -148,8 +148,8 @@ class SimulatedEngine:
 
 
 def engine(config: ModelConfig) -> SimulatedEngine:
-    """Units of work of 1.5 seconds on average."""
-    return SimulatedEngine(1.5)
+    """Units of work of 1.75 seconds on average."""
+    return SimulatedEngine(1.75)
 
 
 def quick(config: ModelConfig) -> SimulatedEngine:

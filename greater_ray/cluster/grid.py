@@ -34,6 +34,7 @@ from greater_ray.grid.store import GridStore
 
 _POLL = 1.0  # seconds between two looks at the pools
 _PER_REPLICA = 2  # cells in progress per replica, so that one that thinks never leaves a replica idle
+_COORDINATOR = 200 * 2**20  # bytes of one coordinator, as measured; they all live on the driver's node
 
 
 @dataclass
@@ -132,6 +133,7 @@ class RayBackend:
             folder=str(Path.cwd()),
         )
         replicas = sum(pool.demand.count or 1 for pool in pools)
+        many = min(_PER_REPLICA * replicas, int(connect.node_memory() / _COORDINATOR))
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         folder = store.folder / ".tune"
         # Only the driver's node has this resource: coordinators cost no CPU and write where the driver writes.
@@ -142,7 +144,7 @@ class RayBackend:
                 "cell": tune.grid_search(list(range(len(wave)))),
             },
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=min(len(wave), self.concurrency or max(2, _PER_REPLICA * replicas)),
+                max_concurrent_trials=min(len(wave), self.concurrency or max(2, many)),
                 reuse_actors=True,
                 scheduler=_InTurn(),
             ),

@@ -63,8 +63,8 @@ def test_a_miniature_of_the_large_grid_runs_through():
         measured = run_cells(make_grid("quick", 4, steps=1, rows=8, shard_size=4), 2, session.folder, concurrency=2)
     assert measured.complete
     assert measured.cells == 4
-    # 2 shards: initial rollouts, one gradient, candidates, and two evaluations on the test rows.
-    assert len(measured.spans) == 4 * 2 * 5
+    # 2 shards: initial rollouts, gradient, candidates, and the test rows with the first prompt and, if new, the best.
+    assert 4 * 2 * 4 <= len(measured.spans) <= 4 * 2 * 5
     assert 0 < measured.busy_share() <= 1
     assert measured.sampler.most["replicas"] == 2
     assert measured.sampler.most["broker"] == 1
