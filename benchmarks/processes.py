@@ -12,6 +12,7 @@ ROLES = {"AsyncBroker": "broker", "Replica": "replicas", "ImplicitFunc": "coordi
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 2**20
+_DEEP = 45  # looks per look at shared memory
 
 
 def load() -> str:
@@ -108,7 +109,8 @@ class Sampler:
         for role, number in Counter(found.values()).items():
             self.most[role] = max(self.most[role], number)
         self._looks += 1
-        deep = self._looks % 12 == 1
+        # Reading how memory is shared takes the kernel milliseconds per process.
+        deep = self._looks % _DEEP == 1
         shares: defaultdict[str, list[float]] = defaultdict(list)
         for pid, role in found.items():
             with suppress(OSError):

@@ -18,6 +18,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import BasicVariantGenerator
 
 from greater_ray.cluster import connect
 from greater_ray.cluster.connect import Demand
@@ -35,6 +36,7 @@ from greater_ray.grid.store import GridStore
 _POLL = 1.0  # seconds between two looks at the pools
 _PER_REPLICA = 2  # cells in progress per replica, so that one that thinks never leaves a replica idle
 _COORDINATOR = 200 * 2**20  # bytes of one coordinator, as measured; they all live on the driver's node
+_STARTING = 2  # coordinators per core that start at the same time; more would only keep each other from being up
 
 
 @dataclass
@@ -134,6 +136,8 @@ class RayBackend:
         )
         replicas = sum(pool.demand.count or 1 for pool in pools)
         many = min(_PER_REPLICA * replicas, int(connect.node_memory() / _COORDINATOR))
+        source = BasicVariantGenerator(max_concurrent=_STARTING * (os.cpu_count() or 1))
+        events = _Events(wave, observer, source, min(len(wave), self.concurrency or max(2, many)))
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         folder = store.folder / ".tune"
         # Only the driver's node has this resource: coordinators cost no CPU and write where the driver writes.
@@ -144,7 +148,7 @@ class RayBackend:
                 "cell": tune.grid_search(list(range(len(wave)))),
             },
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=min(len(wave), self.concurrency or max(2, many)),
+                search_alg=source,
                 reuse_actors=True,
                 scheduler=_InTurn(),
             ),
@@ -154,7 +158,7 @@ class RayBackend:
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=2),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-                callbacks=[_Events(wave, observer), *tracker_callbacks(self.trackers, observer.message)],
+                callbacks=[events, *tracker_callbacks(self.trackers, observer.message)],
             ),
         )
         watch = _Watch(pools, store, observer)
@@ -185,13 +189,19 @@ class _InTurn(FIFOScheduler):  # type: ignore[misc]
 
 
 class _Events(tune.Callback):  # type: ignore[misc]
-    """Tells the observer what Tune tells."""
+    """Tells the observer what Tune tells, and lets Tune start more cells as coordinators come up, ``most`` at last."""
 
-    def __init__(self, cells: Sequence[Cell], observer: GridObserver) -> None:
+    def __init__(self, cells: Sequence[Cell], observer: GridObserver, source: BasicVariantGenerator, most: int) -> None:
         self.cells, self.observer = cells, observer
+        self.source, self.most = source, most
+        source.max_concurrent = self._starting = min(source.max_concurrent, most)
+        self._running: set[str] = set()
         self.gauges = CellGauges(len(cells))
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.add(trial.trial_id)
+        up = len(self._running) + self._starting
+        self.source.max_concurrent = max(self.source.max_concurrent, min(self.most, up))
         self.gauges.started(trial.trial_id)
         self.observer.started(self.cells[trial.config["cell"]])
 
@@ -205,7 +215,11 @@ class _Events(tune.Callback):  # type: ignore[misc]
             self.gauges.ended(trial.trial_id, result["state"])
             self.observer.ended(cell, result["state"], result.get("reason"))
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial.trial_id)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial.trial_id)
         # The process of a coordinator died too often; the cell itself can go on.
         self.gauges.ended(trial.trial_id, "stopped")
         self.observer.ended(self.cells[trial.config["cell"]], "stopped", "its coordinator died three times")
