@@ -3,6 +3,7 @@
 #   make test    set up, then all checks     make check   all checks in the environment at hand
 #   make demo    set up, then the demo       make bench   set up, then the step benchmark
 #   make clean   remove .venv and caches   make cluster-files   what deploy/ ships to the machines of a cluster
+#   make bench-cluster   set up, then what Ray and the orchestration cost (about 20 minutes, on a machine at rest)
 #
 # On Linux the default torch brings CUDA (gigabytes); TORCH_INDEX=<url> takes torch from another index,
 # for instance that of the CPU builds.
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check lint types layers unit demo bench cluster-files clean
+.PHONY: setup test check lint types layers unit demo bench bench-cluster cluster-files clean
 
 setup: $(STAMP)
 
@@ -61,6 +62,15 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/bench_step.py
+
+# All three are measured, whatever the first ones say; REPORTS=<folder> also writes dated reports there.
+REPORTS ?=
+bench-cluster: $(STAMP)
+	@failed=0; for part in overhead scaling orchestrator; do \
+		echo "== $$part"; \
+		$(BIN)/python -m benchmarks.bench_cluster $$part \
+			$(if $(REPORTS),--out $(REPORTS)/$${part}_$$(date +%F).md) || failed=1; \
+	done; exit $$failed
 
 # A folder of its own, because whatever lies in a shipped folder is hashed and copied by `ray up`.
 cluster-files: $(STAMP)

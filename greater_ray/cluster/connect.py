@@ -80,10 +80,19 @@ def driver_node() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def _driver_resources() -> dict[str, float]:
+    resources: dict[str, float] = next(n for n in ray.nodes() if n["NodeID"] == driver_node())["Resources"]
+    return resources
+
+
 def node_resource() -> str:
     """Return the resource that only the driver's node has; it ties coordinators to the driver's disk."""
-    node = next(n for n in ray.nodes() if n["NodeID"] == driver_node())
-    return next(str(name) for name in node["Resources"] if name.startswith("node:") and "internal_head" not in name)
+    return next(str(name) for name in _driver_resources() if name.startswith("node:") and "internal_head" not in name)
+
+
+def node_memory() -> float:
+    """Return the bytes that Ray allows for processes on the driver's node."""
+    return _driver_resources().get("memory", 0.0)
 
 
 def has_gpus() -> bool:

@@ -17,6 +17,8 @@ from typing import Any
 import ray
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import BasicVariantGenerator
 
 from greater_ray.api import Served
 from greater_ray.cluster import connect
@@ -34,6 +36,8 @@ from greater_ray.grid.store import GridStore
 
 _POLL = 1.0  # seconds between two looks at the pools
 _PER_REPLICA = 2  # cells in progress per replica, so that one that thinks never leaves a replica idle
+_COORDINATOR = 200 * 2**20  # bytes of one coordinator, as measured; they all live on the driver's node
+_STARTING = 2  # coordinators per core that start at the same time; more would only keep each other from being up
 
 
 @dataclass
@@ -135,6 +139,9 @@ class RayBackend:
             folder=str(Path.cwd()),
         )
         replicas = sum(pool.demand.count or 1 for pool in pools)
+        many = min(_PER_REPLICA * replicas, int(connect.node_memory() / _COORDINATOR))
+        source = BasicVariantGenerator(max_concurrent=_STARTING * (os.cpu_count() or 1))
+        events = _Events(wave, observer, source, min(len(wave), self.concurrency or max(2, many)))
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         folder = store.folder / ".tune"
         # Only the driver's node has this resource: coordinators cost no CPU and write where the driver writes.
@@ -145,8 +152,9 @@ class RayBackend:
                 "cell": tune.grid_search(list(range(len(wave)))),
             },
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=min(len(wave), self.concurrency or max(2, _PER_REPLICA * replicas)),
+                search_alg=source,
                 reuse_actors=True,
+                scheduler=_InTurn(),
             ),
             run_config=tune.RunConfig(
                 name=name,
@@ -154,7 +162,7 @@ class RayBackend:
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=2),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-                callbacks=[_Events(wave, observer), *tracker_callbacks(self.trackers, observer.message)],
+                callbacks=[events, *tracker_callbacks(self.trackers, observer.message)],
             ),
         )
         watch = _Watch(pools, store, observer)
@@ -172,18 +180,32 @@ def _interrupted(store: GridStore) -> Interrupted:
     return Interrupted(f"stopped; everything finished is saved in '{store.folder}', the same command continues.")
 
 
-class _Events(LocalCallback):
-    """Tells the observer what Tune tells."""
+class _InTurn(FIFOScheduler):  # type: ignore[misc]
+    """Leaves the start of trials to Tune's own queue, where a new trial takes the process of one that has ended.
 
-    def __init__(self, cells: Sequence[Cell], observer: GridObserver) -> None:
+    Tune's default gives that process to the trial that has waited longest, whose own process is almost up, and throws
+    that one away. While many coordinators start on few cores, they would hardly ever all be up.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Choose none: the queue goes on without a choice."""
+        return
+
+
+class _Events(LocalCallback):
+    """Tells the observer what Tune tells, and lets Tune start more cells as coordinators come up, ``most`` at last."""
+
+    def __init__(self, cells: Sequence[Cell], observer: GridObserver, source: BasicVariantGenerator, most: int) -> None:
         self.cells, self.observer = cells, observer
+        self.source, self.most = source, most
+        source.max_concurrent = self._starting = min(source.max_concurrent, most)
+        self._running: set[str] = set()
         self.gauges = CellGauges(len(cells))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Tune saves its callbacks for a restore that never comes; a screen cannot be saved.
-        return tune.Callback, ()
-
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.add(trial.trial_id)
+        up = len(self._running) + self._starting
+        self.source.max_concurrent = max(self.source.max_concurrent, min(self.most, up))
         self.gauges.started(trial.trial_id)
         self.observer.started(self.cells[trial.config["cell"]])
 
@@ -197,7 +219,11 @@ class _Events(LocalCallback):
             self.gauges.ended(trial.trial_id, result["state"])
             self.observer.ended(cell, result["state"], result.get("reason"))
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial.trial_id)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial.trial_id)
         # The process of a coordinator died too often; the cell itself can go on.
         self.gauges.ended(trial.trial_id, "stopped")
         self.observer.ended(self.cells[trial.config["cell"]], "stopped", "its coordinator died three times")

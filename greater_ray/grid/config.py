@@ -66,7 +66,7 @@ class GridConfig(Axes):
 
     ``include`` adds further products of axes, ``exclude`` takes cells away by patterns such as
     ``{method: greater, task: "bbh/tracking*"}``. ``concurrency`` is the number of cells in progress at once; None
-    means two per replica.
+    means two per replica, or as many as fit into the memory of the driver's node.
     """
 
     name: str = "grid"

@@ -1,0 +1,162 @@
+"""An engine that only waits: every unit of work sleeps for a time that its content decides, and returns small results.
+
+Served like any model, by the names ``benchmarks.simulated:engine``, ``:quick`` and ``:instant``, so that everything
+around a model can be measured without one. Nothing here imports torch. Times are lognormal: most units are short, a
+few take many times the mean.
+"""
+
+import hashlib
+import json
+import math
+import os
+import random
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from greater_ray.config import ModelConfig
+from greater_ray.types import Answer, Layout, LossSpec, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
+
+SIGMA = 1.0  # of the lognormal distribution: the longest of a hundred units takes about six times the mean
+LONGEST = 12.0  # times the mean; no unit takes longer
+HIDDEN = 1024  # numbers of a gradient
+REASONING = 64  # tokens of a row's reasoning
+PROMPT = " proper logical reasoning and think step by step. Finally, give the actual correct answer."
+_WORDS = sorted({*re.findall(r" \w+", PROMPT), *(f" {a}{b}" for a in "bdfgklmnprst" for b in "aeiou")})
+_TOKEN = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)) + "|[\x00-\x7f]")
+_FIRST_WORD = 128  # ids below are characters
+# A folder where every process of the engine notes begin and end of its units: the measure of busy replicas.
+SPANS = "GREATER_RAY_SIMULATED_SPANS"
+
+
+def seconds_of(mean: float, *content: Any) -> float:
+    """Return how long the unit of work with this content takes."""
+    draw = random.Random(_digest(content)).lognormvariate(math.log(mean) - SIGMA**2 / 2, SIGMA) if mean else 0.0
+    return min(draw, LONGEST * mean)
+
+
+def _digest(content: Any) -> int:
+    text = json.dumps(content, default=asdict, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+class SimulatedEngine:
+    """Answers every call of an engine. Results and durations are functions of the call alone."""
+
+    def __init__(self, mean: float) -> None:
+        self.mean = mean
+        self.facts = {"name": "simulated", "kind": "simulated", "weights": f"none, mean {mean} s", "dtype": "none"}
+        folder = os.environ.get(SPANS)
+        self._spans = (Path(folder) / f"{os.getpid()}.txt").open("a", encoding="ascii") if folder else None
+
+    def _wait(self, *content: Any) -> None:
+        begin = time.monotonic()
+        time.sleep(seconds_of(self.mean, *content))
+        if self._spans is not None:
+            self._spans.write(f"{begin:.4f} {time.monotonic():.4f}\n")
+            self._spans.flush()
+
+    # -- text, without rows ------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _encode(text: str) -> TokenIds:
+        parts = _TOKEN.findall(text)
+        return tuple(_FIRST_WORD + _WORDS.index(p) if len(p) > 1 else ord(p) for p in parts)
+
+    @staticmethod
+    def _text(token: int) -> str:
+        return chr(token) if token < _FIRST_WORD else _WORDS[token - _FIRST_WORD]
+
+    def encode_prompt(self, layout: Layout, text: str) -> tuple[TokenIds, Usage]:
+        return self._encode(text), Usage()
+
+    def token_texts(self, tokens: Sequence[int]) -> tuple[list[str], Usage]:
+        return [self._text(token) for token in tokens], Usage()
+
+    def check_prompts(self, layout: Layout, prompts: Sequence[TokenIds]) -> tuple[list[PromptCheck], Usage]:
+        texts = ["".join(map(self._text, prompt)) for prompt in prompts]
+        return [PromptCheck(t, self._encode(t) == tuple(p)) for t, p in zip(texts, prompts, strict=True)], Usage()
+
+    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> tuple[list[float], Usage]:
+        return [gradient[token % len(gradient)] for token in tokens], Usage()
+
+    # -- shards --------------------------------------------------------------------------------------------------------
+
+    def rollouts(
+        self,
+        shard: Shard,
+        layout: Layout,
+        prompts: Sequence[TokenIds],
+        ce_temperature: float,
+        reasoning: Sequence[TokenIds] | None = None,
+    ) -> tuple[list[list[Rollout]], Usage]:
+        self._wait("rollouts", shard, prompts)
+        results = [[self._rollout(example.id, prompt) for example in shard] for prompt in prompts]
+        return results, self._usage(shard, len(prompts))
+
+    @staticmethod
+    def _rollout(row: str, prompt: TokenIds) -> Rollout:
+        draw = random.Random(_digest([row, prompt]))
+        reasoning = tuple(draw.choices(range(_FIRST_WORD, _FIRST_WORD + len(_WORDS)), k=REASONING))
+        return Rollout(reasoning, False, draw.expovariate(1.0), draw.uniform(1.0, 3.0), draw.random() < 0.5)
+
+    def answers(
+        self, shard: Shard, layout: Layout, prompt: TokenIds, reasoning: Sequence[TokenIds] | None = None
+    ) -> tuple[list[Answer], Usage]:
+        self._wait("answers", shard, prompt)
+        rollouts = [self._rollout(example.id, prompt) for example in shard]
+        texts = [e.label if r.label_hit else "nothing" for e, r in zip(shard, rollouts, strict=True)]
+        return [Answer(r, "simulated", text) for r, text in zip(rollouts, texts, strict=True)], self._usage(shard)
+
+    def gradients(
+        self,
+        shard: Shard,
+        layout: Layout,
+        prompt: TokenIds,
+        reasoning: Sequence[TokenIds],
+        position: int,
+        loss: LossSpec,
+        depth: int,
+        token_filter: str,
+    ) -> tuple[ShardGradient, Usage]:
+        self._wait("gradients", shard, prompt, position)
+        draw = random.Random(_digest(["gradient", [example.id for example in shard], prompt, position]))
+        gradient = tuple(draw.gauss(0.0, 1.0) for _ in range(HIDDEN))
+        proposals = self._likeliest(prompt, position, depth)
+        return ShardGradient(gradient, (1.0,) * len(shard), (proposals,) * len(shard)), self._usage(shard)
+
+    def proposals(
+        self, shard: Shard, layout: Layout, prompt: TokenIds, position: int, depth: int, token_filter: str
+    ) -> tuple[list[TokenIds], Usage]:
+        self._wait("proposals", shard, prompt, position, depth)
+        return [self._likeliest(prompt, position, depth)] * len(shard), self._usage(shard)
+
+    @staticmethod
+    def _likeliest(prompt: TokenIds, position: int, depth: int) -> TokenIds:
+        """All rows agree, so that a step always finds candidates."""
+        words = list(range(_FIRST_WORD, _FIRST_WORD + len(_WORDS)))
+        random.Random(_digest([prompt[:position], position])).shuffle(words)
+        return tuple(words[:depth])
+
+    @staticmethod
+    def _usage(shard: Shard, prompts: int = 1) -> Usage:
+        rows = prompts * len(shard)
+        return Usage(calls=rows, prefill_tokens=20 * rows, generated_tokens=REASONING * rows, passes=REASONING)
+
+
+def engine(config: ModelConfig) -> SimulatedEngine:
+    """Units of work of 1.75 seconds on average."""
+    return SimulatedEngine(1.75)
+
+
+def quick(config: ModelConfig) -> SimulatedEngine:
+    """Units of work of 5 milliseconds on average."""
+    return SimulatedEngine(0.005)
+
+
+def instant(config: ModelConfig) -> SimulatedEngine:
+    """Units of work that take no time: what is left is the way to the replica and back."""
+    return SimulatedEngine(0.0)

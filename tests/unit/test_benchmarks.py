@@ -1,0 +1,70 @@
+"""The simulated engine and a miniature of the large grid: that the benchmarks measure what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.orchestrator import Session, make_grid, run_cells
+from benchmarks.processes import drift
+from benchmarks.simulated import LONGEST, PROMPT, SimulatedEngine, seconds_of
+from greater_ray.types import Example, Layout, LossSpec
+
+ROOT = Path(__file__).parents[2]
+LAYOUT = Layout(extractor="So the answer is")
+SHARD = (Example("a", "Is it so?", "Yes", "Yes"), Example("b", "Or so?", "No", "No"))
+
+
+def everything(engine: SimulatedEngine) -> list:
+    prompt, _ = engine.encode_prompt(LAYOUT, PROMPT)
+    return [
+        prompt,
+        engine.check_prompts(LAYOUT, [prompt]),
+        engine.rollouts(SHARD, LAYOUT, [prompt, prompt[1:]], 1.0),
+        engine.answers(SHARD, LAYOUT, prompt),
+        engine.gradients(SHARD, LAYOUT, prompt, [(), ()], 2, LossSpec(), 20, "none"),
+        engine.proposals(SHARD, LAYOUT, prompt, 2, 20, "none"),
+    ]
+
+
+def test_two_simulated_engines_answer_alike_and_their_prompts_survive():
+    first, second = everything(SimulatedEngine(0.0)), everything(SimulatedEngine(0.0))
+    assert first == second
+    ((check,), _) = first[1]
+    assert check == (PROMPT, True)
+
+
+def test_times_depend_on_the_content_alone_and_have_the_stated_mean_and_tail():
+    times = [seconds_of(1.5, "rollouts", k) for k in range(20_000)]
+    assert times == [seconds_of(1.5, "rollouts", k) for k in range(20_000)]
+    assert sum(times) / len(times) == pytest.approx(1.5, rel=0.05)
+    assert sorted(times)[-200] > 4 * 1.5
+    assert max(times) <= LONGEST * 1.5
+    assert seconds_of(0.0, "rollouts", 1) == 0.0
+
+
+def test_the_simulated_engine_imports_no_torch():
+    code = "import sys, benchmarks.simulated; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_drift_tells_growth_from_a_level():
+    level, growing = ([(float(t), 100.0 + rise * t) for t in range(60)] for rise in (0.0, 1.0))
+    assert drift(level, 0, 60) == pytest.approx((100.0, 100.0, 0.0))
+    first, last, slope = drift(growing, 0, 60)
+    assert (first, last) == pytest.approx((109.5, 149.5))
+    assert slope == pytest.approx(60.0)
+
+
+def test_a_miniature_of_the_large_grid_runs_through():
+    with Session(2) as session:
+        measured = run_cells(make_grid("quick", 4, steps=1, rows=8, shard_size=4), 2, session.folder, concurrency=2)
+    assert measured.complete
+    assert measured.cells == 4
+    # 2 shards: initial rollouts, gradient, candidates, and the test rows with the first prompt and, if new, the best.
+    assert 4 * 2 * 4 <= len(measured.spans) <= 4 * 2 * 5
+    assert 0 < measured.busy_share() <= 1
+    assert measured.sampler.most["replicas"] == 2
+    assert measured.sampler.most["broker"] == 1
