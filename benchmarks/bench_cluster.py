@@ -62,7 +62,7 @@ def overhead(options: argparse.Namespace, report: Report) -> None:
     """One replica against this process."""
     from benchmarks.replica_speed import measure_overhead, start_ray
 
-    report(f"{options.model}, {options.rows} rows in shards of {options.shard_size}, mu={options.mu}, ")
+    report(f"{options.model}, {options.rows} rows in shards of {options.shard_size}, mu={options.mu},")
     report(f"at most {options.max_reasoning_tokens} reasoning tokens, one thread; {load()}")
     start_ray(1)
     for kind, turns in measure_overhead(options).items():
@@ -76,8 +76,8 @@ def scaling(options: argparse.Namespace, report: Report) -> None:
     """Two replicas against one."""
     from benchmarks.replica_speed import measure_scaling, start_ray
 
-    report(f"{options.model}, {options.cells} cells at once, {options.rows} rows each in shards of ")
-    report(f"{options.shard_size}, mu={options.mu}, at most {options.max_reasoning_tokens} reasoning tokens; {load()}")
+    report(f"{options.model}, {options.cells} cells at once, {options.rows} rows in shards of {options.shard_size},")
+    report(f"mu={options.mu}, at most {options.max_reasoning_tokens} reasoning tokens, one thread; {load()}")
     if (os.cpu_count() or 1) < 2 or os.getloadavg()[0] > 0.5:
         report("the machine has fewer than two free cores: it cannot show this")
     start_ray(3)
@@ -123,16 +123,16 @@ def parse_arguments() -> argparse.Namespace:
     for name, bar in (("overhead", 1.05), ("scaling", 1.8)):
         speed = commands.add_parser(name)
         speed.add_argument("--model", default="smollm2-135m")
-        speed.add_argument("--rows", type=int, default=16)
-        speed.add_argument("--shard-size", type=int, default=8)
+        speed.add_argument("--rows", type=int, default=16 if name == "overhead" else 8)
+        speed.add_argument("--shard-size", type=int, default=8 if name == "overhead" else 4)
         speed.add_argument("--mu", type=int, default=3)
-        speed.add_argument("--max-reasoning-tokens", type=int, default=32)
+        speed.add_argument("--max-reasoning-tokens", type=int, default=24)
         speed.add_argument("--turns", type=int, default=7 if name == "overhead" else 3)
         speed.add_argument("--bar", type=float, default=bar)
         if name == "overhead":
             speed.add_argument("--task", default=TASKS[0])
         else:
-            speed.add_argument("--cells", type=int, default=4)
+            speed.add_argument("--cells", type=int, default=8)
             speed.add_argument("--kinds", nargs="+", default=["answers", "rollouts", "step"])
     idle = commands.add_parser("orchestrator")
     idle.add_argument("--replicas", type=int, default=64)
