@@ -2,17 +2,20 @@
 
 import os
 import random
-import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from greater_ray.grid.run import LocalBackend, run_grid
 from tests.cluster.conftest import records_in
 
 KILLS = 5
@@ -26,7 +29,7 @@ def grid_file(grid, folder: Path) -> Path:
 
 
 def drive(config: Path, out: Path, *options: str, temp: Path | None = None) -> subprocess.Popen:
-    """Start ``greater-ray grid`` as a process, with a Ray of its own."""
+    """Start ``greater-ray grid`` as a process; with ``temp`` its own Ray keeps its files there."""
     environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_TMPDIR")}
     if temp is not None:
         environment["RAY_TMPDIR"] = str(temp)
@@ -40,63 +43,90 @@ def drive(config: Path, out: Path, *options: str, temp: Path | None = None) -> s
     )
 
 
-# After a killed driver, Ray's two agents of a node notice the death of their raylet only after a minute.
+def until_started(process: subprocess.Popen) -> None:
+    """Wait until the first cell runs."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith("started:"):
+            return
+    raise AssertionError("".join(seen))
+
+
+# What a grid starts on a Ray, as the names of processes. Ray's own agents end a minute after a killed driver.
+OURS = ("ray::Replica", "ray::AsyncBroker", "ray::ImplicitFunc", "ray::Bundle")
+RAY = ("ray::", "gcs_server", "raylet")
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
-def ray_processes(marker: str) -> list[str]:
-    """Return the command lines of live processes that name a folder: those of one Ray and of its workers."""
-    found = []
+def living(names: tuple[str, ...], *, marker: str = "", below: int | None = None) -> list[str]:
+    """Return live processes with such names, whose environment or command holds a marker, or below a process."""
+    parents: dict[int, int] = {}
+    found: list[tuple[int, str]] = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             environment = (entry / "environ").read_bytes().decode(errors="replace")
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue
-        ours = marker in command or f"RAY_TMPDIR={marker}" in environment
-        if ours and state != "Z" and int(entry.name) != os.getpid() and not command.startswith(AGENTS):
-            found.append(f"{entry.name} {command[:150]}")
-    return found
+        parents[int(entry.name)] = int(parent)
+        named = any(name in command.split(" ")[0] for name in names) and not command.startswith(AGENTS)
+        if named and state != "Z" and (marker in command or marker in environment):
+            found.append((int(entry.name), command))
+
+    def inside(pid: int) -> bool:
+        while pid in parents:
+            pid = parents[pid]
+            if pid == below:
+                return True
+        return False
+
+    return [f"{pid} {command[:120]}" for pid, command in found if below is None or inside(pid)]
 
 
-def gone(marker: str, within: float = 30.0) -> list[str]:
-    """Wait until no process names the folder; return those that still do."""
+def gone(names: tuple[str, ...], within: float = 30.0, **where: Any) -> list[str]:
+    """Wait until no such process is left; return those that still are."""
     end = time.monotonic() + within
-    while (left := ray_processes(marker)) and time.monotonic() < end:
-        time.sleep(0.3)
+    while (left := living(names, **where)) and time.monotonic() < end:
+        time.sleep(0.2)
     return left
 
 
 @pytest.fixture
-def short_temp(tmp_path_factory: pytest.TempPathFactory):
+def short_temp() -> Iterator[Path]:
     """A folder with a short name: sockets in it must not be longer than 107 characters."""
-    import shutil
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="gr", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def long_grid(small_grid: Callable) -> Any:
+    """A grid that takes some seconds wherever it runs, because its engine waits."""
+    return small_grid(models=["benchmarks.simulated:quick"], settings={"budget": {"steps": 25}})
+
+
 def test_a_driver_killed_and_interrupted_again_and_again_ends_with_the_records_of_an_undisturbed_one(
-    small_grid: Callable, in_process: dict[str, str], tmp_path: Path, short_temp: Path
+    long_grid: Any, local_ray: None, tmp_path: Path
 ):
-    config, out = grid_file(small_grid(), tmp_path), tmp_path / "out"
+    import ray
+
+    assert run_grid(long_grid, tmp_path / "calm", LocalBackend()).complete
+    config, out = grid_file(long_grid, tmp_path), tmp_path / "out"
+    options = ("--replicas", "1", "--address", ray.get_runtime_context().gcs_address)
     rng = random.Random(20)
     # Ctrl-C and what the Jobs API sends end a grid politely, with a code of their own.
     codes = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 143}
     signals = [*[signal.SIGKILL] * KILLS, signal.SIGTERM, signal.SIGINT]
     rng.shuffle(signals)
+    steps: list[int] = []
     for number in signals:
-        process = drive(config, out, "--replicas", "2", temp=short_temp)
-        assert process.stdout is not None
-        # At a random moment after the first cell began; politely only then, too: before, the first signal aborts.
-        for line in process.stdout:
-            if line.startswith("started:"):
-                break
+        process = drive(config, out, *options)
+        until_started(process)
         time.sleep(rng.uniform(0.0, 1.0))
         assert process.poll() is None, "the grid was too quick for this test"
         process.send_signal(number)
@@ -104,25 +134,31 @@ def test_a_driver_killed_and_interrupted_again_and_again_ends_with_the_records_o
         assert process.returncode == codes[number], text
         if number != signal.SIGKILL:
             assert "the same command continues" in text
-        assert gone(str(short_temp)) == [], "a process outlived its driver"
-    process = drive(config, out, "--replicas", "2", temp=short_temp)
+        assert gone(OURS, below=os.getpid()) == [], "a process outlived its driver"
+        steps.append(sum(len(f.read_text().splitlines()) for f in out.glob("cells/*/steps.jsonl")))
+    process = drive(config, out, *options)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text
-    assert records_in(out) == in_process
-    assert gone(str(short_temp)) == []
+    assert records_in(out) == records_in(tmp_path / "calm")
+    assert any(0 < done < 50 for done in steps), "some were hit in the middle"
+    assert gone(OURS, below=os.getpid()) == []
 
 
 def test_two_users_of_one_machine_do_not_meet_and_leave_nothing_behind(
-    small_grid: Callable, in_process: dict[str, str], tmp_path: Path, short_temp: Path
+    long_grid: Any, tmp_path: Path, short_temp: Path
 ):
-    config = grid_file(small_grid(methods=["zero-shot-cot"]), tmp_path)
+    config = grid_file(long_grid, tmp_path)
     # Each has the other's Ray in sight: without an address, Ray itself would join the newest one.
     outs = [tmp_path / "a", tmp_path / "b"]
     drivers = [drive(config, out, "--replicas", "1", temp=short_temp) for out in outs]
-    texts = [driver.communicate(timeout=180)[0] for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], texts
-    sessions = {path.name for path in (short_temp / "ray").glob("session_2*")}
-    assert len(sessions) == 2, "each had a Ray of its own"
-    zero_shot = {name: record for name, record in in_process.items() if re.search("zero_shot", name)}
-    assert records_in(outs[0]) == records_in(outs[1]) == zero_shot
-    assert gone(str(short_temp)) == []
+    for driver in drivers:
+        until_started(driver)
+    sessions = list((short_temp / "ray").glob("session_2*"))
+    assert len(sessions) == 2, "each has a Ray of its own"
+    # One is killed, the other does not notice.
+    drivers[0].kill()
+    drivers[0].communicate()
+    text, _ = drivers[1].communicate(timeout=120)
+    assert drivers[1].returncode == 0, text
+    assert len(records_in(outs[1])) == 3
+    assert gone(RAY, marker=str(short_temp)) == []

@@ -78,10 +78,8 @@ def test_a_replica_killed_in_every_kind_of_call_changes_nothing(
         pool.stop()
 
 
-def test_a_shard_that_kills_three_replicas_fails_its_cell_and_the_grid_goes_on(
-    small_grid: Callable, tiny_folder: Path, tmp_path: Path
-):
-    settings = control(tmp_path / "control", tiny_folder)
+def test_a_shard_that_kills_three_replicas_fails_its_cell_and_the_grid_goes_on(small_grid: Callable, tmp_path: Path):
+    settings = control(tmp_path / "control")
     grid = small_grid(models=[settings], methods=["zero-shot-cot"], tasks=["bbh/boolean_expressions", "bbh/navigate"])
     first = run_grid(grid, tmp_path / "calm", RayBackend(default=ReplicaConfig(count=2)))
     record = TrialRecord.model_validate_json((first.cells[0][1].folder / "record.json").read_bytes())
@@ -135,8 +133,8 @@ def test_a_model_that_cannot_load_stops_its_pool_at_once_and_other_models_go_on(
     assert missing in (stopped[2] or "")
 
 
-def test_calls_in_flight_get_the_reason_when_a_pool_stops(tiny_folder: Path, tmp_path: Path):
-    settings = control(tmp_path / "control", tiny_folder)
+def test_calls_in_flight_get_the_reason_when_a_pool_stops(tmp_path: Path):
+    settings = control(tmp_path / "control")
     pool = launched(settings)
     try:
         (tmp_path / "control" / "die-loading").touch()
