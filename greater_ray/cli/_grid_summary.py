@@ -17,7 +17,7 @@ from greater_ray.records import TrialRecord
 if TYPE_CHECKING:
     from rich.table import Table
 
-_COLUMNS = ("method", "task", "model", "seed", "split", "before", "after", "change", "p", "tokens", "time")
+_COLUMNS = ("method", "task", "model", "seed", "split", "before", "after", "change", "p", "loss", "tokens", "time")
 
 
 def result_json(result: GridResult, out: Path) -> dict[str, Any]:
@@ -63,6 +63,9 @@ def _scores(record: TrialRecord) -> list[dict[str, Any]]:
                 "change": change.difference if change else None,
                 "change_interval": change.interval if change else None,
                 "p_value": change.p_value if change else None,
+                "loss_before": before.label_ce,
+                "loss_after": after.label_ce,
+                "loss_interval": change.label_ce_interval if change else None,
             }
         )
     return scores
@@ -75,7 +78,10 @@ def print_result(result: GridResult, out: Path, given: Given) -> None:
     for title, entries in (("optimize", value["cells"]), ("transfer", value["transfers"])):
         if not entries:
             continue
-        screen.print(f"\n{title}: accuracy with 95 % intervals; time is that of the cell's own calls", style="bold")
+        screen.print(
+            f"\n{title}: accuracy with 95 % intervals; loss of the right answer, * beyond noise; time of own calls",
+            style="bold",
+        )
         screen.print(_table(entries))
         for entry in entries:
             if entry["state"] == "failed":
@@ -97,7 +103,7 @@ def _table(entries: list[dict[str, Any]]) -> "Table":
 
     table = Table(box=None, pad_edge=False)
     for column in _COLUMNS:
-        right = column in ("before", "after", "change", "p", "tokens", "time")
+        right = column in ("before", "after", "change", "p", "loss", "tokens", "time")
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for entry in entries:
         for score in entry.get("scores", ()):
@@ -113,10 +119,19 @@ def _table(entries: list[dict[str, Any]]) -> "Table":
                 f"{percent(score['after'])} [{100 * low:.0f}, {100 * high:.0f}]",
                 f"{100 * score['change']:+.1f}" if changed else "-",
                 f"{score['p_value']:.2g}" if changed else "-",
+                _loss(score),
                 f"{entry['tokens']:,}",
                 clock(entry["seconds"]),
             )
     return table
+
+
+def _loss(score: dict[str, Any]) -> str:
+    """Write the loss of the right answer, before and after; ``*`` where the change is more than noise."""
+    if score["change"] is None:
+        return f"{score['loss_after']:.2f}"
+    low, high = score["loss_interval"]
+    return f"{score['loss_before']:.2f} to {score['loss_after']:.2f}{'' if low <= 0 <= high else '*'}"
 
 
 def status_of(folder: Path) -> dict[str, Any]:

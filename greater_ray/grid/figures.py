@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,13 +21,14 @@ STATUS_FILE = "status.json"
 FRESH = 15.0  # seconds for which the status of another machine is believed
 # Share of a cell's work that is its search; the rest is the final evaluation. Only for the time left.
 _SEARCH = 0.7
+_WINDOW = 30.0  # seconds over which speed and busy share are taken
 
 
 class PoolFigures:
-    """One model's replicas between two looks."""
+    """One model's replicas over the last half minute: tokens are counted when a shard ends, not in between."""
 
     def __init__(self) -> None:
-        self._last: tuple[float, float, int] | None = None
+        self._looks: deque[tuple[float, float, int]] = deque()
         self.busy = 0.0
         self.tokens_per_second = 0.0
         self.stats: dict[str, Any] = {}
@@ -35,13 +37,15 @@ class PoolFigures:
         """Take in what the broker tells."""
         slots = stats["slots"]
         busy, tokens = sum(s["busy_seconds"] for s in slots), sum(s["tokens"] for s in slots)
-        if self._last is not None and tokens < self._last[2]:
-            self._last = None  # another pool of the same model
-        if self._last is not None and now > self._last[0]:
-            passed = now - self._last[0]
-            self.busy = min(1.0, (busy - self._last[1]) / passed / len(slots))
-            self.tokens_per_second = (tokens - self._last[2]) / passed
-        self._last = (now, busy, tokens)
+        if self._looks and tokens < self._looks[-1][2]:
+            self._looks.clear()  # another pool of the same model
+        while len(self._looks) > 1 and now - self._looks[1][0] >= _WINDOW:
+            self._looks.popleft()
+        if self._looks and now > self._looks[0][0]:
+            passed = now - self._looks[0][0]
+            self.busy = min(1.0, (busy - self._looks[0][1]) / passed / len(slots))
+            self.tokens_per_second = (tokens - self._looks[0][2]) / passed
+        self._looks.append((now, busy, tokens))
         self.stats = stats
 
     def snapshot(self) -> dict[str, Any]:
