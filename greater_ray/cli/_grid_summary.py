@@ -17,6 +17,7 @@ from greater_ray.records import TrialRecord
 if TYPE_CHECKING:
     from rich.table import Table
 
+_WIDE = 200
 _COLUMNS = ("method", "task", "model", "seed", "split", "before", "after", "change", "p", "loss", "tokens", "time")
 
 
@@ -74,6 +75,9 @@ def _scores(record: TrialRecord) -> list[dict[str, Any]]:
 def print_result(result: GridResult, out: Path, given: Given) -> None:
     """Print one table per phase, failures with their reasons, and what is missing."""
     screen = console(sys.stdout, given.no_color)
+    if not screen.is_terminal:
+        # Nobody has a window there, so no column needs to be folded.
+        screen.width = _WIDE
     value = result_json(result, out)
     for title, entries in (("optimize", value["cells"]), ("transfer", value["transfers"])):
         if not entries:
