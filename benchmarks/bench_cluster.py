@@ -102,7 +102,7 @@ def orchestrator(options: argparse.Namespace, report: Report) -> None:
         )
     busy, flat = describe(measured, report, growth=options.growth)
     report.bar(f"replicas busy at least {options.bar:.0%} of the time", busy >= options.bar)
-    report.bar(f"memory of driver and broker grows by at most {options.growth:.0%} after warm-up", flat)
+    report.bar(f"memory of driver and broker grows by less than {options.growth:g} MiB a minute after warm-up", flat)
     report.bar("every cell is done", measured.complete)
     if options.limit_cells:
         report()
@@ -142,7 +142,7 @@ def parse_arguments() -> argparse.Namespace:
     idle.add_argument("--limit-cells", type=int, default=60, help="cells of the run without work; 0 leaves it out")
     idle.add_argument("--limit-replicas", type=int, default=4)
     idle.add_argument("--bar", type=float, default=0.9)
-    idle.add_argument("--growth", type=float, default=0.1, help="share by which driver and broker may grow")
+    idle.add_argument("--growth", type=float, default=5.0, help="MiB a minute by which driver and broker may grow")
     for command in commands.choices.values():
         command.add_argument("--out", type=Path, default=None, help="write a dated report to this file")
     return parser.parse_args()

@@ -193,7 +193,7 @@ def describe(measured: Measured, report: Callable[[str], None], growth: float) -
     for role in ("driver", "broker"):
         # The first third is warm-up: every coordinator that is started opens its connections and buffers.
         first, last, slope = drift(sampler.memory[role], begin + (end - begin) / 3, end)
-        flat &= last <= (1 + growth) * first
+        flat &= slope < growth
         report(
             f"{role} after warm-up: {first:.0f} MiB resident in the first third, {last:.0f} MiB in the last, "
             f"slope {slope:+.1f} MiB a minute"

@@ -11,6 +11,7 @@ from typing import Any
 
 from greater_ray.methods.greater import PLUGIN, GreaterConfig, GreaterState
 from greater_ray.protocols import Problem, StepInfo
+from greater_ray.records import ExampleRecord
 from greater_ray.types import (
     Answer,
     Conversation,
@@ -172,6 +173,24 @@ def step(
 
 def evaluated(info: StepInfo) -> list[str]:
     return [c.text for c in info.candidates]
+
+
+def read(example: Example, answer: Answer) -> ExampleRecord:
+    """Read an answer as a task does: right if it is the label."""
+    return ExampleRecord(
+        id=example.id,
+        target=example.target,
+        prediction=answer.answer_text,
+        correct=answer.answer_text == example.label,
+        strict_prediction=None,
+        strict_correct=False,
+        truncated=False,
+        reasoning_tokens=0,
+        label_ce=1.0,
+        prompt_nll=0.0,
+        answer_text=answer.answer_text,
+        reasoning_text=answer.reasoning_text,
+    )
 
 
 # -- a writer ----------------------------------------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def _device(name: str) -> "torch.device":
             raise RuntimeError("a device without memory")
         # Only an allocation tells whether a known kind of device is really there.
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         here = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         raise ConfigError(f"model.device: '{name}' is not available; here: {', '.join(here)}.") from error
     return device

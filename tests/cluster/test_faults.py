@@ -63,7 +63,7 @@ def undisturbed(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_a_replica_killed_in_every_kind_of_call_changes_nothing(
     undisturbed: list[Any], tiny_folder: Path, tmp_path: Path
 ):
-    units = ["rollouts", "gradients", "answers", "generate", "check_prompts"]
+    units = ["rollouts", "gradients", "answers", "proposals", "one_hot_gradient", "check_prompts", "generate"]
     settings = control(tmp_path / "control", tiny_folder)
     for unit in units:
         (tmp_path / "control" / f"die-{unit}").write_text("1")

@@ -129,7 +129,8 @@ def run_in_pieces(config: TrialConfig, folder: Path, size: int, damage: Callable
 # -- interrupted and killed --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "size"), [*((method, 1) for method in STEPPING), ("greater", 2)])
+@pytest.mark.parametrize("method", STEPPING)
+@pytest.mark.parametrize("size", [1, 2])
 def test_interrupted_after_every_unit_of_work_it_ends_like_a_straight_run(
     method: str, size: int, configure: Callable, straight: Callable, tmp_path: Path
 ):

@@ -13,11 +13,10 @@ from greater_ray.methods import _gepa_prompts as prompts
 from greater_ray.methods import gepa as module
 from greater_ray.methods.gepa import PLUGIN, GepaConfig, GepaState, Iteration
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.records import ExampleRecord
 from greater_ray.tasks._registry import load_task
 from greater_ray.types import Answer, Conversation, Example, Rollout, TokenIds
 from tests.babbler import babble
-from tests.scripted import ScriptedModel, ScriptedWriter, rows
+from tests.scripted import ScriptedModel, ScriptedWriter, read, rows
 
 package = pytest.importorskip("gepa")
 
@@ -47,23 +46,6 @@ class Characters(ScriptedModel):
             ]
             for text in texts
         ]
-
-
-def read(example: Example, answer: Answer) -> ExampleRecord:
-    return ExampleRecord(
-        id=example.id,
-        target=example.target,
-        prediction=answer.answer_text,
-        correct=answer.answer_text == example.label,
-        strict_prediction=None,
-        strict_correct=False,
-        truncated=False,
-        reasoning_tokens=0,
-        label_ce=1.0,
-        prompt_nll=0.0,
-        answer_text=answer.answer_text,
-        reasoning_text=answer.reasoning_text,
-    )
 
 
 def by_chance(text: str, row: str) -> bool:

@@ -10,31 +10,13 @@ from greater_ray.methods import _greater_textual_prompts as prompts
 from greater_ray.methods import greater
 from greater_ray.methods.greater_textual import PLUGIN, GreaterTextualConfig, GreaterTextualState
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.records import ExampleRecord
 from greater_ray.tasks._registry import load_task
-from greater_ray.types import Answer, Conversation, Example
-from tests.scripted import START, ScriptedModel, ScriptedWriter, rows
+from greater_ray.types import Conversation
+from tests.scripted import START, ScriptedModel, ScriptedWriter, read, rows
 
 # With prompt NLL 0 the fluency term exp(0) is 1, so a label CE of c gives a loss of c + 0.2.
 ONE = 0.2
 MISSED = 9 + ONE
-
-
-def read(example: Example, answer: Answer) -> ExampleRecord:
-    return ExampleRecord(
-        id=example.id,
-        target=example.target,
-        prediction=answer.answer_text,
-        correct=answer.answer_text == example.label,
-        strict_prediction=None,
-        strict_correct=False,
-        truncated=False,
-        reasoning_tokens=0,
-        label_ce=1.0,
-        prompt_nll=0.0,
-        answer_text=answer.answer_text,
-        reasoning_text=answer.reasoning_text,
-    )
 
 
 def config(**values: Any) -> GreaterTextualConfig:
