@@ -92,13 +92,14 @@ def orchestrator(options: argparse.Namespace, report: Report) -> None:
     """A grid of trials on replicas that only wait, then the same with work that takes no time."""
     from benchmarks.orchestrator import Session, describe, describe_limits, make_grid, run_cells
 
-    report(f"{options.replicas} replicas, {options.cells} cells, {options.concurrency} at once; {load()}")
+    report(f"{options.replicas} replicas that load for {options.loading:g} s, {options.cells} cells; {load()}")
     with Session(options.replicas) as session:
         measured = run_cells(
             make_grid(options.engine, options.cells),
             options.replicas,
             session.folder,
             concurrency=options.concurrency,
+            loading=options.loading,
         )
     busy, flat = describe(measured, report, growth=options.growth)
     report.bar(f"replicas busy at least {options.bar:.0%} of the time", busy >= options.bar)
@@ -138,6 +139,7 @@ def parse_arguments() -> argparse.Namespace:
     idle.add_argument("--replicas", type=int, default=64)
     idle.add_argument("--cells", type=int, default=300)
     idle.add_argument("--concurrency", type=int, default=64, help="cells in progress at once")
+    idle.add_argument("--loading", type=float, default=60.0, help="seconds that a model takes to load")
     idle.add_argument("--engine", default="engine", help="a factory of benchmarks.simulated")
     idle.add_argument("--limit-cells", type=int, default=60, help="cells of the run without work; 0 leaves it out")
     idle.add_argument("--limit-replicas", type=int, default=4)

@@ -6,6 +6,7 @@ own notes of begin and end, not from the broker's books.
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 import ray
 
 from benchmarks.processes import Sampler, drift
-from benchmarks.simulated import SPANS
+from benchmarks.simulated import LOADED, SPANS
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.pool import Pool
 from greater_ray.grid.cells import Cell
@@ -32,7 +33,7 @@ TASKS = (
     "bbh/tracking_shuffled_objects_three_objects",
     "bbh/web_of_lies",
 )
-_LOOK = 0.25  # seconds between two looks at a pool that is starting
+_LOOK = 0.25  # seconds between two looks at replicas that are starting
 
 
 def make_grid(engine: str, cells: int, steps: int = 3, rows: int = 48, shard_size: int = 12) -> GridConfig:
@@ -86,17 +87,26 @@ class Follower(Quiet):
 
 
 class PatientBackend(RayBackend):
-    """Lets the first cell start when the last replica is up, so that starting them is not part of the measurement."""
+    """Begins when the processes of all replicas are there, which in a cluster start on other machines than this one.
 
-    def __init__(self, on_up: Callable[[float], None], **settings: Any) -> None:
+    From then on the replicas load for ``loading`` seconds, while the cells start.
+    """
+
+    def __init__(self, on_up: Callable[[], None], loading: float, **settings: Any) -> None:
         super().__init__(**settings)
-        self.on_up, self._launched = on_up, time.monotonic()
+        self.on_up, self.loading = on_up, loading
 
     def _run_wave(self, wave: list[Cell], pools: list[Pool], store: GridStore, observer: GridObserver) -> None:
-        while any(slot["state"] == "starting" for pool in pools for slot in pool.stats()["slots"]):
+        folder = Path(os.environ[SPANS])
+        while len(list(folder.iterdir())) < sum(pool.demand.count or 1 for pool in pools):
             time.sleep(_LOOK)
-        self.on_up(time.monotonic() - self._launched)
-        super()._run_wave(wave, pools, store, observer)
+        self.on_up()
+        loaded = threading.Timer(self.loading, (folder / LOADED).touch)
+        loaded.start()
+        try:
+            super()._run_wave(wave, pools, store, observer)
+        finally:
+            loaded.cancel()
 
 
 @dataclass
@@ -106,7 +116,6 @@ class Measured:
     replicas: int
     cells: int
     complete: bool
-    start_up: float
     spans: list[tuple[float, float]]
     follower: Follower
     sampler: Sampler
@@ -138,28 +147,25 @@ class Measured:
 
 
 def run_cells(
-    grid: GridConfig, replicas: int, out: Path, *, concurrency: int | None = None, every: float = 1.0
+    grid: GridConfig,
+    replicas: int,
+    out: Path,
+    *,
+    concurrency: int | None = None,
+    loading: float = 0.0,
+    every: float = 1.0,
 ) -> Measured:
     """Run a grid on simulated replicas, on the Ray that this process is connected to."""
     follower, sampler = Follower(), Sampler(every)
-    start_up: list[float] = []
-
-    def up(seconds: float) -> None:
-        start_up.append(seconds)
-        sampler.look()
-        sampler.start()
-
-    backend = PatientBackend(up, default=ReplicaConfig(count=replicas), concurrency=concurrency)
+    backend = PatientBackend(sampler.start, loading, default=ReplicaConfig(count=replicas), concurrency=concurrency)
     try:
         result = run_grid(grid, out / "grid", backend, observer=follower)
     finally:
-        if start_up:
-            sampler.stop()
+        sampler.stop()
     return Measured(
         replicas=replicas,
         cells=len(result.cells),
         complete=result.complete,
-        start_up=start_up[0],
         spans=read_spans(Path(os.environ[SPANS])),
         follower=follower,
         sampler=sampler,
@@ -169,7 +175,7 @@ def run_cells(
 def read_spans(folder: Path) -> list[tuple[float, float]]:
     """Return begin and end of every unit of work that the engines have noted."""
     spans = []
-    for file in folder.iterdir():
+    for file in folder.glob("*.txt"):
         for line in file.read_text(encoding="ascii").splitlines():
             begin, end = line.split()
             spans.append((float(begin), float(end)))
@@ -182,7 +188,8 @@ def describe(measured: Measured, report: Callable[[str], None], growth: float) -
     follower, sampler = measured.follower, measured.sampler
     busy, shards = measured.busy_share(), len(measured.spans)
     mean = sum(e - b for b, e in measured.spans) / shards
-    report(f"replicas were up after {measured.start_up:.1f} s; the first shard began {begin - follower.begin:.1f} s in")
+    early = sum(start < begin for start in follower.starts)
+    report(f"the first shard began {begin - follower.begin:.1f} s in, when {early} cells had started")
     report(f"{shards} shards of {mean:.2f} s on average; {follower.most_running} cells at once at most")
     report(f"{end - begin:.1f} s until no more work waited, {measured.spans[-1][1] - begin:.1f} s until the end")
     report(

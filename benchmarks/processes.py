@@ -92,12 +92,14 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
+        self.look()
         self._thread.start()
 
     def stop(self) -> None:
         self._ended.set()
-        self._thread.join()
-        self.look()
+        if self._thread.is_alive():
+            self._thread.join()
+            self.look()
 
     def _run(self) -> None:
         while not self._ended.wait(self.every):

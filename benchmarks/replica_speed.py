@@ -142,6 +142,7 @@ def take_turns(
 def launch(model: ModelConfig, replicas: int) -> Pool:
     """Start a pool and wait for all of its replicas."""
     pool = Pool.launch(model, Demand(model.name, replicas, 1.0, 0.0), _PREFIXES)
+    pool.executor.served()
     while any(slot["state"] == "starting" for slot in pool.stats()["slots"]):
         time.sleep(_LOOK)
     return pool

@@ -28,8 +28,11 @@ PROMPT = " proper logical reasoning and think step by step. Finally, give the ac
 _WORDS = sorted({*re.findall(r" \w+", PROMPT), *(f" {a}{b}" for a in "bdfgklmnprst" for b in "aeiou")})
 _TOKEN = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)) + "|[\x00-\x7f]")
 _FIRST_WORD = 128  # ids below are characters
-# A folder where every process of the engine notes begin and end of its units: the measure of busy replicas.
+# A folder where every process of the engine notes begin and end of its units: the measure of busy replicas. The model
+# has loaded when the folder holds the file ``LOADED``.
 SPANS = "GREATER_RAY_SIMULATED_SPANS"
+LOADED = "loaded"
+_LOOK = 0.1  # seconds between two looks for it
 
 
 def seconds_of(mean: float, *content: Any) -> float:
@@ -51,6 +54,8 @@ class SimulatedEngine:
         self.facts = {"name": "simulated", "kind": "simulated", "weights": f"none, mean {mean} s", "dtype": "none"}
         folder = os.environ.get(SPANS)
         self._spans = (Path(folder) / f"{os.getpid()}.txt").open("a", encoding="ascii") if folder else None
+        while folder and not (Path(folder) / LOADED).exists():
+            time.sleep(_LOOK)
 
     def _wait(self, *content: Any) -> None:
         begin = time.monotonic()

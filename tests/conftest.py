@@ -17,6 +17,17 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+_STARTS_RAY = tuple(map(Path, ("tests/cluster", "tests/e2e/test_ray_launch.py", "tests/unit/test_benchmarks.py")))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep tests that start Ray in one process: two at a time would make each other's time limits run out."""
+    for item in items:
+        path = item.path.relative_to(config.rootpath)
+        if any(path.is_relative_to(part) for part in _STARTS_RAY):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session")
 def tiny_model_factory() -> Callable:
     """Return ``tiny_model(family, dtype=float32) -> (model, tokenizer)``."""

@@ -19,7 +19,7 @@ from greater_ray.types import Call, Usage
 
 # A shard that ends this many replicas is set aside; a model that ends this many while loading stops its pool.
 ATTEMPTS = 3
-_HOMES = 100_000  # shards whose replica is remembered
+_HOMES = 10_000  # shards whose replica is remembered: more than replicas have memory for
 _EVENTS = 200  # events kept until the driver fetches them
 
 

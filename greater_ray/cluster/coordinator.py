@@ -14,6 +14,7 @@ from typing import Any
 from ray import tune
 
 from greater_ray.api import Served, local_models
+from greater_ray.cluster.pool import PoolExecutor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import PoolError, StoreError
 from greater_ray.grid.cells import Cell
@@ -31,16 +32,16 @@ class Plan:
 
     cells: tuple[Cell, ...]
     out: Path
-    pools: tuple[tuple[ModelConfig, Served], ...]
+    pools: tuple[tuple[ModelConfig, PoolExecutor], ...]
     folder: str
 
     def serve(self, config: ModelConfig) -> Served:
-        """Return the pool of a model; an endpoint is called from here."""
+        """Return the pool of a model, once it has loaded; an endpoint is called from here."""
         if is_endpoint(config.name):
             return local_models()(config)
-        for model, served in self.pools:
+        for model, executor in self.pools:
             if model == config:
-                return served
+                return executor.served()
         raise PoolError(f"model: no pool serves '{config.name}'.")
 
 

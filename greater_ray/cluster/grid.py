@@ -1,7 +1,7 @@
 """A grid on Ray: pools of replicas for the models, and one Tune trial per cell that calls them.
 
-Cells are run in waves of models whose replicas fit side by side; a pool is up before the first trial of its wave and
-ends with the last one. The driver keeps nothing that a second start of the same command would miss.
+Cells are run in waves of models whose replicas fit side by side; the pools of a wave load while its first trials
+start, and end with its last one. The driver keeps nothing that a second start of the same command would miss.
 """
 
 import os
@@ -20,7 +20,6 @@ from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import BasicVariantGenerator
 
-from greater_ray.api import Served
 from greater_ray.cluster import connect
 from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.coordinator import Plan, coordinate
@@ -35,6 +34,7 @@ from greater_ray.grid.run import GridObserver, Progress
 from greater_ray.grid.store import GridStore
 
 _POLL = 1.0  # seconds between two looks at the pools
+_PATIENCE = 20.0  # seconds between two words about a model without a replica that is up
 _PER_REPLICA = 2  # cells in progress per replica, so that one that thinks never leaves a replica idle
 _COORDINATOR = 200 * 2**20  # bytes of one coordinator, as measured; they all live on the driver's node
 _STARTING = 2  # coordinators per core that start at the same time; more would only keep each other from being up
@@ -72,16 +72,8 @@ class RayBackend:
                 for model, demand in self._filled(demands).items():
                     number = f"{demand.count} replica{'s' if demand.count != 1 else ''}"
                     observer.message(f"loading '{model.name}' into {number}")
-                    try:
-                        pools.append(Pool.launch(model, demand, self._prefix_memory(model), observer.message))
-                    except PoolError as error:
-                        # No cell is to blame; the cells of other models go on.
-                        store.note("pool stopped", model=model.name, reason=str(error))
-                        for cell in [cell for cell in wave if model in cell.models]:
-                            observer.ended(cell, "stopped", str(error))
-                            wave.remove(cell)
-                if wave:
-                    self._run_wave(wave, pools, store, observer)
+                    pools.append(Pool.launch(model, demand, self._prefix_memory(model)))
+                self._run_wave(wave, pools, store, observer)
             finally:
                 for pool in pools:
                     pool.stop()
@@ -135,7 +127,7 @@ class RayBackend:
         plan = Plan(
             cells=tuple(wave),
             out=store.folder,
-            pools=tuple((pool.model, Served(pool.executor, pool.facts, pool.hardware)) for pool in pools),
+            pools=tuple((pool.model, pool.executor) for pool in pools),
             folder=str(Path.cwd()),
         )
         replicas = sum(pool.demand.count or 1 for pool in pools)
@@ -161,7 +153,8 @@ class RayBackend:
                 storage_path=str(folder),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=2),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                # With fewer to keep, Tune would save what it knows of all cells at every checkpoint of one.
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
                 callbacks=[events, *tracker_callbacks(self.trackers, observer.message)],
             ),
         )
@@ -221,6 +214,9 @@ class _Events(LocalCallback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
+        # Statistics that Tune keeps of every metric, which nobody asks for: half of the driver's growth per cell.
+        trial.run_metadata.metric_analysis = {}
+        trial.run_metadata.metric_n_steps = {}
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
@@ -234,25 +230,46 @@ class _Watch:
 
     def __init__(self, pools: Sequence[Pool], store: GridStore, observer: GridObserver) -> None:
         self.pools, self.store, self.observer = pools, store, observer
+        self._begin = self._said = time.monotonic()
+        self._stopped: set[int] = set()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         while not self._ended.wait(_POLL):
-            # A broker that is gone shows in the trials, a full disk too; the watch only watches.
-            with suppress(RayError, PoolError, StoreError):
-                stats = [pool.stats() for pool in self.pools]
-                for pool in stats:
-                    for event in pool["events"]:
-                        kind = event.pop("event")
-                        self.store.note(kind, model=pool["model"], **event)
-                        self.observer.message(f"{pool['model']}: {kind}: {event.get('why') or event}")
-                self.observer.pools(stats)
+            self._look()
+
+    def _look(self) -> None:
+        # A broker that is gone shows in the trials, a full disk too; the watch only watches.
+        with suppress(RayError, PoolError, StoreError):
+            stats = [pool.stats() for pool in self.pools]
+            for number, pool in enumerate(stats):
+                for event in pool["events"]:
+                    kind = event.pop("event")
+                    self.store.note(kind, model=pool["model"], **event)
+                    self.observer.message(f"{pool['model']}: {kind}: {event.get('why') or event}")
+                if pool["error"] is not None and number not in self._stopped:
+                    self._stopped.add(number)
+                    self.store.note("pool stopped", model=pool["model"], reason=pool["error"])
+            self.observer.pools(stats)
+            self._say_what_is_missing(stats)
+
+    def _say_what_is_missing(self, stats: Sequence[dict[str, Any]]) -> None:
+        """Tell of models that nothing serves yet, now and then."""
+        now = time.monotonic()
+        if now - self._said < _PATIENCE:
+            return
+        self._said = now
+        for pool, figures in zip(self.pools, stats, strict=True):
+            if figures["error"] is None and all(slot["state"] == "starting" for slot in figures["slots"]):
+                self.observer.message(
+                    f"waiting for a replica of '{pool.model.name}' ({now - self._begin:.0f} s): it is loading, "
+                    f"or {pool.demand.cpus:g} CPU and {pool.demand.gpus:g} GPU are in use by others"
+                )
 
     def stop(self) -> None:
         self._ended.set()
         self._thread.join(timeout=5)
         if ray.is_initialized():
-            with suppress(RayError, PoolError):
-                self.observer.pools([pool.stats() for pool in self.pools])
+            self._look()

@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from greater_ray.api import Served
 from greater_ray.cluster.broker import Broker
 from greater_ray.cluster.connect import Demand, driver_node
 from greater_ray.cluster.metrics import PoolMetrics
@@ -19,7 +19,6 @@ from greater_ray.config import ModelConfig
 from greater_ray.errors import GreaterRayError, PoolError
 from greater_ray.types import Call, Usage
 
-_PATIENCE = 20.0  # seconds between two words about a replica that is not up yet
 _REPORT = 2.0  # seconds between two reports to Ray's metrics
 _MANY = 10_000  # calls that a broker may hold open at once
 
@@ -29,6 +28,14 @@ class PoolExecutor:
 
     def __init__(self, broker: Any, width: int) -> None:
         self.broker, self.width = broker, width
+
+    def served(self) -> Served:
+        """Wait until the first replica has loaded; return this executor with the facts about its model.
+
+        Raises:
+            PoolError: the model cannot be loaded; the sentence says why.
+        """
+        return Served(self, *_get(self.broker.ready.remote()))
 
     def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
         """Run the calls; see ``Executor``.
@@ -66,34 +73,20 @@ class AsyncBroker(Broker):
 
 @dataclass
 class Pool:
-    """A model that is up: the handle that keeps it alive, facts about it, and what its first replica runs on."""
+    """A model that is being served, and the handle that keeps it so."""
 
     model: ModelConfig
     demand: Demand
     broker: Any
-    facts: dict[str, Any]
-    hardware: str
 
     @classmethod
-    def launch(
-        cls, model: ModelConfig, demand: Demand, prefix_memory: int, tell: Callable[[str], None] = lambda text: None
-    ) -> "Pool":
-        """Start broker and replicas, and wait until the first replica has loaded; ``tell`` hears of a long wait.
-
-        Raises:
-            PoolError: the model cannot be loaded; the sentence says why.
-        """
+    def launch(cls, model: ModelConfig, demand: Demand, prefix_memory: int) -> "Pool":
+        """Start broker and replicas; they load while others get ready to call them."""
         # On the driver's node: a worker that is lost takes replicas away, never the broker.
         near = NodeAffinitySchedulingStrategy(driver_node(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": _MANY, "scheduling_strategy": near}
         broker = ray.remote(AsyncBroker).options(**options).remote(model, demand, prefix_memory, os.getcwd())
-        ready, begin = broker.ready.remote(), time.monotonic()
-        while not ray.wait([ready], timeout=_PATIENCE)[0]:
-            tell(
-                f"waiting for the first replica of '{model.name}' ({time.monotonic() - begin:.0f} s): it is loading, "
-                f"or {demand.cpus:g} CPU and {demand.gpus:g} GPU are in use by others"
-            )
-        return cls(model, demand, broker, *_get(ready))
+        return cls(model, demand, broker)
 
     @property
     def executor(self) -> PoolExecutor:

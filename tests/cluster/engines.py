@@ -3,11 +3,12 @@
 It is ``ModelConfig(name="tests.cluster.engines:fragile", revision=F)``. The folder ``F`` holds ``model`` (a link to a
 model folder; without one the engine is simulated and starts faster) and orders: a file ``die-<unit>`` with a number
 ends the process, as ``kill -9`` would, in so many calls of that unit; ``die-row`` holds the id of a row that always
-does.
+does; ``wait-loading`` keeps it from loading as long as it is there.
 """
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def fragile(config: ModelConfig) -> Fragile:
     order = folder / "die-loading"
     if order.exists():
         os.kill(os.getpid(), signal.SIGKILL)
+    while (folder / "wait-loading").exists():
+        time.sleep(0.05)
     return Fragile(folder)
 
 

@@ -131,6 +131,35 @@ def test_a_model_that_cannot_load_stops_its_pool_at_once_and_other_models_go_on(
     assert stopped[0] == missing
     assert "cannot be served" in (stopped[2] or "")
     assert missing in (stopped[2] or "")
+    noted = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
+    assert [(event["model"], event["reason"]) for event in noted if event["event"] == "pool stopped"] == [
+        (missing, stopped[2])
+    ]
+
+
+def test_coordinators_start_while_the_model_loads_and_a_long_load_is_told(
+    small_grid: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("greater_ray.cluster.grid._PATIENCE", 1.0)
+    settings = control(tmp_path / "control")
+    order = tmp_path / "control" / "wait-loading"
+    order.touch()
+    told: list[str] = []
+
+    class Patient(Quiet):
+        def started(self, cell):
+            told.append("a cell started")
+
+        def message(self, text):
+            told.append(text)
+            if "a cell started" in told and "waiting for a replica" in text:
+                order.unlink(missing_ok=True)
+
+    grid = small_grid(methods=["zero-shot-cot"], models=[settings])
+    result = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=1)), observer=Patient())
+    assert result.complete
+    (waited, *_) = [text for text in told if "waiting" in text]
+    assert waited.endswith("it is loading, or 1 CPU and 0 GPU are in use by others")
 
 
 def test_calls_in_flight_get_the_reason_when_a_pool_stops(tmp_path: Path):
