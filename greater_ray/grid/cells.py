@@ -68,12 +68,19 @@ def expand_grid(grid: GridConfig, only: Mapping[str, list[str]] | None = None) -
         for cell in _product(grid, axes):
             if not any(matches(rule, cell.labels) for rule in grid.exclude):
                 cells.setdefault(cell.trial_id, cell)
-    chosen = [cell for cell in cells.values() if matches(only or {}, cell.labels)]
+    chosen = [cell for cell in cells.values() if _is_wanted(cell, only or {})]
     if not cells:
         raise ConfigError("methods, tasks, models: the grid has no cells; name at least one of each.")
     if not chosen:
         raise ConfigError(f"--only: no cell of the {len(cells)} in this grid matches {dict(only or {})}.")
     return chosen
+
+
+def _is_wanted(cell: Cell, only: Mapping[str, list[str]]) -> bool:
+    """Tell whether ``--only`` chooses a cell; one that draws nothing stands for every seed."""
+    if cell.seed == "-":
+        only = {axis: patterns for axis, patterns in only.items() if axis != "seed"}
+    return matches(only, cell.labels)
 
 
 def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from greater_ray.api import Models, load_parts, local_models, row_hash, run_config
+from greater_ray.api import Models, Served, load_parts, local_models, row_hash, run_config
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig
 from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell, expand_grid
@@ -311,6 +311,14 @@ class LocalBackend:
     def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
         """Run the cells; see ``Backend``."""
         models = local_models(observer.message)
+
+        def serve(config: ModelConfig) -> Served:
+            try:
+                return models(config)
+            except GreaterRayError as error:
+                # As with a pool: no cell is to blame.
+                raise PoolError(f"model: '{config.name}' cannot be served: {error}") from error
+
         for cell in cells:
             observer.started(cell)
 
@@ -318,9 +326,9 @@ class LocalBackend:
                 observer.progressed(cell, progress)
 
             try:
-                state = run_cell(cell, store, models, CellObserver(cell, report), self.should_stop)
-            except StoreError as error:
-                # Its folder is in use or damaged: no result of the cell, and no matter of the others.
+                state = run_cell(cell, store, serve, CellObserver(cell, report), self.should_stop)
+            except (PoolError, StoreError) as error:
+                # Its model does not load, or its folder is in use or damaged: no matter of the other cells.
                 observer.ended(cell, "stopped", str(error))
             else:
                 observer.ended(cell, state.state, state.reason)

@@ -216,6 +216,11 @@ def test_only_chooses_and_several_words_of_an_axis_add_up():
     }
 
 
+def test_only_a_seed_keeps_the_cells_that_draw_nothing_to_compare_with():
+    chosen = places(cells(["seed=1", "model=*-b", "task=*gate"]))
+    assert {(method, seed) for method, _, _, seed in chosen} == {("greater", "1"), ("zero-shot-cot", "-")}
+
+
 def test_the_models_of_a_cell_are_those_it_calls():
     (cell, *_) = cells()
     assert [model.name for model in cell.models] == ["tiny-a"]

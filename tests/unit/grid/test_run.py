@@ -199,11 +199,14 @@ def test_a_defect_in_a_cell_is_a_failure_with_its_traceback(
 ):
     # One's own task that breaks when it scores, loaded by name as a user's would be.
     (tmp_path / "breaking_task.py").write_text(
+        "from pathlib import Path\n"
         "from greater_ray.tasks._registry import load_task as load\n"
         "class Breaking:\n"
         "    def __init__(self, inner): self.inner = inner\n"
         "    def __getattr__(self, name): return getattr(self.inner, name)\n"
-        "    def score(self, *args): raise KeyError('gold')\n"
+        "    def score(self, *args):\n"
+        "        if not (Path(__file__).parent / 'repaired').exists(): raise KeyError('gold')\n"
+        "        return self.inner.score(*args)\n"
         "def make(config): return Breaking(load(config.model_copy(update={'name': 'bbh/navigate'})))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -213,17 +216,24 @@ def test_a_defect_in_a_cell_is_a_failure_with_its_traceback(
     assert result.cells[0][1].reason == "internal error: KeyError: 'gold'"
     (failure,) = (tmp_path / "out" / "failures").iterdir()
     assert "in score" in json.loads(failure.read_text())["trace"]
+    # Once it is repaired, it is tried again where that is asked for.
+    (tmp_path / "repaired").touch()
+    assert not run(tmp_path / "out", tiny_folder, tasks=tasks, methods=["zero-shot-cot"]).complete
+    assert run(tmp_path / "out", tiny_folder, tasks=tasks, methods=["zero-shot-cot"], retry_failed=True).complete
+    assert list((tmp_path / "out" / "failures").iterdir()) == []
 
 
-def test_a_failure_that_was_repaired_ends_as_done(tiny_folder: Path, tmp_path: Path):
+def test_a_model_that_does_not_load_leaves_its_cells_open(tiny_folder: Path, tmp_path: Path):
     model = tmp_path / "model"
     model.mkdir()
-    result = run(tmp_path / "out", model, methods=["zero-shot-cot"])
-    assert [state.state for _, state in result.cells] == ["failed"]
-    assert str(model) in (result.cells[0][1].reason or "")
+    told = Told()
+    result = run(tmp_path / "out", model, told, methods=["zero-shot-cot"])
+    assert [state.state for _, state in result.cells] == ["open"]
+    ((_, state, reason),) = told.ends
+    assert state == "stopped"
+    assert f"'{model}' cannot be served" in (reason or "")
     shutil.copytree(tiny_folder, model, dirs_exist_ok=True)
-    assert run(tmp_path / "out", model, methods=["zero-shot-cot"], retry_failed=True).complete
-    assert list((tmp_path / "out" / "failures").iterdir()) == []
+    assert run(tmp_path / "out", model, methods=["zero-shot-cot"]).complete
 
 
 def test_broken_rows_are_told_before_anything_is_written(tiny_folder: Path, tmp_path: Path):
