@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from greater_ray.cluster.grid import RayBackend
-from greater_ray.grid.config import ReplicaConfig
-from greater_ray.grid.run import run_grid
+from greater_ray.grid.config import ReplicaConfig, load_grid
+from greater_ray.grid.run import LocalBackend, run_grid
+from tests.all_methods import METHODS, SMALL, settings_of
 from tests.cluster.conftest import records_in
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -24,6 +25,23 @@ def test_records_are_equal_in_every_byte_but_times(
     assert result.complete
     assert records_in(tmp_path) == in_process
     assert len(in_process) == 3, "two seeds of GReaTer, and zero-shot CoT once: it draws nothing"
+
+
+def test_what_any_method_finds_does_not_depend_on_the_number_of_replicas(tiny_folder: Path, tmp_path: Path):
+    grid = load_grid(
+        {
+            "methods": [{"name": name} | settings_of(name) for name in METHODS],
+            "tasks": ["bbh/boolean_expressions"],
+            "models": [str(tiny_folder)],
+            "settings": SMALL,
+        }
+    )
+    assert run_grid(grid, tmp_path / "in process", LocalBackend()).complete
+    expected = records_in(tmp_path / "in process")
+    assert len(expected) == len(METHODS)
+    backend = RayBackend(default=ReplicaConfig(count=2), concurrency=4)
+    assert run_grid(grid, tmp_path / "two replicas", backend).complete
+    assert records_in(tmp_path / "two replicas") == expected
 
 
 def test_a_second_run_computes_nothing_and_a_larger_grid_only_what_is_new(small_grid: Callable, tmp_path: Path):

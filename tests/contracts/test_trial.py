@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -12,45 +11,14 @@ import pytest
 from greater_ray.api import Served, load_engine, load_parts, local_models, resolve_config, run_config
 from greater_ray.config import ModelConfig, TrialConfig, merged, parse
 from greater_ray.errors import Interrupted
-from greater_ray.methods._text import TextConfig
-from greater_ray.plugins import available, load
+from greater_ray.plugins import load
 from greater_ray.protocols import Score, Task
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.sharding import LocalExecutor, ReplicaTextModel
 from greater_ray.trial import Silent, Trial
 from greater_ray.types import Call, Example, Usage, total
+from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, settings_of
 
-# A method may need a package that is not installed.
-METHODS = [n for n in available("methods") if find_spec(getattr(load("methods", n), "package", "greater_ray"))]
-# A method that optimizes nothing has no steps.
-STEPPING = [name for name in METHODS if load("methods", name).presets["paper"]["budget"]["steps"]]
-# Methods that ask for text. A tiny random model writes nothing readable, so another writer takes its place.
-WRITING = [name for name in METHODS if issubclass(load("methods", name).config_type, TextConfig)]
-WRITER = {"optimizer_model": {"name": "tests.babbler:load"}}
-# What a method needs to be told: what it cannot do without, and sizes that fit so few rows.
-NEEDED: dict[str, dict[str, Any]] = {
-    "ape": {"method_config": {"queries": 30, "demonstrations": 2, "samples_per_query": 3, "num_scored": 2}},
-    "ape-iterative": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2}},
-    "apo": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2}},
-    "pe2": {"method_config": {"train_steps": 30, "n_beam": 2, "n_expand": 2, "history": True}},
-    "protegi": {
-        "method_config": {"rounds": 30, "beam_size": 2, "n_gradients": 1, "eval_rounds": 1, "samples_per_eval": 3}
-    },
-    "fixed": {"method_config": {"prompt": "Take care."}},
-    "evoprompt-de": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
-    "evoprompt-ga": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
-    "gpo": {"method_config": {"batch_size": 2, "num_proposals": 3}},
-    "opro": {"method_config": {"num_proposals": 3}},
-    "textgrad": {"method_config": {"batch_size": 2}},
-    # A random model answers nothing rightly, so that it could show no rationale.
-    "few-shot": {"method_config": {"style": "answer-only"}},
-    # A sweep of two steps, so that the third step asks for text.
-    "greater-textual": {"method_config": {"initial_prompt": "think step", "sweeps": 1, "dynamic_length": False}},
-}
-STEPS = 3
-USUAL_STEPS = {name: load("methods", name).presets["paper"]["budget"]["steps"] for name in METHODS}
-# A method that only prepares its prompt is finished before a budget or patience could end it.
-SEARCHING = [name for name in STEPPING if USUAL_STEPS[name] >= STEPS]
 # Limits hold for methods from outside too; this one lets a model write.
 LIMITED = [*SEARCHING, "tests.writing:PLUGIN"]
 LEDGER = ("tokens", "calls", "generated_tokens", "backward_tokens", "optimizer_calls", "optimizer_tokens")
@@ -59,22 +27,8 @@ LEDGER = ("tokens", "calls", "generated_tokens", "backward_tokens", "optimizer_c
 @pytest.fixture(scope="module")
 def configure(tiny_folder: Path) -> Callable[..., TrialConfig]:
     def make(method: str = "greater", **settings: Any) -> TrialConfig:
-        base = {
-            "model": {"name": str(tiny_folder)},
-            "task": {
-                "name": "bbh/boolean_expressions",
-                "data": "synthetic",
-                "train_size": 4,
-                "dev_size": 3,
-                "test_size": 3,
-            },
-            "method": method,
-            "decoding": {"max_reasoning_tokens": 6, "max_answer_tokens": 3},
-            "budget": {"steps": min(STEPS, USUAL_STEPS.get(method, STEPS))},
-            "shard_size": 2,
-        }
-        writer = WRITER if method in WRITING else {}
-        return resolve_config(merged(base, writer, NEEDED.get(method, {}), settings))
+        base = {"model": {"name": str(tiny_folder)}, "task": {"name": "bbh/boolean_expressions"}, "method": method}
+        return resolve_config(merged(base, SMALL, settings_of(method), settings))
 
     return make
 

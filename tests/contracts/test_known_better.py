@@ -1,0 +1,56 @@
+"""Every method that lets a model write prompts, on a model by table: where better prompts are written, one is found."""
+
+from collections.abc import Sequence
+from itertools import count
+
+import pytest
+
+from greater_ray.config import parse
+from greater_ray.methods.greater_textual import PLUGIN as GREATER_TEXTUAL
+from greater_ray.plugins import load
+from greater_ray.protocols import Problem
+from greater_ray.types import Example, LossSpec, Rollout, TokenIds
+from tests.all_methods import NEEDED, WRITING
+from tests.babbler import babble
+from tests.letters import LetterModel, read, task
+from tests.scripted import ScriptedWriter
+
+GOOD = ("think", "check", "plan")
+# Works on tokens that words are written for; its own test is in tests/unit/methods/test_greater_textual.py.
+WHOLE_PROMPTS = [name for name in WRITING if load("methods", name) is not GREATER_TEXTUAL]
+
+
+class GoodWords(LetterModel):
+    """A prompt answers one more row in three rightly for each of three words that it holds."""
+
+    def rollouts(
+        self,
+        examples: Sequence[Example],
+        prompts: Sequence[TokenIds],
+        loss: LossSpec,
+        reasoning_of: TokenIds | None = None,
+    ) -> list[list[Rollout]]:
+        found = [_good(self.text(prompt)) for prompt in prompts]
+        return [
+            [Rollout(p, False, 3.0 - n, 0.0, n > int(e.id[1:]) % 3) for e in examples]
+            for p, n in zip(prompts, found, strict=True)
+        ]
+
+
+def _good(text: str) -> int:
+    return sum(word in text for word in GOOD)
+
+
+@pytest.mark.parametrize("method", WHOLE_PROMPTS)
+def test_a_known_better_prompt_is_found(method: str):
+    plugin = load("methods", method)
+    config = parse(plugin.config_type, NEEDED[method]["method_config"] if method in NEEDED else {})
+    model = GoodWords(right=lambda prompt, row: _good(prompt) > int(row.id[1:]) % 3)
+    draw = count()
+    writer = ScriptedWriter(lambda conversation, row: babble(conversation, next(draw)).text)
+    problem = Problem(task(9, "t"), model, 0, dev=task(9, "d"), optimizer=writer, read=read)
+    begin = state = plugin.start(problem, config)
+    for _ in range(25):
+        if not state.finished:
+            state, _ = plugin.step(problem, config, state)
+    assert _good(model.text(state.result)) > _good(model.text(begin.result))
