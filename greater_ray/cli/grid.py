@@ -1,11 +1,13 @@
 """The commands for grids: ``grid``, ``status`` and ``transfer``."""
 
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -22,50 +24,83 @@ _RUN, _RAY = "What to run", "Ray"
 _Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder of the grid; the same command continues there.")
 ]
-_Replicas = Annotated[
-    int | None,
-    typer.Option(
-        "--replicas",
-        metavar="N",
-        min=0,
-        help="Replicas per model; 0 runs in this process, without Ray.",
-        show_default="as many as fit",
-        rich_help_panel=_RAY,
-    ),
-]
-_Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        metavar="ADDRESS",
-        help="Ray to join (auto, HOST:PORT); else RAY_ADDRESS, else one of our own.",
-        show_default=False,
-        rich_help_panel=_RAY,
-    ),
-]
-_Wait = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for nodes to be added.", rich_help_panel=_RAY)
-]
-_Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        "--concurrency", metavar="N", min=1, help="Cells at once.", show_default="2 per replica", rich_help_panel=_RAY
-    ),
-]
-_Trackers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tracker",
-        metavar="NAME",
-        help="tensorboard, mlflow or wandb; may be repeated.",
-        show_default=False,
-        rich_help_panel=_RAY,
-    ),
-]
-_Dashboard = Annotated[
-    bool, typer.Option("--dashboard", help="Start Ray's dashboard with a Ray of our own.", rich_help_panel=_RAY)
-]
 _Retry = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.", rich_help_panel=_RUN)]
+
+
+def _ray_option(*names: str, **details: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=_RAY, **details)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a grid runs: every field is an option of the commands that run one."""
+
+    replicas: Annotated[
+        int | None,
+        _ray_option(
+            "--replicas",
+            metavar="N",
+            min=0,
+            help="Replicas per model; 0 runs in this process, without Ray.",
+            show_default="as many as fit",
+        ),
+    ] = None
+    address: Annotated[
+        str | None,
+        _ray_option(
+            "--address",
+            metavar="ADDRESS",
+            help="Ray to join (auto, HOST:PORT); else RAY_ADDRESS, else one of our own.",
+            show_default=False,
+        ),
+    ] = None
+    wait: Annotated[float, _ray_option("--wait", metavar="SECONDS", min=0, help="Wait for nodes to be added.")] = 0.0
+    concurrency: Annotated[
+        int | None,
+        _ray_option("--concurrency", metavar="N", min=1, help="Cells at once.", show_default="2 per replica"),
+    ] = None
+    tracker: Annotated[
+        list[str] | None,
+        _ray_option(
+            "--tracker", metavar="NAME", help="tensorboard, mlflow or wandb; may be repeated.", show_default=False
+        ),
+    ] = None
+    dashboard: Annotated[bool, _ray_option("--dashboard", help="Start Ray's dashboard with a Ray of our own.")] = False
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs in this process."""
+        return self.replicas == 0
+
+    def settings(self) -> dict[str, Any]:
+        """Return what of it belongs to the grid's config.
+
+        Raises:
+            ConfigError: an option for Ray stands beside ``--replicas 0``.
+        """
+        for_ray = {f"--{f.name}": getattr(self, f.name) for f in fields(self) if f.name != "replicas"}
+        if self.here and any(for_ray.values()):
+            wrong = ", ".join(option for option, value in for_ray.items() if value)
+            raise ConfigError(f"--replicas: 0 runs in this process, without Ray; leave out {wrong}.")
+        return {"concurrency": self.concurrency} | ({"replicas": {"count": self.replicas}} if self.replicas else {})
+
+
+def with_where(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of ``Where``; it gets them as ``where``."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "where"]
+    hints = get_type_hints(Where, include_extras=True)
+    added = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(Where)
+    ]
+
+    def wrapper(**values: Any) -> None:
+        where = Where(**{f.name: values.pop(f.name) for f in fields(Where)})
+        command(**values, where=where)
+
+    wrapper.__signature__ = inspect.Signature(own + added)  # type: ignore[attr-defined]
+    wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
+    return wrapper
 
 
 def register(app: typer.Typer) -> None:
@@ -76,8 +111,10 @@ def register(app: typer.Typer) -> None:
 
 
 @with_options(settings=False)
+@with_where
 def grid(  # noqa: PLR0913 - every option of the command is a parameter
     given: Given,
+    where: Where,
     config: Annotated[
         str, typer.Argument(metavar="CONFIG", help="YAML file of a grid, or the name of a built-in one.")
     ],
@@ -127,25 +164,17 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
         ),
     ] = None,
     retry_failed: _Retry = False,
-    replicas: _Replicas = None,
-    address: _Address = None,
-    wait: _Wait = 0.0,
-    concurrency: _Concurrency = None,
-    tracker: _Trackers = None,
-    dashboard: _Dashboard = False,
 ) -> None:
     """Run a grid of methods, tasks, models and seeds; what is done is never done again."""
     from greater_ray.grid.cells import expand_grid
     from greater_ray.grid.config import load_grid, parse_only
     from greater_ray.grid.run import run_grid
 
-    options: dict[str, Any] = {"concurrency": concurrency}
+    options = where.settings()
     if model:
         options["models"] = model
     if transfer_to:
         options["transfer"] = {"models": transfer_to}
-    if replicas:
-        options["replicas"] = {"count": replicas}
     layers = merged(_read(config), parse_assignments(assignments or []))
     load_grid(layers)
     parsed = load_grid(merged(layers, options))
@@ -153,42 +182,33 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
     if plan:
         from greater_ray.cli._plan import print_plan
 
-        print_plan(parsed, out, rule, given, probe=probe, replicas=replicas, retry_failed=retry_failed)
+        print_plan(parsed, out, rule, given, probe=probe, replicas=where.replicas, retry_failed=retry_failed)
         return
     expand_grid(parsed, rule)
-    where = _Where(replicas == 0, address, wait, concurrency, tuple(tracker or ()), dashboard)
     with _running(parsed, out, given, where) as (backend, observer):
         result = run_grid(parsed, out, backend, only=rule, retry_failed=retry_failed, observer=observer)
     _finish(result, out, given)
 
 
 @with_options(settings=False)
-def transfer(  # noqa: PLR0913 - as above
+@with_where
+def transfer(
     given: Given,
+    where: Where,
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a grid.")],
     to: Annotated[list[str], typer.Option("--to", metavar="MODEL", help="Target model; may be repeated.")],
     split: Annotated[
         list[str] | None, typer.Option("--split", metavar="NAME", help="train, dev or test.", show_default="test")
     ] = None,
     retry_failed: _Retry = False,
-    replicas: _Replicas = None,
-    address: _Address = None,
-    wait: _Wait = 0.0,
-    concurrency: _Concurrency = None,
-    tracker: _Trackers = None,
-    dashboard: _Dashboard = False,
 ) -> None:
     """Measure the prompts that a grid found on other models, beside the prompts they started from."""
     from greater_ray.grid.config import load_grid
     from greater_ray.grid.run import run_transfer
     from greater_ray.grid.store import GridStore
 
-    layers: dict[str, Any] = {"transfer": {"models": to, "splits": split or ["test"]}, "concurrency": concurrency}
-    if replicas:
-        layers["replicas"] = {"count": replicas}
-    parsed = load_grid(layers)
+    parsed = load_grid({"transfer": {"models": to, "splits": split or ["test"]}, **where.settings()})
     GridStore(folder).read_grid()
-    where = _Where(replicas == 0, address, wait, concurrency, tuple(tracker or ()), dashboard)
     with _running(parsed, folder, given, where) as (backend, observer):
         result = run_transfer(folder, parsed.transfer, backend, retry_failed=retry_failed, observer=observer)
     _finish(result, folder, given)
@@ -219,34 +239,8 @@ def _read(config: str) -> dict[str, Any]:
     return read_yaml(Path(str(built_in.joinpath(f"{config}.yaml"))))
 
 
-class _Where:
-    """Where a grid runs."""
-
-    def __init__(
-        self,
-        here: bool,
-        address: str | None,
-        wait: float,
-        concurrency: int | None,
-        trackers: tuple[str, ...],
-        dashboard: bool,
-    ) -> None:
-        given = {
-            "--address": address,
-            "--wait": wait,
-            "--concurrency": concurrency,
-            "--tracker": trackers,
-            "--dashboard": dashboard,
-        }
-        if here and any(given.values()):
-            wrong = ", ".join(option for option, value in given.items() if value)
-            raise ConfigError(f"--replicas: 0 runs in this process, without Ray; leave out {wrong}.")
-        self.here, self.address, self.wait = here, address, wait
-        self.trackers, self.dashboard = trackers, dashboard
-
-
 @contextmanager
-def _running(parsed: "GridConfig", out: Path, given: Given, where: _Where) -> "Iterator[tuple[Backend, GridObserver]]":
+def _running(parsed: "GridConfig", out: Path, given: Given, where: Where) -> "Iterator[tuple[Backend, GridObserver]]":
     """Open the screen, the signals and the place to run; an interrupt becomes its exit code."""
     from greater_ray.cli._grid_display import GridStop, grid_display
 
@@ -270,7 +264,7 @@ def _running(parsed: "GridConfig", out: Path, given: Given, where: _Where) -> "I
 
 
 def _on_ray(
-    parsed: "GridConfig", where: _Where, stop: Any, observer: "GridObserver"
+    parsed: "GridConfig", where: Where, stop: Any, observer: "GridObserver"
 ) -> "Iterator[tuple[Backend, GridObserver]]":
     from greater_ray.grid.cells import replica_configs
 
@@ -279,7 +273,7 @@ def _on_ray(
     from greater_ray.cluster.grid import RayBackend
     from greater_ray.cluster.trackers import check_trackers
 
-    trackers = check_trackers(where.trackers)
+    trackers = check_trackers(where.tracker or ())
     with connected(where.address, dashboard=where.dashboard):
         # Ray has put its own handler for SIGTERM in place, which prints a stack and aborts.
         stop.install()
