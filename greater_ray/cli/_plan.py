@@ -46,9 +46,14 @@ def print_plan(
         cost = costs.get(entry["trial_id"])
         if cost is not None:
             entry |= {"tokens": round(cost.tokens), "seconds": round(cost.seconds, 1), "note": cost.note}
+    # Each is one evaluation of a prompt that is not known yet, where the target is another model than its own.
+    targets = [entry["name"] for entry in grid.transfer.models]
+    transfers = sum(cell.config.model.name != target for cell in cells for target in targets)
     count = replicas or grid.replicas.count or 1
     known = [c for c in costs.values() if c.note is None]
     total: dict[str, Any] = {"cells": len(cells), "done": states.count("done"), "to_run": len(todo)}
+    if targets:
+        total["transfers"] = transfers
     if probe:
         tokens, seconds = sum(c.tokens for c in known), sum(c.seconds for c in known)
         total |= {"tokens": round(tokens), "replica_seconds": round(seconds, 1), "replicas": count}
@@ -65,6 +70,8 @@ def print_plan(
         title = f"{entry['method']} on {entry['task']} with {entry['model']}, seed {entry['seed']}"
         screen.print(f"{entry['state']:<7}{title}{cost_text}", soft_wrap=True)
     screen.print(f"{total['cells']} cells, {total['done']} done, {total['to_run']} to run", style="bold")
+    if targets:
+        screen.print(f"then {transfers} of transfer at most, to {', '.join(targets)} (not estimated)", soft_wrap=True)
     if known:
         screen.print(
             f"about {total['tokens']:,} tokens and {clock(total['replica_seconds'] / count)} with {count} replica"

@@ -126,6 +126,8 @@ def test_a_failed_cell_is_named_and_the_exit_code_tells(
     said = capsys.readouterr()
     assert "1 to run" in said.err
     assert [entry["state"] for entry in json.loads(said.out)["cells"]] == ["failed", "done"]
+    assert run([*args, "--transfer-to", target, "--plan", "--no-probe"]) == 0
+    assert f"then 2 of transfer at most, to {target} (not estimated)" in capsys.readouterr().out
     assert json.loads(said.out)["cells"][0]["reason"] == reason
 
 
