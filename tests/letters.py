@@ -7,7 +7,8 @@ from greater_ray.methods._text import Scored, TextConfig, TextState
 from greater_ray.protocols import Method, Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Answer, Conversation, Example, LossSpec, TokenIds
-from tests.scripted import ScriptedModel, ScriptedWriter
+from tests.prompt_table import LetterWriter
+from tests.scripted import ScriptedModel
 
 
 @dataclass
@@ -67,9 +68,9 @@ def setting(
     train: int = 10,
     dev: int = 10,
     seed: int = 0,
-) -> tuple[Problem, LetterModel, ScriptedWriter]:
+) -> tuple[Problem, LetterModel, LetterWriter]:
     """Return a problem whose prompts have given scores on train and dev alike, and whose writer is scripted."""
-    model, writer = LetterModel(right=by_score(scores)), ScriptedWriter(reply)
+    model, writer = LetterModel(right=by_score(scores)), LetterWriter(reply)
     return Problem(task(train, "t"), model, seed, dev=task(dev, "d"), optimizer=writer, read=read), model, writer
 
 
@@ -94,6 +95,11 @@ def steps(method: Method, problem: Problem, config: TextConfig, num: int) -> tup
 
 def archive(*entries: tuple[str, float]) -> tuple[Scored, ...]:
     return tuple(Scored(number=k, text=t, ids=(k + 1,), score=s, step=0) for k, (t, s) in enumerate(entries))
+
+
+def asked_at(writer: LetterWriter) -> list[tuple[int, float]]:
+    """Return the number of conversations and the temperature of every call of the writer."""
+    return [(num, temperature) for num, _, temperature, _ in writer.settings]
 
 
 def statuses(info: StepInfo) -> list[str]:

@@ -5,12 +5,13 @@ Guo et al., "Connecting Large Language Models with Evolutionary Algorithms Yield
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
 
 from greater_ray.methods import _evolution_prompts as prompts
-from greater_ray.methods._rounds import Round, readable
+from greater_ray.methods._rounds import Round, new_proposals
 from greater_ray.methods._text import (
     Proposal,
     Scored,
@@ -105,8 +106,8 @@ def _paraphrase(problem: Problem, config: EvolutionConfig, state: EvolutionState
     scored = Round(problem, state.archive, proposals, fitness_rows(problem, config), state.step, parents)
     spare = [number for number in top(state.archive, size) if number not in kept]
     population = (*kept, *(s.number for s in scored.new), *spare)[:size]
-    if scored.failed:
-        notes.append(f"paraphrases that cannot be used: {scored.failed}; the next best seeds stand in")
+    if lost := len(parents) - len(scored.new):
+        notes.append(f"paraphrases that cannot be used: {lost}; the next best seeds stand in")
     if len(population) < size:
         notes.append(f"the population has {len(population)} instead of {size} members")
     return finish(state, scored, proposals, notes, phase="evolution", population=population)
@@ -122,10 +123,18 @@ def fitness_rows(problem: Problem, config: EvolutionConfig) -> list[Example]:
 def write(
     problem: Problem, config: EvolutionConfig, state: EvolutionState, asked: Sequence[Conversation], notes: list[str]
 ) -> list[Proposal]:
-    """Ask for children and judge them; one that was scored before is a duplicate."""
-    texts = readable(problem, asked, config, state.step, "children", notes)
-    known = [s.text for s in state.archive]
-    return propose(problem, texts, known=known, max_prompt_tokens=config.max_prompt_tokens, meta=prompts.WORDING)
+    """Ask for children and judge them; one that was scored before is a duplicate.
+
+    Where there was nothing but duplicates, the children of a second attempt follow those of the first one.
+    """
+    judge = partial(
+        propose,
+        problem,
+        known=[s.text for s in state.archive],
+        max_prompt_tokens=config.max_prompt_tokens,
+        meta=prompts.WORDING,
+    )
+    return new_proposals(problem, asked, config, state.step, "children", notes, judge)
 
 
 def top(archive: Sequence[Scored], num: int) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
 """What methods share that write a batch of prompts and score them in every step: asking again, scoring, cutting."""
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 
+from greater_ray.methods._asking import WARMER, only_duplicates
 from greater_ray.methods._text import (
     END_TAG,
     START_TAG,
@@ -72,13 +74,39 @@ def readable(
         notes.extend(note for reply in replies if reply.error and (note := f"the writer: {reply.error}") not in notes)
         for k, reply in zip(missing, replies, strict=True):
             texts[k] = read(reply) if reply.error is None else None
+        problem.note_unreadable(sum(texts[k] is None for k in missing))
     return texts
+
+
+def new_proposals(
+    problem: Problem,
+    conversations: Sequence[Conversation],
+    config: TextConfig,
+    step: int,
+    purpose: str,
+    notes: list[str],
+    judge: Callable[[Sequence[str | None]], list[Proposal]],
+) -> list[Proposal]:
+    """Ask for prompts and judge them; where all that could be read were duplicates, once more and warmer.
+
+    Returns what was written in both attempts, the first one first: one proposal per conversation and attempt.
+    """
+    proposals: list[Proposal] = []
+    for attempt in range(2):
+        temperature = config.temperature + WARMER * attempt
+        wanted = f"{purpose} warmer" if attempt else purpose
+        new = judge(readable(problem, conversations, config, step, wanted, notes, temperature=temperature))
+        proposals += new
+        if not only_duplicates(new):
+            break
+    return proposals
 
 
 class Round:
     """The archive after this step's new prompts were scored in one call, and what that scoring showed.
 
-    ``scores`` holds the new prompts by text, ``rows`` their answers, in the order of ``new``.
+    ``scores`` holds the new prompts by text, ``rows`` their answers, in the order of ``new``. ``parents`` are those of
+    one attempt's proposals; a second attempt has the same ones.
     """
 
     def __init__(
@@ -90,8 +118,8 @@ class Round:
         step: int,
         parents: Sequence[int | None] | None = None,
     ) -> None:
-        parents = parents or [None] * len(proposals)
-        usable = [(p, parent) for p, parent in zip(proposals, parents, strict=True) if p.usable]
+        own = cycle(parents or [None])
+        usable = [(p, parent) for p, parent in zip(proposals, own, strict=False) if p.usable]
         self.rows: list[list[ExampleRecord]] = problem.score([p.ids for p, _ in usable], rows) if usable else []
         values = [accuracy(records) for records in self.rows]
         texts = [(p.text, p.ids) for p, _ in usable]

@@ -108,24 +108,55 @@ def tagged(text: str, start: str = START_TAG, end: str = END_TAG) -> str | None:
     return None
 
 
+# What a writer calls its prompt, as in "the new prompt" or "an improved instruction".
+_NAME = (
+    r"((the|a|an|my|your)\s+)?((new|improved|revised|final|updated|better|refined|rewritten)\s+)*(prompt|instruction)\b"
+)
 _ROLE = re.compile(r"^(assistant|user|system)\s*:?\s*\n", re.IGNORECASE)
-_LABEL = re.compile(r"^(the\s+)?((new|improved|revised|final)\s+)?(prompt|instruction)\s*:\s*", re.IGNORECASE)
+_LABEL = re.compile(rf"^{_NAME}\s*:\s*", re.IGNORECASE)
+_HEADING = re.compile(rf"^#{{1,6}}\s*{_NAME}\s*:?\s*\n", re.IGNORECASE)
+# "Sure, here is the revised prompt:", up to the colon, with a few words more before it.
+_PREFACE = re.compile(
+    rf"^((sure|certainly|of course|okay|ok)\b[,.!:]*\s+)?here(['’]s|\s+is)\s+{_NAME}[^\n:]{{0,60}}:\s*", re.IGNORECASE
+)
 _LISTED = re.compile(r"^([-*•]|\d+[.)])\s+")
+_QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"))
+# An apostrophe inside a word is no quote mark.
+_APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
+# What a prompt that is complete does not hold: slots and tags still to be filled in, and the markup of chats.
+UNFILLED = re.compile(
+    r"</?[a-z_][\w '’-]*>"  # <answer>, </prompt>, <your answer>, <s>, <start_of_turn>
+    r"|<[|｜][^<>]*[|｜]>"  # <|im_end|>, <|eot_id|>
+    r"|\[/inst\]"
+    # Words in brackets, but no letter or number such as [A] or [1], and no list such as [1, 2] or [True, False].
+    r"|\[(?=[^\]]*[^\W\d_]{2})[\w\s'’-]+\]"
+    r"|\[(insert|enter|your|name|input|question|answer)\b[^\]]*\]"
+    r"|\{(?!\s*\d+\s*\})[\w\s'’-]*\}",  # {}, {Question}, {your answer}, but not {1}
+    re.IGNORECASE,
+)
 
 
 def clean(text: str) -> str:
-    """Take off what is around a prompt and not part of it: fences, quotes, list marks, role names, a heading."""
+    """Take off what is around a prompt and not part of it: fences, quotes, a list mark, role names, a heading.
+
+    Quotes stay where the same mark also stands inside, and a list mark where a later line begins with one: then they
+    are the prompt's own.
+    """
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()
     before = None
     while text != before:
         before = text
         if text.startswith("```") and text.endswith("```") and len(text) > 6:
             text = text[3:-3].partition("\n")[2] if "\n" in text else text[3:-3]
-        for pattern in (_ROLE, _LABEL, _LISTED):
+        for pattern in (_ROLE, _HEADING, _PREFACE, _LABEL):
             text = pattern.sub("", text)
-        for mark in ('"', "'", "`", "**"):
-            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
-                text = text[len(mark) : -len(mark)]
+        if not any(_LISTED.match(line.lstrip()) for line in text.split("\n")[1:]):
+            text = _LISTED.sub("", text)
+        for opening, closing in _QUOTES:
+            inside = text[1:-1]
+            within = _APOSTROPHE.sub("", inside)
+            if inside and text[0] == opening and text[-1] == closing and not {opening, closing} & set(within):
+                text = inside
         text = text.replace("**", "").strip()
     return text
 
@@ -145,11 +176,13 @@ def propose(
 ) -> list[Proposal]:
     """Clean and judge what a model wrote; None is a reply that could not be read.
 
-    A proposal equal to one in ``known`` or to an earlier one is a duplicate. ``meta`` is the wording of the
-    meta-prompt, which must not come back as a prompt.
+    A proposal equal to one in ``known`` or to an earlier one is a duplicate; one that announces the gold answer of a
+    train or dev row is a leak. ``meta`` is the wording of the meta-prompt, which must not come back as a prompt.
     """
     seen = {canonical(text) for text in known}
-    runs = _runs(meta) | {run for example in (*problem.examples, *problem.dev) for run in _runs(example.question)}
+    rows = (*problem.examples, *problem.dev)
+    runs = _runs(meta) | {run for example in rows for run in _runs(example.question)}
+    announced = announcing(gold for example in rows for gold in (example.target, example.label))
     proposals = []
     for raw in texts:
         text = "" if raw is None else clean(raw)
@@ -160,8 +193,10 @@ def propose(
             status = "empty"
         elif not any(c.isalpha() for c in text):
             status = "no words"
-        elif re.search(r"</?[a-zA-Z_]+>|\{[a-z_]*\}|\[(insert|your|name|input|question)\b[^\]]*\]", text):
+        elif UNFILLED.search(text):
             status = "unfilled slot or tag"
+        elif announced.search(text):
+            status = "leak"
         elif len(ids) > max_prompt_tokens:
             status = "too long"
         elif _runs(text) & runs:
@@ -173,6 +208,22 @@ def propose(
             seen.add(canonical(text))
         proposals.append(Proposal(text, status, ids if status == "new" else ()))
     return proposals
+
+
+def announcing(golds: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds an answer that is given away, as in "The answer is True." or "answer: 42".
+
+    The gold answer must end its sentence or line: "The answer is True or False" gives nothing away.
+    """
+    distinct = sorted({gold.strip() for gold in golds} - {""})
+    # Without gold answers nothing can match.
+    gold = "|".join(map(re.escape, distinct)) or "(?!)"
+    opening, closing = r"""["'`“‘(\[{*]*""", r"""["'`”’)\]}*]*"""
+    return re.compile(
+        rf"\banswer(\s+is\b\s*:?|\s*[:=])\s*{opening}({gold}){closing}"
+        rf"([.!?]+{closing}(?=\s|\Z)|[^\S\n]*(\n|\Z))",
+        re.IGNORECASE,
+    )
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:

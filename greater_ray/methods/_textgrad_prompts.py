@@ -38,11 +38,12 @@ WORDING = "\n".join((JUDGE, CRITIC, EDITOR, ABOUT_RESPONSE, ABOUT_PROMPT, REWRIT
 
 
 class Trace(NamedTuple):
-    """One row on its way back: the response, how it was evaluated, and the remarks made so far."""
+    """One row on its way back: the response, how it was evaluated, whether as right, and the remarks made so far."""
 
     question: str
     response: str
     evaluation: str
+    right: bool
     on_response: str = ""
     on_prompt: str = ""
 

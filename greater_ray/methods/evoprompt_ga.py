@@ -60,7 +60,8 @@ class EvoPromptGa:
         scored = Round(problem, state.archive, proposals, rows, state.step, [first.number for first, _ in parents])
         if not scored.new:
             notes.append("no child of this generation can be used: the population stays")
-        population = survive(members, proposals, scored.new, config)
+        # Where there was a second attempt, nothing of the first one could be used.
+        population = survive(members, proposals[-len(asked) :], scored.new, config)
         return evolution.finish(state, scored, proposals, notes, population=population, generation=state.generation + 1)
 
 

@@ -6,12 +6,13 @@ Gradient-based Model Optimizers", AAAI 2025, arXiv 2402.17564. ``docs/methods/gp
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from greater_ray.methods import _gpo_prompts as prompts
-from greater_ray.methods._rounds import Round, between, find, readable, shuffled
+from greater_ray.methods._rounds import Round, between, find, new_proposals, readable, shuffled
 from greater_ray.methods._similarity import SIMILARITIES, Similarity, word_distance
 from greater_ray.methods._text import (
     Proposal,
@@ -104,8 +105,10 @@ class Gpo:
         momentum = prompts.Momentum(_past(config, archive, state.trajectory), summary, reason)
         rows = _exemplars(problem, config, state.step)
         conversation = prompts.refine(current, momentum, rows, limit, edit=config.refinement == "edit")
-        texts = readable(problem, [conversation] * config.num_proposals, config, state.step, "proposals", notes)
-        known, proposals = _read(problem, config, archive, texts)
+        asked = [conversation] * config.num_proposals
+        judge = partial(_judged, problem, config, archive)
+        proposals = new_proposals(problem, asked, config, state.step, "proposals", notes, judge)
+        known = _known(archive, proposals)
         scored = Round(problem, archive, proposals, dev_rows(problem), state.step, [current.number] * len(proposals))
         offered = _offered(archive, known, proposals, scored.new)
         usable = [scored for scored in offered if scored is not None]
@@ -238,21 +241,25 @@ def _exemplars(problem: Problem, config: GpoConfig, step: int) -> list[Example]:
     return problem.rng(step, "exemplars").sample(rows, min(config.exemplars, len(rows)))
 
 
-def _read(
+def _judged(
     problem: Problem, config: GpoConfig, archive: Sequence[Scored], texts: Sequence[str | None]
-) -> tuple[list[int | None], list[Proposal]]:
-    """Return for every reply the number of the scored prompt that it repeats, if it does, and its proposal."""
+) -> list[Proposal]:
+    """Clean and judge the replies; prompts begin with a capital letter."""
     cleaned = [None if text is None else clean(text) for text in texts]
     begun = [text and text[0].upper() + text[1:] for text in cleaned]
-    proposals = propose(
+    return propose(
         problem,
         begun,
         known=[scored.text for scored in archive],
         max_prompt_tokens=config.max_prompt_tokens,
         meta=prompts.WORDING,
     )
+
+
+def _known(archive: Sequence[Scored], proposals: Sequence[Proposal]) -> list[int | None]:
+    """Return for every proposal the number of the scored prompt that it repeats, if it does."""
     same = [find(archive, p.text) if p.status == "duplicate" else None for p in proposals]
-    return [None if scored is None else scored.number for scored in same], proposals
+    return [None if scored is None else scored.number for scored in same]
 
 
 def _offered(

@@ -5,11 +5,12 @@ authors' code. ``docs/methods/opro.md`` lists what differs.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
 
-from greater_ray.methods._rounds import Round, readable
+from greater_ray.methods._rounds import Round, new_proposals
 from greater_ray.methods._text import (
     END_TAG,
     START_TAG,
@@ -118,8 +119,9 @@ class Opro:
         shown = trajectory(archive, config, notes)
         rows = _exemplars(problem, config, state.step, wrong)
         conversation = meta_prompt(shown, rows, config)
-        texts = readable(problem, [conversation] * config.num_proposals, config, state.step, "proposals", notes)
-        proposals = _filtered(problem, config, archive, texts)
+        asked = [conversation] * config.num_proposals
+        judge = partial(_filtered, problem, config, archive)
+        proposals = new_proposals(problem, asked, config, state.step, "proposals", notes, judge)
         scored = Round(problem, archive, proposals, problem.examples, state.step)
         if not scored.new:
             notes.append("no proposal of this step can be used: the prompts stay as they are")

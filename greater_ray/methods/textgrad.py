@@ -89,7 +89,9 @@ class TextGrad:
         current = archive[state.number]
         proposal = _rewritten(problem, config, state.step, current, archive, notes)
         scores: dict[str, float] = {}
-        if proposal.usable:
+        if proposal is None:
+            notes.append("every row of the batch was answered rightly: the prompt stays as it is")
+        elif proposal.usable:
             score = _validate(problem, config, state.step, proposal.ids, notes)
             scores[proposal.text] = score
             archive = archived(archive, [(proposal.text, proposal.ids)], [score], state.step, [current.number])
@@ -99,8 +101,9 @@ class TextGrad:
                 current = archive[-1]
         else:
             notes.append(f"no new prompt ({proposal.status}): the prompt stays")
-        state = advanced(state, archive, current, int(not proposal.usable), number=current.number)
-        return state, info(state, current, candidates([proposal], scores), notes)
+        made = [] if proposal is None else [proposal]
+        state = advanced(state, archive, current, sum(not p.usable for p in made), number=current.number)
+        return state, info(state, current, candidates(made, scores), notes)
 
 
 def batch(problem: Problem, config: TextGradConfig, step: int) -> list[Example]:
@@ -117,11 +120,16 @@ def _rewritten(
     current: Scored,
     archive: tuple[Scored, ...],
     notes: list[str],
-) -> Proposal:
-    """Loss, backward pass and step: 2B + 1 calls of the writer, besides the judge's and repeated ones."""
+) -> Proposal | None:
+    """Loss, backward pass and step: 2B + 1 calls of the writer, besides the judge's and repeated ones.
+
+    None where the loss finds every row answered rightly: there is nothing to criticize.
+    """
     rows = batch(problem, config, step)
     (records,) = problem.score([current.ids], rows)
     traces = _losses(problem, config, step, rows, records, notes)
+    if all(t.right for t in traces):
+        return None
     remarks = readable(
         problem, [prompts.criticize_response(t) for t in traces], config, step, "on response", notes, read=written
     )
@@ -159,11 +167,16 @@ def _losses(
     """Return every row with its response and the evaluation as text."""
     responses = [prompts.respond(e, r, config.max_response_words) for e, r in zip(rows, records, strict=True)]
     if config.evaluator == "match":
+        rights = [r.correct for r in records]
         said = [prompts.matched(e, r) for e, r in zip(rows, records, strict=True)]
     else:
         verdicts = _judge(problem, config, step, "training", rows, records, notes)
+        rights = [v == "1" for v in verdicts]
         said = [prompts.judged(e, v == "1", v is not None) for e, v in zip(rows, verdicts, strict=True)]
-    return [prompts.Trace(e.question, r, s) for e, r, s in zip(rows, responses, said, strict=True)]
+    return [
+        prompts.Trace(e.question, response, loss, right)
+        for e, response, loss, right in zip(rows, responses, said, rights, strict=True)
+    ]
 
 
 def _validate(problem: Problem, config: TextGradConfig, step: int, ids: TokenIds, notes: list[str]) -> float:

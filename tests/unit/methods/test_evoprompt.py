@@ -11,7 +11,7 @@ from greater_ray.methods import evoprompt_de as de
 from greater_ray.methods import evoprompt_ga as ga
 from greater_ray.methods._evolution import EvolutionState, fitness_rows, top
 from greater_ray.methods._text import Proposal
-from tests.letters import archive, asked, setting, statuses, steps, tag
+from tests.letters import archive, asked, asked_at, setting, statuses, steps, tag
 
 SEEDS = ("Seed a", "Seed b", "Seed c", "Seed d", "Seed e")
 SCORES = {"Seed a": 0.1, "Seed b": 0.7, "Seed c": 0.5, "Seed d": 0.5, "Seed e": 0.0, "Seed b again": 0.6}
@@ -174,6 +174,33 @@ def test_a_generation_of_the_genetic_algorithm():
     assert len(set(state.population)) == 4
 
 
+def test_where_all_children_are_duplicates_a_warmer_attempt_follows_and_its_children_have_the_same_parents():
+    children = ["seed a", "seed b", "seed c", "seed d", "seed e", "Child b", "Child c", "seed e"]
+    problem, _, writer = setting(SCORES | {"Child b": 0.9}, writing(*children))
+    state, infos = steps(ga.PLUGIN, problem, ga_config(survival="replace"), 4)
+    assert isinstance(state, EvolutionState)
+    assert asked_at(writer) == [(2, 0.5), (4, 0.5), (4, 0.8)]
+    assert len({seed for *_, seed in writer.settings}) == 3
+    assert statuses(infos[3]) == ["duplicate"] * 5 + ["scored"] * 2 + ["duplicate"]
+    # The second and third child of the second attempt take the second and third place.
+    assert [state.archive[n].text for n in state.population] == ["Seed b", "Child b", "Child c", "Seed c again"]
+    assert state.failed == 6
+    pairs = [asked(c).rpartition("Parent 1: ")[2].splitlines()[0] for c in writer.asked if kind(c) == "breed"]
+    assert pairs[:4] == pairs[4:]
+    assert [state.archive[s.parent or 0].text for s in state.archive[-2:]] == pairs[1:3]
+
+
+def test_where_all_paraphrases_are_duplicates_the_warmer_ones_fill_the_population():
+    texts = iter(["seed a", "seed e", "Seed b again", "seed b"])
+    problem, _, writer = setting(SCORES, lambda conversation, row: tag(next(texts)))
+    state, infos = steps(ga.PLUGIN, problem, ga_config(), 3)
+    assert isinstance(state, EvolutionState)
+    assert asked_at(writer) == [(2, 0.5), (2, 0.8)]
+    assert [state.archive[n].text for n in state.population] == ["Seed b", "Seed c", "Seed b again", "Seed d"]
+    assert state.archive[-1].parent == 1
+    assert infos[2].notes == ("paraphrases that cannot be used: 1; the next best seeds stand in",)
+
+
 def test_where_no_reply_can_be_used_the_best_seed_is_the_result_and_the_notes_say_so():
     for plugin, config in ((ga.PLUGIN, ga_config(retries=1)), (de.PLUGIN, de_config(retries=1))):
         problem, _, writer = setting(SCORES, lambda conversation, row: "no tags")
@@ -237,6 +264,16 @@ def test_a_child_must_be_strictly_better_and_the_best_ever_changes_inside_a_gene
         others = {"Seed b", "Seed c", "Seed b again", "Seed c again"} - {member}
         assert set(drawn) <= others, "others of the population as the generation found it"
         assert len(set(drawn)) == 2
+
+
+def test_a_child_that_is_a_duplicate_is_written_once_more_and_warmer():
+    problem, _, writer = setting(SCORES | {"Good": 1.0}, writing("seed a", "Good", "seed a", "seed d"))
+    state, infos = steps(de.PLUGIN, problem, de_config(), 5)
+    assert asked_at(writer) == [(2, 0.5), (1, 0.5), (1, 0.8), (1, 0.5), (1, 0.8)]
+    assert [statuses(info) for info in infos[3:]] == [["duplicate", "scored"], ["duplicate", "duplicate"]]
+    assert infos[3].accepted == 1
+    assert infos[4].notes == ("generation 1, member 2", "the child cannot be used: the member stays")
+    assert (state.archive[-1].parent, state.failed) == (1, 3)
 
 
 def test_a_known_better_prompt_is_found():

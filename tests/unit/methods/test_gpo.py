@@ -7,7 +7,7 @@ from greater_ray.errors import ConfigError
 from greater_ray.methods import _gpo_prompts as prompts
 from greater_ray.methods._similarity import word_overlap
 from greater_ray.methods.gpo import PLUGIN, GpoConfig, GpoState, edit_limit, num_steps, retrieve, select
-from tests.letters import archive, asked, setting, statuses, steps, tag
+from tests.letters import archive, asked, asked_at, setting, statuses, steps, tag
 
 START = "Begin."
 
@@ -117,7 +117,12 @@ SCORES = {START: 0.5, "Worse one": 0.2, "Better one": 0.9, "Middle one": 0.4}
 
 
 def test_a_known_better_prompt_is_found_and_the_path_goes_on_from_the_best_proposal():
-    replies = [["worse one", "middle one"], ["better one", "Begin."], ["begin.", "MIDDLE ONE"]]
+    replies = [
+        ["worse one", "middle one"],
+        ["better one", "Begin."],
+        ["begin.", "MIDDLE ONE"],
+        ["begin.", "MIDDLE ONE"],
+    ]
     taken = iter(replies)
     batch: list[str] = []
 
@@ -130,7 +135,7 @@ def test_a_known_better_prompt_is_found_and_the_path_goes_on_from_the_best_propo
     state, infos = steps(PLUGIN, problem, config(momentum="recency"), 3)
     assert [info.prompt_text for info in infos] == [" Middle one", " Better one", " Begin."]
     assert [info.loss for info in infos] == pytest.approx([0.6, 0.1, 0.5]), "taken though worse, with its true score"
-    assert [statuses(info) for info in infos] == [["scored", "scored"], ["scored", "known"], ["known", "known"]]
+    assert [statuses(info) for info in infos] == [["scored", "scored"], ["scored", "known"], ["known"] * 4]
     assert "every proposal was current before: the best of them is taken again" in infos[2].notes
     assert (problem.encode("Better one"), state.failed) == (state.result, 0)
     scored = [prompt for prompt, _ in model.answered]
@@ -138,7 +143,7 @@ def test_a_known_better_prompt_is_found_and_the_path_goes_on_from_the_best_propo
     third = asked(writer.asked[4])
     assert third.index("Text: Better one\nScore: 90") < third.index("Text: Middle one\nScore: 40")
     assert third.index("Text: Middle one\nScore: 40") < third.index("Text: Begin.\nScore: 50"), "newest first"
-    assert len(writer.asked) == 3 * 2
+    assert len(writer.asked) == 4 * 2, "once more in the step in which nothing was new"
 
 
 def test_a_start_prompt_that_was_scored_is_tabu():
@@ -161,6 +166,19 @@ def test_where_no_reply_can_be_used_the_start_prompt_is_the_result_and_the_notes
         assert "no proposal of this step can be used: the prompt stays" in info.notes
         assert "the writer: refused" in info.notes
     assert len(writer.asked) == 3 * 2 * 2, "each asked for once more"
+
+
+def test_where_all_are_duplicates_a_warmer_attempt_follows_and_what_is_known_stays_a_candidate():
+    replies = iter(["Middle one", "Better one", "MIDDLE one", "begin.", "Worse one", "better ONE"])
+    problem, model, writer = setting(SCORES, lambda conversation, row: tag(next(replies)))
+    state, infos = steps(PLUGIN, problem, config(), 2)
+    assert asked_at(writer) == [(2, 1.0), (2, 1.0), (2, 1.3)]
+    assert len({seed for *_, seed in writer.settings}) == 3
+    assert statuses(infos[1]) == ["known", "known", "scored", "known"]
+    # "Better one" is current and "Begin." was: of the others "Middle one" (0.4) is better than "Worse one" (0.2).
+    assert [info.prompt_text for info in infos] == [" Better one", " Middle one"]
+    assert (infos[1].accepted, state.failed) == (0, 0)
+    assert [prompt for prompt, _ in model.answered] == [START, "Middle one", "Better one", "Worse one"]
 
 
 def test_a_reply_that_comes_twice_in_a_step_is_a_duplicate():

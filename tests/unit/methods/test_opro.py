@@ -4,7 +4,7 @@ import pytest
 
 from greater_ray.methods import opro
 from greater_ray.methods.opro import PLUGIN, OproConfig, OproState, bucket, refusal, trajectory
-from tests.letters import archive, asked, setting, statuses, steps, tag
+from tests.letters import archive, asked, asked_at, setting, statuses, steps, tag
 
 START = "Begin."
 SCORES = {START: 0.5, "Worse one": 0.4, "Better one": 0.9}
@@ -82,7 +82,8 @@ def exemplars(question: str) -> list[str]:
 
 
 def questions(num_steps: int, seed: int = 0, **values) -> list[list[str]]:
-    problem, _, writer = setting(SCORES, lambda conversation, row: tag("Worse one"), seed=seed)
+    replies = iter(["Worse one", "Another one"])
+    problem, _, writer = setting(SCORES, lambda conversation, row: tag(next(replies)), seed=seed)
     steps(PLUGIN, problem, config(num_proposals=1, **values), num_steps)
     return [exemplars(asked(conversation)) for conversation in writer.asked]
 
@@ -131,6 +132,25 @@ def test_where_no_reply_can_be_used_the_start_prompt_is_the_result_and_the_notes
     assert (state.failed, len(state.archive)) == (4, 1)
     assert all("no proposal of this step can be used: the prompts stay as they are" in info.notes for info in infos)
     assert len(writer.asked) == 2 * 2 * 3, "each asked for twice more"
+
+
+def test_where_all_are_duplicates_a_warmer_attempt_follows_and_the_record_holds_both():
+    replies = iter(["begin.", "Begin.", "Better one", "begin."])
+    problem, model, writer = setting(SCORES, lambda conversation, row: tag(next(replies)))
+    state, (info,) = steps(PLUGIN, problem, config(), 1)
+    assert asked_at(writer) == [(2, 1.0), (2, 1.3)]
+    assert len({seed for *_, seed in writer.settings}) == 2
+    assert statuses(info) == ["duplicate", "duplicate", "scored", "duplicate"]
+    assert (info.accepted, state.failed) == (2, 3)
+    assert model.answered == [(START, 10), ("Better one", 10)]
+
+
+def test_duplicates_twice_are_a_step_without_effect():
+    problem, _, writer = setting(SCORES, lambda conversation, row: tag(START))
+    state, infos = steps(PLUGIN, problem, config(), 2)
+    assert asked_at(writer) == [(2, 1.0), (2, 1.3)] * 2
+    assert (state.result, len(state.archive), state.failed) == (problem.encode(START), 1, 8)
+    assert infos[0].notes == ("no proposal of this step can be used: the prompts stay as they are",)
 
 
 def test_a_reply_is_asked_for_again_until_it_can_be_read():

@@ -59,7 +59,7 @@ def test_the_next_step_starts_from_the_prompt_that_was_kept():
 
 def test_without_the_revert_every_new_prompt_is_taken_and_the_last_one_is_the_result():
     problem, _, _ = setting(SCORES, writing("Better one", "Worse one"))
-    state, infos = steps(PLUGIN, problem, config(revert=False), 2)
+    state, infos = steps(PLUGIN, problem, config(revert=False, batch_size=10), 2)
     assert [info.loss for info in infos] == pytest.approx([0.1, 0.6])
     assert state.result == problem.encode("Worse one")
     assert state.best[0][1] == problem.encode("Better one")
@@ -90,6 +90,32 @@ def test_few_rows_make_fewer_batches_per_epoch_and_a_shorter_last_one():
     assert [len(batch(problem, config(batch_size=9), step)) for step in range(2)] == [4, 4]
 
 
+# -- nothing to criticize ----------------------------------------------------------------------------------------------
+
+SKIPPED = "every row of the batch was answered rightly: the prompt stays as it is"
+
+
+def test_a_batch_without_mistakes_is_skipped_without_a_call_of_the_writer_and_the_next_one_is_not():
+    # Of two training rows "Begin." answers one: of the two steps of the epoch one has nothing to criticize.
+    problem, _, writer = setting({START: 0.1}, writing("Worse one"), train=2)
+    state, infos = steps(PLUGIN, problem, config(batch_size=1), 2)
+    assert (state.step, state.failed, state.finished) == (2, 0, False)
+    assert [kind(c) for c in writer.asked] == ["on response", "on prompt", "rewrite"]
+    (skipped,) = [info for info in infos if SKIPPED in info.notes]
+    assert (skipped.candidates, skipped.accepted, skipped.prompt_text) == ((), None, f" {START}")
+    assert skipped.loss == pytest.approx(0.9)
+
+
+def test_with_a_judge_its_verdicts_tell_whether_there_is_something_to_criticize():
+    # Exact match finds half of the rows wrong, the judge none; a verdict that cannot be read is no right answer.
+    for verdict, notes in (("1", (SKIPPED,)), ("?", None)):
+        reply = judging(lambda text, row, v=verdict: f"<score>{v if row == 2 else 1}</score>", "Better one")
+        problem, _, writer = setting(SCORES, reply)
+        _, (info,) = steps(PLUGIN, problem, config(evaluator="judge", batch_size=3), 1)
+        assert (info.notes == notes) == (verdict == "1")
+        assert len(writer.asked) == (3 if verdict == "1" else 3 + 2 * 3 + 1)
+
+
 # -- the texts ---------------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +133,7 @@ def test_the_loss_is_shown_with_the_response_and_the_reference():
     assert "Response:\nreasoning about t4\nFinal answer: Yes" in right
     assert "Reference: Yes; the answer read was: Yes. Score: 1 of 1." in right
     assert "Reference: Yes; the answer read was: No. Score: 0 of 1." in wrong
-    assert all(prompts.ABOUT_RESPONSE in t for t in texts), "right answers get feedback too"
+    assert all(prompts.ABOUT_RESPONSE in t for t in texts), "right answers beside wrong ones get feedback too"
 
 
 def test_the_feedback_on_a_response_becomes_feedback_on_the_prompt_and_then_a_rewriting():
@@ -189,7 +215,7 @@ def test_verdicts_that_cannot_be_read_count_as_wrong_and_are_noted():
 
 
 def test_where_no_rewriting_can_be_used_the_start_prompt_is_the_result_and_the_notes_say_so():
-    problem, _, writer = setting(SCORES, lambda conversation, row: "no tags")
+    problem, _, writer = setting({}, lambda conversation, row: "no tags")
     state, infos = steps(PLUGIN, problem, config(retries=2, batch_size=1), 2)
     assert state.result == problem.encode(START)
     assert (state.failed, len(state.archive)) == (2, 1)
