@@ -240,7 +240,7 @@ def optimize(
         "task": merged(_named(task), {"data": data}),
         "method": method,
         "seed": seed,
-        "budget": {"steps": steps},
+        "budget": {} if steps is None else {"steps": steps},
     }
     return run_config(resolve_config(merged(own, settings)), Path(out) if out is not None else None)
 

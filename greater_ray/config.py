@@ -71,8 +71,11 @@ class DecodingConfig(Config):
 class Budget(Config):
     """When to stop: whichever comes first. What is counted is the optimization, not the final evaluation.
 
-    ``calls`` (rows), ``tokens``, ``generated_tokens`` and ``backward_tokens`` are those of the task model. A step that
-    reaches a limit of the ledger is given up at the next batch of work, so a limit is passed by one batch at most.
+    ``seconds`` is the wall time of the whole search; ``optimizer_*`` counts the writer, everything else the task model.
+    ``calls`` are rows, ``prompt_tokens`` those that are read, ``forward_tokens`` all but those of backward passes,
+    ``model_seconds`` and ``optimizer_seconds`` the time of that model's calls. A step that reaches a limit of the
+    ledger is given up at the next batch of work, so a limit is passed by one batch at most. None lifts a preset's
+    limit.
     """
 
     steps: int | None = Field(default=None, ge=0)
@@ -80,10 +83,16 @@ class Budget(Config):
     tokens: int | None = Field(default=None, ge=1)
     seconds: float | None = Field(default=None, gt=0)
     calls: int | None = Field(default=None, ge=1)
+    prompt_tokens: int | None = Field(default=None, ge=1)
     generated_tokens: int | None = Field(default=None, ge=1)
+    forward_tokens: int | None = Field(default=None, ge=1)
     backward_tokens: int | None = Field(default=None, ge=1)
+    model_seconds: float | None = Field(default=None, gt=0)
     optimizer_calls: int | None = Field(default=None, ge=1)
     optimizer_tokens: int | None = Field(default=None, ge=1)
+    optimizer_prompt_tokens: int | None = Field(default=None, ge=1)
+    optimizer_generated_tokens: int | None = Field(default=None, ge=1)
+    optimizer_seconds: float | None = Field(default=None, gt=0)
 
 
 class EvaluationConfig(Config):
@@ -189,13 +198,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings; later layers win, None does not override."""
+    """Merge nested mappings; later layers win. None does not override, but under ``budget``, where it lifts a limit."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
             if isinstance(value, Mapping):
-                below = result.get(key)
-                result[key] = merged(below if isinstance(below, Mapping) else {}, value)
+                found = result.get(key)
+                below = found if isinstance(found, Mapping) else {}
+                result[key] = {**below, **value} if key == "budget" else merged(below, value)
             elif value is not None or key not in result:
                 result[key] = value
     return result

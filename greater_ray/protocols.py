@@ -148,6 +148,10 @@ class TextModel(Protocol):
         """Continue every conversation; temperature 0 is greedy. For n samples, give a conversation n times."""
         ...
 
+    def note_unreadable(self, count: int) -> None:
+        """Count replies that could not be read into ``usage``: whoever reads them tells."""
+        ...
+
     @property
     def usage(self) -> Usage:
         """All that this model has computed so far."""
@@ -216,6 +220,11 @@ class Problem:
             raise RuntimeError("this problem was made without a reader of answers")
         answers = self.model.answers(examples, prompts)
         return [[self.read(e, a) for e, a in zip(examples, row, strict=True)] for row in answers]
+
+    def note_unreadable(self, count: int) -> None:
+        """Put replies of the writer that could not be read into its ledger, also those that are asked for again."""
+        if self.optimizer is not None:
+            self.optimizer.note_unreadable(count)
 
     def rng(self, step: int, purpose: str) -> random.Random:
         """Return the random stream of one purpose in one step: never global, never shared."""

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from greater_ray.config import Config, TrialConfig
+from greater_ray.types import Usage
 
 SCHEMA_VERSION = 1
 
@@ -24,7 +25,27 @@ class UsageRecord(Record):
     backward_tokens: int = 0
     passes: int = 0
     seconds: float = 0.0
+    unreadable: int = 0
     tokens: int = 0
+
+
+def spent_by_limit(task: Usage | UsageRecord, writer: Usage | UsageRecord, seconds: float) -> dict[str, float]:
+    """Return what every limit of the ledger in a ``Budget`` is held against; ``seconds`` is the wall time so far."""
+    return {
+        "tokens": task.tokens,
+        "seconds": seconds,
+        "calls": task.calls,
+        "prompt_tokens": task.prefix_tokens + task.prefill_tokens,
+        "generated_tokens": task.generated_tokens,
+        "forward_tokens": task.tokens - task.backward_tokens,
+        "backward_tokens": task.backward_tokens,
+        "model_seconds": task.seconds,
+        "optimizer_calls": writer.calls,
+        "optimizer_tokens": writer.tokens,
+        "optimizer_prompt_tokens": writer.prefix_tokens + writer.prefill_tokens,
+        "optimizer_generated_tokens": writer.generated_tokens,
+        "optimizer_seconds": writer.seconds,
+    }
 
 
 class ExampleRecord(Record):
@@ -101,7 +122,10 @@ class StepRecord(Record):
 
 
 class TrialRecord(Record):
-    """A finished optimization. ``without_times`` is the same however often the run was interrupted."""
+    """A finished optimization. ``without_times`` is the same however often the run was interrupted.
+
+    ``proposals`` counts the candidates of all steps by their status, for instance ``{"scored": 5, "duplicate": 1}``.
+    """
 
     schema_version: int = SCHEMA_VERSION
     trial_id: str
@@ -116,6 +140,7 @@ class TrialRecord(Record):
     optimization_usage: UsageRecord
     evaluation_usage: UsageRecord
     optimizer_usage: UsageRecord = UsageRecord()
+    proposals: dict[str, int] = Field(default_factory=dict)
     task: dict[str, Any]
     model: dict[str, Any]
     optimizer: dict[str, Any] | None = None
@@ -124,6 +149,11 @@ class TrialRecord(Record):
     def evaluation(self, split: str, prompt: PromptRecord) -> EvaluationRecord | None:
         """Return the evaluation of a prompt on a split, if it was made."""
         return next((e for e in self.evaluations if e.split == split and e.prompt_ids == prompt.ids), None)
+
+    @property
+    def no_improvement(self) -> bool:
+        """Tell whether the result is the initial prompt."""
+        return self.best.ids == self.initial.ids
 
     def without_times(self) -> dict[str, Any]:
         """Return the record as JSON without wall times and facts about the host."""

@@ -375,3 +375,7 @@ class ReplicaTextModel:
         answers = self.executor.run(calls)
         self.usage = self.usage + total(u for _, u in answers) + Usage(seconds=time.perf_counter() - begin)
         return [generation for result, _ in answers for generation in result]
+
+    def note_unreadable(self, count: int) -> None:
+        """Count replies that could not be read; see ``TextModel``."""
+        self.usage = self.usage + Usage(unreadable=count)

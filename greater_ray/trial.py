@@ -5,6 +5,7 @@ continues from the last finished step and ends with the same record as an undist
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from greater_ray.records import (
     StepRecord,
     TrialRecord,
     UsageRecord,
+    spent_by_limit,
 )
 from greater_ray.sharding import AnswerKey, ReplicaTextModel, RolloutKey, ShardedModel
 from greater_ray.store import RunStore
@@ -79,6 +81,8 @@ class Trial:
     should_stop: Callable[[], bool] = lambda: False
     optimizer: ReplicaTextModel | None = None
     optimizer_facts: dict[str, Any] | None = None
+    # Candidates of all steps so far by status; part of the checkpoint.
+    _proposals: Counter[str] = field(default_factory=Counter, init=False)
 
     def _problem(self) -> Problem:
         return Problem(
@@ -125,19 +129,8 @@ class Trial:
 
     def _check_ledger(self, elapsed: float) -> None:
         """Raise ``BudgetSpent`` with the name of a limit that is reached; asked before every batch of work."""
-        budget, task = self.config.budget, self.model.usage
-        writer = self.optimizer.usage if self.optimizer is not None else Usage()
-        spent = {
-            "tokens": task.tokens,
-            "seconds": elapsed,
-            "calls": task.calls,
-            "generated_tokens": task.generated_tokens,
-            "backward_tokens": task.backward_tokens,
-            "optimizer_calls": writer.calls,
-            "optimizer_tokens": writer.tokens,
-        }
-        for name, value in spent.items():
-            limit = getattr(budget, name)
+        for name, value in spent_by_limit(self.model.usage, self._written(), elapsed).items():
+            limit = getattr(self.config.budget, name)
             if limit is not None and value >= limit:
                 raise BudgetSpent(name)
 
@@ -159,6 +152,8 @@ class Trial:
         self.model.restore(rollouts, answers, Usage(**saved["usage"]), saved["seen_prefixes"])
         if self.optimizer is not None:
             self.optimizer.usage = Usage(**saved["optimizer_usage"])
+        # A folder of an earlier version has no counts.
+        self._proposals = Counter(saved.get("proposals", {}))
         state = self.method.state_type.model_validate(saved["method_state"])
         return state, saved["elapsed"], saved["stop_reason"]
 
@@ -174,6 +169,7 @@ class Trial:
                 "method_state": state.model_dump(mode="json"),
                 "usage": asdict(self.model.usage),
                 "optimizer_usage": asdict(self._written()),
+                "proposals": self._proposals,
                 "seen_prefixes": sorted(self.model.seen_prefixes),
                 "elapsed": elapsed,
                 "stop_reason": stop_reason,
@@ -200,6 +196,7 @@ class Trial:
         )
         if self.store is not None:
             self.store.steps.append([record.model_dump(mode="json")])
+        self._proposals.update(candidate.status for candidate in info.candidates)
         self._save_state(state, elapsed, None)
         self.observer.stepped(self.config, record)
 
@@ -268,6 +265,7 @@ class Trial:
             optimization_usage=_usage_record(optimization),
             evaluation_usage=_usage_record(spent),
             optimizer_usage=_usage_record(self._written()),
+            proposals=dict(sorted(self._proposals.items())),
             optimizer=self.optimizer_facts,
             task={"name": self.task.name, "answer_type": self.task.answer_type, **self.task.provenance},
             model=self.model_facts,

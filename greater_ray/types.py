@@ -61,7 +61,8 @@ class Usage:
     """What a computation cost. Tokens are counted every time a model processes them; seconds are wall time.
 
     ``calls`` counts rows. ``prefix_tokens`` are those of the questions, whose keys and values are computed once and
-    kept; ``passes`` are forward passes, however many rows each held.
+    kept; ``passes`` are forward passes, however many rows each held. ``unreadable`` counts replies of a writer that
+    could not be read, also those that were asked for again.
     """
 
     calls: int = 0
@@ -72,6 +73,7 @@ class Usage:
     backward_tokens: int = 0
     passes: int = 0
     seconds: float = 0.0
+    unreadable: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

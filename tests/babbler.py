@@ -35,5 +35,19 @@ def babble(conversation: Conversation, seed: int) -> Generation:
     return Generation("\n".join(f"<{tag}>{text}</{tag}>" for tag in tags) + f"\n<score>{rng.randint(0, 1)}</score>")
 
 
+class Mumbler(Babbler):
+    """Writes a word without any tags, in which no method finds a prompt."""
+
+    def generate(
+        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
+    ) -> tuple[list[Generation], Usage]:
+        _, usage = super().generate(conversations, seeds, max_tokens, temperature)
+        return [Generation("mm")] * len(conversations), usage
+
+
 def load(config: object) -> Babbler:
     return Babbler()
+
+
+def mumble(config: object) -> Mumbler:
+    return Mumbler()

@@ -211,3 +211,6 @@ class ScriptedWriter:
         self.usage = self.usage + Usage(calls=len(conversations), generated_tokens=len(conversations))
         texts = [self.reply(conversation, row) for row, conversation in enumerate(conversations)]
         return [Generation("", error="refused") if text is None else Generation(text) for text in texts]
+
+    def note_unreadable(self, count: int) -> None:
+        self.usage = self.usage + Usage(unreadable=count)

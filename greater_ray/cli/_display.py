@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from greater_ray.cli._signals import SAVING, Stop
 from greater_ray.config import Budget, TrialConfig
-from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.records import StepRecord, TrialRecord, spent_by_limit
 from greater_ray.trial import Observer
 
 if TYPE_CHECKING:
@@ -79,19 +79,10 @@ class Figures:
 
 def time_left(budget: Budget, record: StepRecord) -> float | None:
     """Estimate the seconds until the first budget ends the search; None where only patience can."""
-    seconds, task, writer = record.elapsed_seconds, record.usage, record.optimizer_usage
-    pairs = (
-        (budget.steps, record.step),
-        (budget.tokens, task.tokens),
-        (budget.calls, task.calls),
-        (budget.generated_tokens, task.generated_tokens),
-        (budget.backward_tokens, task.backward_tokens),
-        (budget.optimizer_calls, writer.calls),
-        (budget.optimizer_tokens, writer.tokens),
-    )
-    estimates = [seconds / spent * max(0, limit - spent) for limit, spent in pairs if limit is not None and spent]
-    if budget.seconds is not None:
-        estimates.append(max(0.0, budget.seconds - seconds))
+    seconds = record.elapsed_seconds
+    spent = {"steps": record.step, **spent_by_limit(record.usage, record.optimizer_usage, seconds)}
+    limits = {name: limit for name in spent if (limit := getattr(budget, name)) is not None}
+    estimates = [seconds / spent[name] * max(0, limit - spent[name]) for name, limit in limits.items() if spent[name]]
     return min(estimates, default=None)
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDE = 200
-_COLUMNS = ("method", "task", "model", "seed", "split", "before", "after", "change", "p", "loss", "tokens", "time")
+_FIGURES = ("before", "after", "change", "p", "loss", "search", "writer", "eval", "time")
+_COLUMNS = ("method", "task", "model", "seed", "split", *_FIGURES)
 
 
 def result_json(result: GridResult, out: Path) -> dict[str, Any]:
@@ -39,11 +40,19 @@ def _entry(store: GridStore, cell: Cell, state: CellState) -> dict[str, Any]:
     if state.state == "done" and state.folder is not None:
         record = store.record(state.folder)
         entry |= {"folder": str(state.folder), "prompt": record.best.full_text, "scores": _scores(record)}
-        entry["tokens"] = sum(
-            usage.tokens for usage in (record.optimization_usage, record.evaluation_usage, record.optimizer_usage)
-        )
-        entry["seconds"] = record.optimization_usage.seconds + record.evaluation_usage.seconds
+        cost = _cost(record)
+        entry |= {name: sum(part[name] for part in cost.values()) for name in ("tokens", "seconds")}
+        entry |= {"cost": cost, "proposals": record.proposals, "no_improvement": record.no_improvement}
     return entry
+
+
+def _cost(record: TrialRecord) -> dict[str, dict[str, Any]]:
+    """Return the ledgers of a cell apart: the task model's search, the model that writes, the final evaluation."""
+    return {
+        "search": record.optimization_usage.model_dump(),
+        "writer": record.optimizer_usage.model_dump(),
+        "evaluation": record.evaluation_usage.model_dump(),
+    }
 
 
 def _scores(record: TrialRecord) -> list[dict[str, Any]]:
@@ -83,7 +92,8 @@ def print_result(result: GridResult, out: Path, given: Given) -> None:
         if not entries:
             continue
         screen.print(
-            f"\n{title}: accuracy with 95 % intervals; loss of the right answer, * beyond noise; time of own calls",
+            f"\n{title}: accuracy with 95 % intervals; loss of the right answer, * beyond noise; tokens of search, "
+            "writer and final evaluation; time of own calls",
             style="bold",
         )
         screen.print(_table(entries))
@@ -107,8 +117,7 @@ def _table(entries: list[dict[str, Any]]) -> "Table":
 
     table = Table(box=None, pad_edge=False)
     for column in _COLUMNS:
-        right = column in ("before", "after", "change", "p", "loss", "tokens", "time")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _FIGURES else "left", overflow="fold")
     for entry in entries:
         for score in entry.get("scores", ()):
             low, high = score["interval"]
@@ -124,7 +133,7 @@ def _table(entries: list[dict[str, Any]]) -> "Table":
                 f"{100 * score['change']:+.1f}" if changed else "-",
                 f"{score['p_value']:.2g}" if changed else "-",
                 _loss(score),
-                f"{entry['tokens']:,}",
+                *(f"{part['tokens']:,}" for part in entry["cost"].values()),
                 clock(entry["seconds"]),
             )
     return table

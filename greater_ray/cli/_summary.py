@@ -75,7 +75,9 @@ def _written(record: TrialRecord) -> str:
     read = usage.prefix_tokens + usage.prefill_tokens
     tokens = f"{usage.tokens:,} tokens ({read:,} read, {usage.generated_tokens:,} written)"
     name = model.name if model is not None else "the task model"
-    return f"{usage.calls:,} calls, {tokens if usage.tokens else 'no token counts'} in {clock(usage.seconds)} by {name}"
+    lost = f", {usage.unreadable:,} replies unreadable" if usage.unreadable else ""
+    cost = f"{tokens if usage.tokens else 'no token counts'} in {clock(usage.seconds)}"
+    return f"{usage.calls:,} calls, {cost} by {name}{lost}"
 
 
 def _table(record: TrialRecord) -> "Table":
@@ -125,7 +127,10 @@ def _difference(comparison: ComparisonRecord | None) -> str:
 
 def verdict(record: TrialRecord) -> list[str]:
     """Say what the figures allow to say: above all when a difference may be chance."""
-    if record.best.ids == record.initial.ids:
+    if record.no_improvement:
+        if record.optimizer_usage.calls and record.proposals and not record.proposals.get("scored"):
+            counts = ", ".join(f"{status} {number}" for status, number in record.proposals.items())
+            return [f"None of the proposals could be used ({counts}): the start prompt stays."]
         return ["No prompt with a lower criterion than the initial one was found; nothing has changed."]
     by_split = {comparison.split: comparison for comparison in record.comparisons}
     held_out = next((by_split[split] for split in ("test", "dev") if split in by_split), None)

@@ -10,14 +10,9 @@ from greater_ray.api import Models, run_config
 from greater_ray.config import Budget, TrialConfig
 from greater_ray.errors import GreaterRayError
 from greater_ray.grid.cells import Cell
-from greater_ray.records import TrialRecord
+from greater_ray.records import TrialRecord, spent_by_limit
 
 PROBE_ROWS = 4
-# Limits of the ledger, and which usage of the probe each one bounds.
-_LIMITS = {
-    **dict.fromkeys(("tokens", "seconds", "calls", "generated_tokens", "backward_tokens"), "optimization_usage"),
-    **{f"optimizer_{name}": "optimizer_usage" for name in ("tokens", "calls")},
-}
 
 
 class Rows(NamedTuple):
@@ -82,8 +77,9 @@ def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
     budget, search, final = config.budget, probe.optimization_usage, probe.evaluation_usage
     step = rows.train / min(PROBE_ROWS, rows.train)
     bounds = [] if budget.steps is None else [step * budget.steps]
-    for name, usage in _LIMITS.items():
-        limit, spent = getattr(budget, name), getattr(getattr(probe, usage), name.removeprefix("optimizer_"))
+    writer = probe.optimizer_usage
+    for name, spent in spent_by_limit(search, writer, search.seconds + writer.seconds).items():
+        limit = getattr(budget, name)
         if limit is not None and spent:
             bounds.append(limit / spent)
     if probe.steps and not bounds:

@@ -84,6 +84,7 @@ class Asker:
                     self.refusals[reply.error] = None
                 else:
                     results[k] = read(reply)
+            self.problem.note_unreadable(sum(results[k] is None for k in missing))
         return results
 
 

@@ -13,15 +13,15 @@ from greater_ray.config import ModelConfig, TrialConfig, merged, parse
 from greater_ray.errors import Interrupted
 from greater_ray.plugins import load
 from greater_ray.protocols import Score, Task
-from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.records import StepRecord, TrialRecord, spent_by_limit
 from greater_ray.sharding import LocalExecutor, ReplicaTextModel
 from greater_ray.trial import Silent, Trial
 from greater_ray.types import Call, Example, Usage, total
-from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, settings_of
+from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, WRITING, settings_of
 
 # Limits hold for methods from outside too; this one lets a model write.
 LIMITED = [*SEARCHING, "tests.writing:PLUGIN"]
-LEDGER = ("tokens", "calls", "generated_tokens", "backward_tokens", "optimizer_calls", "optimizer_tokens")
+LEDGER = [name for name in spent_by_limit(Usage(), Usage(), 0) if "seconds" not in name]
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +191,8 @@ def test_another_seed_is_another_trial(method: str, configure: Callable, straigh
     record = run_config(config, tmp_path / "run")
     assert record.trial_id != straight(method)[1].trial_id
     assert record.initial == straight(method)[1].initial.model_copy(update={"loss": record.initial.loss})
+    if method in WRITING:
+        assert steps_in(tmp_path / "run") != steps_in(straight(method)[0]), "the writer is asked with another seed"
 
 
 # -- budgets -----------------------------------------------------------------------------------------------------------
@@ -260,13 +262,12 @@ class Metered(Silent):
 
 
 def _counted(limit: str, spent: Usage, writes: bool) -> int:
-    of_writer = limit.startswith("optimizer_")
-    return int(getattr(spent, limit.removeprefix("optimizer_"))) if of_writer == writes else 0
+    task, writer = (Usage(), spent) if writes else (spent, Usage())
+    return int(spent_by_limit(task, writer, 0)[limit])
 
 
 def spent_in(record: TrialRecord, limit: str) -> int:
-    usage = record.optimizer_usage if limit.startswith("optimizer_") else record.optimization_usage
-    return int(getattr(usage, limit.removeprefix("optimizer_")))
+    return int(spent_by_limit(record.optimization_usage, record.optimizer_usage, 0)[limit])
 
 
 @pytest.mark.parametrize("method", LIMITED)

@@ -30,6 +30,9 @@ def trial(**values: Any) -> TrialConfig:
         ([{"a": {"b": 2}}, {"a": 1}], {"a": 1}),
         ([{"a": 0}, {"a": False}], {"a": False}),
         ([{"a": [1, 2]}, {"a": [3]}], {"a": [3]}),
+        ([{"budget": {"b": 1, "c": 2}}, {"budget": {"b": None}}], {"budget": {"b": None, "c": 2}}),
+        ([{"budget": {"b": None}}, {"budget": {"b": 1}}], {"budget": {"b": 1}}),
+        ([{"budget": {"b": 1}}, {"budget": None}], {"budget": {"b": 1}}),
         ([], {}),
     ],
 )

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from greater_ray.api import resolve_config, run_config
+from greater_ray.cli._summary import verdict
 from greater_ray.cli.app import run
-from greater_ray.config import parse
+from greater_ray.config import Budget, parse
 from greater_ray.errors import ConfigError, ModelError, StoreError
-from greater_ray.records import TrialRecord
+from greater_ray.records import TrialRecord, spent_by_limit
+from greater_ray.types import Usage
 from tests.families import tiny_model
 
 WORDS = 5
@@ -84,6 +86,84 @@ def test_a_step_that_is_given_up_is_paid_for(tiny_folder: Path, tmp_path: Path) 
     record = run_config(config, tmp_path / "other")
     assert (record.stop_reason, record.steps, record.optimizer_usage.calls) == ("optimizer_calls", 1, 3)
     assert record.optimization_usage.calls == first, "the second step's one prompt was written and never scored"
+
+
+LIMITS = spent_by_limit(Usage(), Usage(), 0)
+
+
+def test_every_limit_counts_its_part_of_the_ledger() -> None:
+    task = Usage(
+        1, prefix_tokens=2, prefill_tokens=3, generated_tokens=4, scored_tokens=5, backward_tokens=6, seconds=7
+    )
+    writer = Usage(10, prefill_tokens=30, generated_tokens=40, seconds=70)
+    assert spent_by_limit(task, writer, 99) == {
+        "tokens": 20, "seconds": 99, "calls": 1, "prompt_tokens": 5, "generated_tokens": 4, "forward_tokens": 14,
+        "backward_tokens": 6, "model_seconds": 7, "optimizer_calls": 10, "optimizer_tokens": 70,
+        "optimizer_prompt_tokens": 30, "optimizer_generated_tokens": 40, "optimizer_seconds": 70,
+    }  # fmt: skip
+    assert LIMITS.keys() == Budget.model_fields.keys() - {"steps", "patience"}
+
+
+@pytest.mark.parametrize("limit", [name for name in LIMITS if name != "backward_tokens"])
+def test_every_limit_ends_a_run_by_its_name(limit: str, tiny_folder: Path) -> None:
+    number = 1e-9 if limit.endswith("seconds") else 1
+    record = run_config(resolve_config(settings(tiny_folder, budget={limit: number}, evaluation={"splits": []})))
+    assert (record.stop_reason, record.steps) == (limit, 0)
+
+
+# -- replies that cannot be read ---------------------------------------------------------------------------------------
+
+
+def mumbled(tiny_folder: Path, **budget: int) -> TrialRecord:
+    """Run OPRO with three proposals a step, each asked for three times, and a writer whose replies hold no prompt."""
+    own = {
+        "method": "opro",
+        "method_config": {"num_proposals": 3, "retries": 2},
+        "optimizer_model": "tests.babbler:mumble",
+        "budget": budget,
+    }
+    return run_config(resolve_config(settings(tiny_folder) | own))
+
+
+def test_replies_that_cannot_be_read_are_counted_each_time_they_are_asked_for(tiny_folder: Path) -> None:
+    record = mumbled(tiny_folder, steps=2)
+    assert (record.optimizer_usage.calls, record.optimizer_usage.unreadable) == (18, 18)
+    assert record.optimization_usage.unreadable == 0
+    assert record.proposals == {"unreadable": 6}
+    assert record.no_improvement
+    assert verdict(record) == ["None of the proposals could be used (unreadable 6): the start prompt stays."]
+
+
+def test_replies_of_a_step_that_is_given_up_are_counted_too(tiny_folder: Path) -> None:
+    record = mumbled(tiny_folder, steps=2, optimizer_calls=5)
+    assert (record.stop_reason, record.steps, record.proposals) == ("optimizer_calls", 0, {})
+    assert (record.optimizer_usage.calls, record.optimizer_usage.unreadable) == (6, 6)
+
+
+# -- a preset's limit is lifted ----------------------------------------------------------------------------------------
+
+
+def test_null_lifts_the_steps_of_a_preset(tiny_folder: Path) -> None:
+    own = settings(tiny_folder, evaluation={"splits": []})
+    assert resolve_config(own).budget.steps == 3
+    config = resolve_config(own | {"budget": {"steps": None, "optimizer_calls": 9}})
+    record = run_config(config)
+    # Two replies a step: the ninth is the first one of the fifth step, which is given up.
+    assert (record.stop_reason, record.steps, record.optimizer_usage.calls) == ("optimizer_calls", 4, 9)
+    assert resolve_config(record.config.model_dump(mode="json")) == config, "and it stays lifted in the record's config"
+    with pytest.raises(ConfigError, match="nothing ends this run"):
+        resolve_config(own | {"budget": {"steps": None}})
+
+
+def test_null_lifts_the_steps_on_the_command_line_and_what_is_not_given_does_not(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text(json.dumps(settings(tiny_folder)))
+    args = ["optimize", "--config", str(tmp_path / "run.yaml"), "--max-optimizer-calls", "9"]
+    assert run([*args, "--out", str(tmp_path / "preset")]) == 0
+    assert "3 steps, stopped by steps" in capsys.readouterr().out
+    assert run([*args, "--set", "budget.steps=null", "--out", str(tmp_path / "lifted")]) == 0
+    assert "4 steps, stopped by optimizer_calls" in capsys.readouterr().out
 
 
 def test_another_local_model_writes(tiny_folder: Path, other_folder: Path, tmp_path: Path) -> None:

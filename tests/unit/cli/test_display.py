@@ -170,6 +170,7 @@ def test_a_step_that_scored_nothing_is_shown():
 def test_limits_of_the_ledger_tell_the_time_left():
     for budget, seconds in (
         ({"calls": 8}, 2.0), ({"tokens": 75}, 1.0), ({"optimizer_calls": 5}, 3.0), ({"optimizer_tokens": 60}, 2.0),
+        ({"forward_tokens": 75}, 1.0), ({"seconds": 5.0}, 3.0), ({"prompt_tokens": 9}, None),
         ({"optimizer_tokens": 60, "tokens": 75}, 1.0), ({"backward_tokens": 9}, None), ({"calls": 3}, 0.0),
     ):  # fmt: skip
         assert time_left(Budget(**budget), rewritten(1)) == (None if seconds is None else pytest.approx(seconds)), (

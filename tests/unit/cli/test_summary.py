@@ -74,7 +74,9 @@ def test_the_cost_of_the_writer_is_shown_beside_the_task_models():
     assert "optimizer:  12 calls, 1,234 tokens (1,000 read, 234 written) in 0:01:01 by the task model" in text
     other = CONFIG.model_copy(update={"optimizer_model": ModelConfig(name="openai/x")})
     text = shown(trial([True], [True], optimizer_usage=UsageRecord(calls=3, seconds=2), config=other))
-    assert "optimizer:  3 calls, no token counts in 0:00:02 by openai/x" in text
+    assert "optimizer:  3 calls, no token counts in 0:00:02 by openai/x\n" in text
+    lost = UsageRecord(calls=12, seconds=2, unreadable=5)
+    assert "by the task model, 5 replies unreadable\n" in shown(trial([True], [True], optimizer_usage=lost))
 
 
 def test_noise_is_called_noise():
@@ -100,6 +102,22 @@ def test_nothing_is_claimed_without_held_out_rows():
     assert verdict(trial([True, False], [True, True], "dev"))[-1] == "Test rows were not evaluated."
     same = trial([True], [True])
     assert "nothing has changed" in verdict(same.model_copy(update={"best": same.initial}))[0]
+
+
+def test_proposals_that_could_not_be_used_are_told_from_a_search_that_found_nothing_better():
+    def said(calls: int, **proposals: int) -> str:
+        found = trial([True], [True], optimizer_usage=UsageRecord(calls=calls), proposals=proposals)
+        assert not found.no_improvement
+        same = found.model_copy(update={"best": found.initial})
+        assert same.no_improvement
+        (sentence,) = verdict(same)
+        return sentence
+
+    useless = "None of the proposals could be used (duplicate 3, unreadable 5): the start prompt stays."
+    assert said(8, duplicate=3, unreadable=5) == useless
+    assert "nothing has changed" in said(8, duplicate=3, scored=1)
+    assert "nothing has changed" in said(8), "no step was finished"
+    assert "nothing has changed" in said(0, duplicate=3), "no writer was asked"
 
 
 def test_made_rows_are_always_called_synthetic():

@@ -132,6 +132,20 @@ def test_the_nearest_settings_win():
     assert patience(settings=1, models=2) == 2
     assert patience(settings=1, models=2, methods=3) == 3
     assert patience(settings=1, models=2, methods=3, tasks=4) == 4
+    assert patience(settings=1, models=None) is None, "null lifts a limit"
+    assert patience(settings=None, tasks=4) == 4
+
+
+def test_a_grid_lifts_the_steps_of_presets_and_gives_tasks_their_own_tokens():
+    tasks = [{"name": "gsm8k", "budget": {"tokens": 7}}, {"name": "folio", "budget": {"steps": 2}}, "bbh/navigate"]
+    found = cells(
+        methods=["greater", "opro"], tasks=tasks, seeds=[0], settings={"budget": {"steps": None, "tokens": 9}}
+    )
+    budgets = {(cell.method, cell.task): (cell.config.budget.steps, cell.config.budget.tokens) for cell in found}
+    of_task = {"gsm8k": (None, 7), "folio": (2, 9), "bbh/navigate": (None, 9)}
+    assert budgets == {(method, task): of_task[task] for method in ("greater", "opro") for task in of_task}
+    with pytest.raises(ConfigError, match="nothing ends this run"):
+        cells(methods=["greater"], settings={"budget": {"steps": None}})
 
 
 def test_settings_of_one_entry_touch_its_cells_alone():

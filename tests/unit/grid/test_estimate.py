@@ -58,6 +58,9 @@ ROWS = Rows(40, 20, 30)
         ({"budget": {"optimizer_calls": 15}}, 1.5),
         ({"budget": {"optimizer_tokens": 500}}, 1),
         ({"budget": {"backward_tokens": 5}}, 100),
+        ({"budget": {"forward_tokens": 7000}}, 7),
+        ({"budget": {"model_seconds": 24}}, 12),
+        ({"budget": {"steps": None, "calls": 100}}, 2),
         ({"budget": {"patience": 2}}, 100),
     ],
 )

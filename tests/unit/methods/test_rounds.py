@@ -25,6 +25,9 @@ class Noting:
         self.calls.append((len(conversations), temperature, seed))
         return self.replies[len(self.calls) - 1]
 
+    def note_unreadable(self, count: int) -> None:
+        self.usage = self.usage + Usage(unreadable=count)
+
 
 def ask_two(writer: Noting, **values) -> tuple[list[str | None], list[str]]:
     problem, _, _ = setting({}, lambda conversation, row: None)
@@ -43,6 +46,7 @@ def test_only_unreadable_replies_are_asked_for_again_with_another_seed_and_not_g
     writer = Noting([[GOOD, BAD], [BAD], [GOOD]])
     texts, notes = ask_two(writer, temperature=temperature, retries=5)
     assert (texts, notes) == (["yes", "yes"], [])
+    assert writer.usage.unreadable == 2, "both replies that were asked for again"
     assert [(num, value) for num, value, _ in writer.calls] == [(2, temperature), (1, again), (1, again)]
     assert len({seed for _, _, seed in writer.calls}) == 3
 
@@ -50,6 +54,7 @@ def test_only_unreadable_replies_are_asked_for_again_with_another_seed_and_not_g
 def test_an_error_is_noted_once_and_ends_as_unreadable():
     writer = Noting([[REFUSED, GOOD], [REFUSED]])
     assert ask_two(writer, retries=1) == ([None, "yes"], ["the writer: too long"])
+    assert writer.usage.unreadable == 2
 
 
 def test_a_reply_that_was_cut_off_inside_its_tags_is_unreadable():
