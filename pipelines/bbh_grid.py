@@ -1,10 +1,10 @@
 """BBH: methods x tasks x models x seeds on Ray, from a laptop to a cluster.
 
-python pipelines/bbh_grid.py --preset laptop --out runs/bbh
-ray submit cluster.yaml pipelines/bbh_grid.py -- --preset paper --address auto --wait 1800 --out RESULTS
+python pipelines/bbh_grid.py
+ray submit cluster.yaml pipelines/bbh_grid.py -- --preset paper --replicas 4 --wait 1800 --out RESULTS
 
-`ray submit` copies only this file, so configurations come from the installed package. All options but --preset are
-those of `greater-ray grid`; its exit code is the one here.
+Without --out, results go to runs/ and the name of the grid. `ray submit` copies only this file, so configurations come
+from the installed package. All options but --preset are those of `greater-ray grid`; its exit code is the one here.
 """
 
 import argparse
@@ -17,10 +17,14 @@ PRESETS = {"laptop": "bbh-laptop", "smoke": "bbh-smoke", "paper": "bbh-paper"}
 
 def main() -> int:
     """Read the preset and hand everything else to the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="laptop")
+    parser.add_argument("--out", metavar="DIR", help="folder of the grid; the same command continues there")
     args, further = parser.parse_known_args()
-    return run(["grid", PRESETS[args.preset], *further])
+    grid = PRESETS[args.preset]
+    return run(["grid", grid, "--out", args.out or f"runs/{grid}", *further])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Transfer: measure the prompts that a grid found on other models, beside the prompts they started from.
 
-python pipelines/transfer.py runs/bbh --to MODEL
+python pipelines/transfer.py runs/bbh-laptop --to MODEL
 
 All options are those of `greater-ray transfer`; its exit code is the one here.
 """

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 LAUNCHER_FILES = [ROOT / "cluster.yaml", DEPLOY / "on-premise.yaml"]
 ALL_FILES = [ROOT / "cluster.yaml", *sorted(file for file in DEPLOY.iterdir() if file.is_file())]
+PIPELINES = sorted((ROOT / "pipelines").glob("*_grid.py"))
 COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
 TOKEN = "~/.ray/auth_token"
 # Long runs of hexadecimal or base64 digits, as tokens and keys are; placeholders consist of zeros.
@@ -42,6 +43,12 @@ def python_minor() -> str:
 
 def load(file: Path) -> Any:
     return yaml.safe_load(file.read_text())
+
+
+def pipeline_commands(text: str) -> list[str]:
+    """Return the commands that start a pipeline, also those in comments; a backslash continues a line."""
+    lines = re.sub(r"\\\n#?\s*", "", text).splitlines()
+    return [line for line in lines if re.search(r"\w_grid\.py.* --\w", line)]
 
 
 def ray_image_tags(text: str) -> list[str]:
@@ -129,6 +136,27 @@ def test_every_command_is_a_command_for_bash(file: Path) -> None:
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("file", [ROOT / "README.md", *ALL_FILES, *PIPELINES], ids=lambda file: file.name)
+def test_every_command_that_waits_says_for_how_many_replicas(file: Path) -> None:
+    assert [c for c in pipeline_commands(file.read_text()) if "--wait" in c and "--replicas" not in c] == []
+
+
+def test_the_search_for_commands_finds_them_whole() -> None:
+    found = [pipeline_commands(file.read_text()) for file in (ROOT / "cluster.yaml", DEPLOY / "on-premise.yaml")]
+    assert [len(commands) for commands in found] == [1, 1]
+    for (command,) in found:
+        assert "--replicas" in command
+        assert "--wait" in command
+        assert "--out /mnt/greater-ray/bbh" in command
+    (job,) = [c for c in pipeline_commands((DEPLOY / "kuberay-rayjob.yaml").read_text()) if "--wait" in c]
+    assert "--replicas" in job
+
+
+def test_what_is_submitted_to_a_launched_cluster_needs_no_address() -> None:
+    for file in (ROOT / "README.md", *LAUNCHER_FILES, DEPLOY / "README.md", *PIPELINES):
+        assert [c for c in pipeline_commands(file.read_text()) if "submit" in c and "--address auto" in c] == []
 
 
 # -- cluster.yaml

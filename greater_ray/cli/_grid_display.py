@@ -1,7 +1,6 @@
 """A running grid on the screen: a live panel on a terminal, plain lines elsewhere."""
 
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,13 +22,12 @@ _SHOWN = 12  # cells and messages shown at most
 
 
 class GridStop(Stop):
-    """The first signal ends the grid politely, through Tune's own way out; the second aborts."""
+    """The first signal ends the grid politely: whoever runs it looks at ``requested``; the second aborts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.graceful = True
         self.announce = False
-        self.drain_tune = False
         # Tune would put its own handler for Ctrl-C in place of ours.
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
@@ -38,9 +36,6 @@ class GridStop(Stop):
         super()._handle(number, frame)
         if first:
             os.write(2, b"stopping: finished steps are saved; once more aborts at once\n")
-            # Until Tune runs, SIGUSR1 has no handler and would end the process.
-            if self.drain_tune and callable(signal.getsignal(signal.SIGUSR1)):
-                os.kill(os.getpid(), signal.SIGUSR1)
 
 
 class PlainGrid:

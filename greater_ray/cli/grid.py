@@ -277,7 +277,6 @@ def _on_ray(
     with connected(where.address, dashboard=where.dashboard):
         # Ray has put its own handler for SIGTERM in place, which prints a stack and aborts.
         stop.install()
-        stop.drain_tune = True
         yield (
             RayBackend(
                 default=parsed.replicas,

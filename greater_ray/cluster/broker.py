@@ -51,12 +51,13 @@ class Slot:
 class WorkQueue:
     """Waiting jobs, oldest first, each found at once by the slot that prefers it.
 
-    A free slot takes, in this order: small work without rows, work whose questions it holds, work that no slot holds,
-    the oldest of the rest. So preference never leaves a replica idle, and never changes a result.
+    A free slot takes, in this order: what is urgent (small work without rows, work whose replica has died), work whose
+    questions it holds, work that no slot holds, the oldest of the rest. So preference never leaves a replica idle, and
+    never changes a result.
     """
 
     def __init__(self) -> None:
-        self._small: deque[Job] = deque()
+        self._urgent: deque[Job] = deque()
         self._all: OrderedDict[int, Job] = OrderedDict()
         self._by_home: dict[int | None, OrderedDict[int, Job]] = {}
         self._home: OrderedDict[str, int] = OrderedDict()
@@ -64,30 +65,30 @@ class WorkQueue:
         self._waiter = asyncio.Condition()
 
     def __len__(self) -> int:
-        return len(self._all) + len(self._small)
+        return len(self._all) + len(self._urgent)
 
     async def put(self, jobs: Sequence[Job], *, first: bool = False) -> None:
-        """Add jobs; ``first`` puts one that was begun before in front."""
+        """Add jobs; ``first`` puts those that were begun before in front of all."""
         async with self._waiter:
             for job in jobs:
-                if job.shard is None:
-                    self._small.append(job)
-                    continue
-                home = self._home.get(job.shard)
-                self._homes_of[job.number] = home
-                own = self._by_home.setdefault(home, OrderedDict())
-                self._all[job.number] = own[job.number] = job
                 if first:
-                    self._all.move_to_end(job.number, last=False)
-                    own.move_to_end(job.number, last=False)
+                    self._urgent.appendleft(job)
+                elif job.shard is None:
+                    self._urgent.append(job)
+                else:
+                    home = self._home.get(job.shard)
+                    self._homes_of[job.number] = home
+                    self._all[job.number] = self._by_home.setdefault(home, OrderedDict())[job.number] = job
             self._waiter.notify(len(jobs))
 
     async def take(self, slot: int) -> Job:
         """Wait for work and take what suits the slot best."""
         async with self._waiter:
             await self._waiter.wait_for(lambda: len(self) > 0)
-            if self._small:
-                return self._small.popleft()
+            if self._urgent:
+                job = self._urgent.popleft()
+                self._settle_in(job, slot)
+                return job
             for home in (slot, None):
                 if own := self._by_home.get(home):
                     return self._remove(next(iter(own)), slot)
@@ -97,22 +98,31 @@ class WorkQueue:
         job = self._all.pop(number)
         home = self._homes_of.pop(number)
         del self._by_home[home][number]
-        assert job.shard is not None
+        self._settle_in(job, slot)
+        return job
+
+    def _settle_in(self, job: Job, slot: int) -> None:
+        """Remember which slot holds the questions from now on."""
+        if job.shard is None:
+            return
         self._home[job.shard] = slot
         self._home.move_to_end(job.shard)
         if len(self._home) > _HOMES:
             self._home.popitem(last=False)
-        return job
 
     def forget(self, slot: int) -> None:
-        """A slot has lost what it held."""
+        """A slot has lost what it held: its waiting work is nobody's, each piece in its turn."""
         for shard in [shard for shard, home in self._home.items() if home == slot]:
             del self._home[shard]
+        for number in self._by_home.pop(slot, ()):
+            self._homes_of[number] = None
+        nobodys = [number for number in self._all if self._homes_of[number] is None]
+        self._by_home[None] = OrderedDict((number, self._all[number]) for number in nobodys)
 
     def drain(self) -> list[Job]:
         """Take everything out."""
-        jobs = [*self._small, *self._all.values()]
-        self._small.clear()
+        jobs = [*self._urgent, *self._all.values()]
+        self._urgent.clear()
         self._all.clear()
         self._by_home.clear()
         self._homes_of.clear()
@@ -120,10 +130,19 @@ class WorkQueue:
 
 
 class Broker:
-    """Serves one model on ``count`` slots. ``launch`` returns the handle of a new, empty replica actor."""
+    """Serves one model on ``count`` slots.
 
-    def __init__(self, model: ModelConfig, count: int, launch: Callable[[], Any]) -> None:
-        self.model, self.launch = model, launch
+    ``launch`` returns the handle of a new, empty replica actor; ``end`` ends one that does not answer any more.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        count: int,
+        launch: Callable[[], Any],
+        end: Callable[[Any], None] = lambda actor: None,
+    ) -> None:
+        self.model, self.launch, self.end = model, launch, end
         self.slots = [Slot() for _ in range(count)]
         self.queue = WorkQueue()
         self.facts: dict[str, Any] | None = None
@@ -131,7 +150,6 @@ class Broker:
         self.error: GreaterRayError | None = None
         self._ready = asyncio.Event()
         self._number = 0
-        self._failed_loads = 0
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._actors: dict[int, Any] = {}
         self._loops = [asyncio.get_running_loop().create_task(self._serve(k)) for k in range(count)]
@@ -166,6 +184,9 @@ class Broker:
             jobs.append(Job(call, loop.create_future(), self._number, _shard_name(call)))
             self._number += 1
         await self.queue.put(jobs)
+        if self.error is not None:
+            # It came while these jobs were on their way into the queue, after all others had been told.
+            self._turn_away()
         try:
             return [await job.future for job in jobs]
         except BaseException:
@@ -176,6 +197,7 @@ class Broker:
     async def stats(self) -> dict[str, Any]:
         """Return what the slots do and have done, the length of the queue, and events since the last call."""
         now = time.monotonic()
+        starting = [now - s.since if s.state == "starting" else 0.0 for s in self.slots]
         events = [self._events.popleft() for _ in range(len(self._events))]
         slots = [
             {**asdict(s), "busy_seconds": s.busy_seconds + (now - s.since if s.state == "busy" else 0.0)}
@@ -184,6 +206,7 @@ class Broker:
         return {
             "model": self.model.name,
             "slots": slots,
+            "starting_seconds": starting,
             "queue": len(self.queue),
             "events": events,
             "error": str(self.error) if self.error is not None else None,
@@ -192,44 +215,64 @@ class Broker:
     # -- one slot ----------------------------------------------------------------------------------------------------
 
     async def _serve(self, index: int) -> None:
-        slot = self.slots[index]
-        while self.error is None:
-            slot.state = "starting"
-            self.queue.forget(index)
-            actor = self._actors[index] = self.launch()
-            if await self._load(actor, slot):
-                await self._work(actor, index, slot)
+        try:
+            await self._serve_slot(index)
+        except Exception as error:  # noqa: BLE001 - a slot that ended in silence would leave calls waiting for ever
+            self._stop(f"model: '{self.model.name}': internal error: {type(error).__name__}: {error}")
 
-    async def _load(self, actor: Any, slot: Slot) -> bool:
+    async def _serve_slot(self, index: int) -> None:
+        slot, failed = self.slots[index], 0
+        while self.error is None:
+            slot.state, slot.since = "starting", time.monotonic()
+            actor = self._actors[index] = self.launch()
+            error = await self._load(actor, slot)
+            if error is None:
+                failed = 0
+                await self._work(actor, index, slot)
+            elif not _is_preempted(error):
+                failed += 1
+            # One that only could not be reached would keep its GPU.
+            self.end(actor)
+            if failed == ATTEMPTS:
+                assert error is not None
+                self._give_up(slot, error)
+                return
+
+    def _give_up(self, slot: Slot, error: RayError) -> None:
+        """Leave a slot on which no replica comes up to the others, or stop the pool where there are none."""
+        slot.state = "given up"
+        why = f"{ATTEMPTS} replicas in a row died while loading, as when memory runs out: {_reason(error)}"
+        if any(other.state in ("idle", "busy") for other in self.slots):
+            self._events.append({"event": "slot given up", "why": why})
+        else:
+            self._stop(f"model: '{self.model.name}': {why}")
+
+    async def _load(self, actor: Any, slot: Slot) -> RayError | None:
+        """Load the model; return why the replica died. A model that nobody could load stops the pool at once."""
         try:
             facts = await actor.load.remote(self.model)
         except RayTaskError as error:
-            self._stop(f"model: '{self.model.name}' cannot be served: {_reason(error)}")
-            return False
+            if self.facts is None:
+                self._stop(f"model: '{self.model.name}' cannot be served: {_reason(error)}")
+            self._events.append({"event": "could not load", "reason": _reason(error)})
+            return error
         except RayError as error:
             slot.deaths += 1
-            self._failed_loads += 1
             self._events.append({"event": "died while loading", "reason": _reason(error)})
-            if self._failed_loads >= ATTEMPTS:
-                self._stop(
-                    f"model: '{self.model.name}': {ATTEMPTS} replicas in a row died while loading, "
-                    f"as when memory runs out: {_reason(error)}"
-                )
-            return False
-        self._failed_loads = 0
+            return error
         slot.host = facts["host"]
         model = facts["model"]
         if self.facts is None:
             self.facts = model
         elif model["weights"] != self.facts["weights"]:
             self._stop(f"model: '{self.model.name}' has other weights on {slot.host} than on the first replica.")
-            return False
+            return None
         if self.hardware and facts["hardware"] not in self.hardware:
             why = f"{slot.host} computes on {facts['hardware']}, others on {self.hardware[0]}: last bits may differ"
             self._events.append({"event": "mixed hardware", "why": why})
         self.hardware = [*dict.fromkeys([*self.hardware, facts["hardware"]])]
         self._ready.set()
-        return True
+        return None
 
     async def _work(self, actor: Any, index: int, slot: Slot) -> None:
         """Take work until the replica dies."""
@@ -241,6 +284,7 @@ class Broker:
             slot.state, slot.since = "busy", time.monotonic()
             try:
                 result = await actor.run.remote(job.call)
+                slot.tokens += result[1].tokens
             except RayTaskError as error:
                 # An error of the engine itself would come again: it belongs to the cell.
                 cause = error.cause if isinstance(error.cause, GreaterRayError) else error
@@ -248,10 +292,12 @@ class Broker:
             except RayError as error:
                 slot.deaths += 1
                 slot.state = "starting"
+                self.queue.forget(index)
                 await self._retry(job, index, error)
                 return
+            except Exception as error:  # noqa: BLE001 - an engine of one's own that returns something else
+                self._settle(job, error=error)
             else:
-                slot.tokens += result[1].tokens
                 self._settle(job, result=result)
             finally:
                 slot.busy_seconds += time.monotonic() - slot.since
@@ -268,7 +314,7 @@ class Broker:
 
     async def _retry(self, job: Job, index: int, error: RayError) -> None:
         """Put a job whose replica died in front of the queue, or aside."""
-        preempted = isinstance(error, RayActorError) and error.preempted
+        preempted = _is_preempted(error)
         job.attempts += not preempted
         rows = ", ".join(example.id for example in job.call.args.get("shard", ())[:3])
         what = f"'{job.call.name}'" + (f" of rows {rows}, ..." if rows else "")
@@ -277,6 +323,8 @@ class Broker:
         self._events.append({"event": "replica died", "attempt": job.attempts, "preempted": preempted, "why": reason})
         if job.attempts < ATTEMPTS:
             await self.queue.put([job], first=True)
+            if self.error is not None:
+                self._turn_away()
             return
         message = f"set aside after it ended {ATTEMPTS} replicas: {what} of '{self.model.name}'. Last: {reason}"
         self._events.append({"event": "set aside", "why": message})
@@ -287,8 +335,16 @@ class Broker:
         if self.error is None:
             self.error = PoolError(reason if reason.endswith(".") else f"{reason}.")
         self._ready.set()
+        self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Give everybody who waits the reason why the pool has stopped."""
         for job in self.queue.drain():
             self._settle(job, error=self.error)
+
+
+def _is_preempted(error: RayError) -> bool:
+    return isinstance(error, RayActorError) and error.preempted
 
 
 def _shard_name(call: Call) -> str | None:

@@ -6,6 +6,7 @@ start, and end with its last one. The driver keeps nothing that a second start o
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -62,11 +63,11 @@ class RayBackend:
     def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
         """Run the cells; see ``Backend``."""
         waves = self._waves(cells)
+        connect.check_wait([demand for demands, _ in waves for demand in demands.values()], self.wait)
         for demands, _ in waves:
-            connect.require(list(demands.values()), self.wait, observer.message)
+            connect.require(list(demands.values()), self.wait, observer.message, lambda: self._check_stop(store))
         for demands, wave in waves:
-            if self.should_stop():
-                raise _interrupted(store)
+            self._check_stop(store)
             pools: list[Pool] = []
             try:
                 for model, demand in self._filled(demands).items():
@@ -77,6 +78,10 @@ class RayBackend:
             finally:
                 for pool in pools:
                     pool.stop()
+
+    def _check_stop(self, store: GridStore) -> None:
+        if self.should_stop():
+            raise _interrupted(store)
 
     # -- which models at the same time ---------------------------------------------------------------------------------
 
@@ -158,11 +163,15 @@ class RayBackend:
                 callbacks=[events, *tracker_callbacks(self.trackers, observer.message)],
             ),
         )
-        watch = _Watch(pools, store, observer)
+        handler = signal.getsignal(signal.SIGUSR1)
+        watch = _Watch(pools, store, observer, self.should_stop)
         try:
             tuner.fit()
         finally:
             watch.stop()
+            if threading.current_thread() is threading.main_thread():
+                # Tune's own would be asked in vain from now on.
+                signal.signal(signal.SIGUSR1, handler)
             if not self.trackers:
                 shutil.rmtree(folder / name, ignore_errors=True)
         if self.should_stop():
@@ -226,47 +235,62 @@ class _Events(LocalCallback):
 
 
 class _Watch:
-    """Looks at the pools every second: for the screen, for the log of events, and for a pool that has stopped."""
+    """Looks at the pools every second: for the screen, for the log of events, and for a pool that has stopped.
 
-    def __init__(self, pools: Sequence[Pool], store: GridStore, observer: GridObserver) -> None:
-        self.pools, self.store, self.observer = pools, store, observer
-        self._begin = self._said = time.monotonic()
-        self._stopped: set[int] = set()
+    It also passes on that somebody wants to stop, by Tune's own way out, as soon as Tune listens.
+    """
+
+    def __init__(
+        self, pools: Sequence[Pool], store: GridStore, observer: GridObserver, should_stop: Callable[[], bool]
+    ) -> None:
+        self.pools, self.store, self.observer, self.should_stop = pools, store, observer, should_stop
+        self._said = time.monotonic()
+        self._stopped: set[Pool] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._ended.wait(_POLL):
+            # Until Tune runs, SIGUSR1 has no handler and would end the process.
+            if self.should_stop() and callable(signal.getsignal(signal.SIGUSR1)):
+                os.kill(os.getpid(), signal.SIGUSR1)
             self._look()
 
     def _look(self) -> None:
-        # A broker that is gone shows in the trials, a full disk too; the watch only watches.
-        with suppress(RayError, PoolError, StoreError):
-            stats = [pool.stats() for pool in self.pools]
-            for number, pool in enumerate(stats):
-                for event in pool["events"]:
-                    kind = event.pop("event")
-                    self.store.note(kind, model=pool["model"], **event)
-                    self.observer.message(f"{pool['model']}: {kind}: {event.get('why') or event}")
-                if pool["error"] is not None and number not in self._stopped:
-                    self._stopped.add(number)
-                    self.store.note("pool stopped", model=pool["model"], reason=pool["error"])
-            self.observer.pools(stats)
-            self._say_what_is_missing(stats)
+        stats = []
+        tell = time.monotonic() - self._said >= _PATIENCE
+        for pool in self.pools:
+            # A broker that is gone shows in the trials, a full disk too; the watch only watches.
+            with suppress(RayError, PoolError, StoreError):
+                figures = pool.stats()
+                stats.append(figures)
+                self._note(pool, figures)
+                if tell:
+                    self._tell_what_is_missing(pool, figures)
+        if tell:
+            self._said = time.monotonic()
+        self.observer.pools(stats)
 
-    def _say_what_is_missing(self, stats: Sequence[dict[str, Any]]) -> None:
-        """Tell of models that nothing serves yet, now and then."""
-        now = time.monotonic()
-        if now - self._said < _PATIENCE:
-            return
-        self._said = now
-        for pool, figures in zip(self.pools, stats, strict=True):
-            if figures["error"] is None and all(slot["state"] == "starting" for slot in figures["slots"]):
-                self.observer.message(
-                    f"waiting for a replica of '{pool.model.name}' ({now - self._begin:.0f} s): it is loading, "
-                    f"or {pool.demand.cpus:g} CPU and {pool.demand.gpus:g} GPU are in use by others"
-                )
+    def _note(self, pool: Pool, figures: dict[str, Any]) -> None:
+        """Write down what has happened since the last look."""
+        name = pool.model.name
+        for event in figures["events"]:
+            kind = event.pop("event")
+            self.observer.message(f"{name}: {kind}: {event.get('why') or event}")
+            self.store.note(kind, model=name, **event)
+        if figures["error"] is not None and pool not in self._stopped:
+            self._stopped.add(pool)
+            self.store.note("pool stopped", model=name, reason=figures["error"])
+
+    def _tell_what_is_missing(self, pool: Pool, figures: dict[str, Any]) -> None:
+        waited = [seconds for seconds in figures["starting_seconds"] if seconds >= _PATIENCE]
+        if waited and figures["error"] is None:
+            self.observer.message(
+                f"waiting for {len(waited)} of {len(figures['slots'])} replicas of '{pool.model.name}' "
+                f"({max(waited):.0f} s): loading, or {pool.demand.cpus:g} CPU and {pool.demand.gpus:g} GPU for each "
+                "are in use by others"
+            )
 
     def stop(self) -> None:
         self._ended.set()

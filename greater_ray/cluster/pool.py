@@ -61,7 +61,7 @@ class AsyncBroker(Broker):
             "scheduling_strategy": "SPREAD",
         }
         actor = ray.remote(Replica).options(**options)
-        super().__init__(model, demand.count or 1, lambda: actor.remote(prefix_memory, folder))
+        super().__init__(model, demand.count or 1, lambda: actor.remote(prefix_memory, folder), ray.kill)
         self._reporting = asyncio.get_running_loop().create_task(self._report())
 
     async def _report(self) -> None:
@@ -71,7 +71,7 @@ class AsyncBroker(Broker):
             await asyncio.sleep(_REPORT)
 
 
-@dataclass
+@dataclass(eq=False)
 class Pool:
     """A model that is being served, and the handle that keeps it so."""
 

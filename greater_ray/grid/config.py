@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from greater_ray.config import Config, ModelConfig, TaskConfig, parse, read_yaml
 from greater_ray.errors import ConfigError, unknown_name
@@ -26,13 +27,21 @@ Entry = dict[str, Any]
 class ReplicaConfig(Config):
     """How a model is served. Nothing here changes a result.
 
-    ``count`` None means as many as fit. ``gpus`` per replica may be a fraction; None means one on a machine with GPUs
-    and none elsewhere. ``prefix_memory_gib`` bounds the questions' keys and values that a replica keeps.
+    ``count`` None means as many as fit. ``gpus`` per replica may be a part of one; None means one where the cluster has
+    GPUs when the grid starts, and none elsewhere. ``prefix_memory_gib`` bounds the questions' keys and values that a
+    replica keeps.
     """
 
     count: int | None = Field(default=None, ge=1)
     gpus: float | None = Field(default=None, ge=0)
     prefix_memory_gib: float = Field(default=4.0, gt=0)
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value % 1:
+            raise PydanticCustomError("part_of_gpu", "input should be a part of one GPU or a whole number of them")
+        return value
 
 
 class TransferConfig(Config):

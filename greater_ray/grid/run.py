@@ -180,7 +180,7 @@ class Inputs:
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._rows: dict[TaskConfig, dict[str, str]] = {}
-        self._files: dict[ModelConfig, dict[str, str]] = {}
+        self._files: dict[tuple[ModelConfig, ModelConfig | None], dict[str, str]] = {}
         self.add(cells)
 
     def add(self, cells: Sequence[Cell]) -> None:
@@ -193,24 +193,26 @@ class Inputs:
                 task = load_task(config)
                 task.train(), task.dev()
                 self._rows[config] = row_hash(task)
-            if cell.config.model not in self._files:
-                self._files[cell.config.model] = files_hash(cell.config.model)
+            models = cell.config.model, cell.config.optimizer_model
+            if models not in self._files:
+                self._files[models] = files_hash(cell.config)
 
     def of(self, cell: Cell) -> dict[str, str]:
         """Return the hashes of a cell's rows and files."""
-        return {**self._rows[cell.config.task], **self._files[cell.config.model]}
+        return {**self._rows[cell.config.task], **self._files[cell.config.model, cell.config.optimizer_model]}
 
     def state(self, store: GridStore, cell: Cell) -> CellState:
         """Tell how far a cell is with these inputs."""
         return store.state(cell.trial_id, self.of(cell))
 
 
-def files_hash(config: ModelConfig) -> dict[str, str]:
-    """Return the hash of a local model's files; nothing for a model that is elsewhere."""
+def files_hash(config: TrialConfig) -> dict[str, str]:
+    """Return the hashes of the files of local models, that of the writer apart; nothing for one that is elsewhere."""
     from greater_ray.models._sources import sample_files
 
-    found = sample_files(config.name)
-    return {} if found is None else {"files": found}
+    named = {"files": config.model, "optimizer_files": config.optimizer_model}
+    found = {key: sample_files(model.name) for key, model in named.items() if model is not None}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def open_cells(store: GridStore, cells: Sequence[Cell], inputs: Inputs, retry_failed: bool) -> list[Cell]:
@@ -278,9 +280,11 @@ def run_cell(
     Raises:
         Interrupted, PoolError, StoreError: nothing is wrong with the cell; it can go on later.
     """
+    inputs: dict[str, str] = {}
     try:
-        files = files_hash(cell.config.model)
+        files = files_hash(cell.config)
         task, _, facts = load_parts(cell.config, models)
+        inputs = {**row_hash(task), **files}
         folder = store.cell_folder(cell, {**row_hash(task), "weights": facts["weights"]})
         restore(folder)
         run_config(cell.config, folder, observer=observer, should_stop=should_stop, models=models)
@@ -288,16 +292,16 @@ def run_cell(
     except (Interrupted, PoolError, StoreError):
         raise
     except GreaterRayError as error:
-        return _failed(cell, store, str(error), "")
+        return _failed(cell, store, inputs, str(error), "")
     except Exception as error:  # noqa: BLE001 - a defect in one cell is recorded and the grid goes on
         reason = " ".join(f"internal error: {type(error).__name__}: {error}".split())
-        return _failed(cell, store, reason, traceback.format_exc())
+        return _failed(cell, store, inputs, reason, traceback.format_exc())
     store.forget_failure(cell.trial_id)
     return CellState("done", folder)
 
 
-def _failed(cell: Cell, store: GridStore, reason: str, trace: str) -> CellState:
-    store.write_failure(cell, reason, trace)
+def _failed(cell: Cell, store: GridStore, inputs: dict[str, str], reason: str, trace: str) -> CellState:
+    store.write_failure(cell, inputs, reason, trace)
     store.note("cell failed", trial_id=cell.trial_id, cell=cell.title, reason=reason)
     return CellState("failed", None, reason)
 

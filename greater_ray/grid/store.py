@@ -114,12 +114,12 @@ class GridStore:
         begun = None
         for folder in sorted(self.cells.glob(f"*-{trial_id}-*")):
             noted = _noted_inputs(folder)
-            if any(noted.get(name, value) != value for name, value in (inputs or {}).items()):
+            if _others(noted, inputs):
                 continue
             if (folder / "record.json").exists():
                 return CellState("done", folder)
             begun = folder
-        reason = self.failure(trial_id)
+        reason = self.failure(trial_id, inputs)
         if reason is not None:
             return CellState("failed", begun, reason)
         return CellState("begun", begun) if begun is not None else CellState("open")
@@ -142,20 +142,22 @@ class GridStore:
 
     # -- failures and events -------------------------------------------------------------------------------------------
 
-    def failure(self, trial_id: str) -> str | None:
-        """Return why a cell failed, if it did."""
+    def failure(self, trial_id: str, inputs: Mapping[str, str] | None = None) -> str | None:
+        """Return why a cell failed, if it did, and with no other rows or files than ``inputs``."""
         path = self.failures / f"{trial_id}.json"
         if not path.exists():
             return None
-        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return None if _others(value.get("inputs", {}), inputs) else str(value["reason"])
 
-    def write_failure(self, cell: Cell, reason: str, trace: str = "") -> None:
+    def write_failure(self, cell: Cell, inputs: Mapping[str, str], reason: str, trace: str = "") -> None:
         """Record a failed cell: named, with its reason, and never taken for a result."""
         value = {
             "schema_version": SCHEMA_VERSION,
             "trial_id": cell.trial_id,
             **cell.labels,
             "source": cell.source,
+            "inputs": dict(inputs),
             "reason": reason,
             "trace": trace,
             "config": cell.config.model_dump(mode="json"),
@@ -170,6 +172,11 @@ class GridStore:
     def note(self, kind: str, **facts: Any) -> None:
         """Append one event: replicas that died, shards set aside, phases."""
         self.events.append([{"time": time.time(), "event": kind, **facts}])
+
+
+def _others(noted: Mapping[str, str], inputs: Mapping[str, str] | None) -> bool:
+    """Tell whether what was noted is of other rows or files than these."""
+    return any(noted.get(name, value) != value for name, value in (inputs or {}).items())
 
 
 def _noted_inputs(folder: Path) -> dict[str, str]:

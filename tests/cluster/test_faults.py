@@ -152,14 +152,14 @@ def test_coordinators_start_while_the_model_loads_and_a_long_load_is_told(
 
         def message(self, text):
             told.append(text)
-            if "a cell started" in told and "waiting for a replica" in text:
+            if "a cell started" in told and "waiting for 1 of 1 replicas" in text:
                 order.unlink(missing_ok=True)
 
     grid = small_grid(methods=["zero-shot-cot"], models=[settings])
     result = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=1)), observer=Patient())
     assert result.complete
     (waited, *_) = [text for text in told if "waiting" in text]
-    assert waited.endswith("it is loading, or 1 CPU and 0 GPU are in use by others")
+    assert waited.endswith("loading, or 1 CPU and 0 GPU for each are in use by others")
 
 
 def test_calls_in_flight_get_the_reason_when_a_pool_stops(tmp_path: Path):

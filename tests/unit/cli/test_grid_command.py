@@ -80,9 +80,16 @@ def test_the_same_command_again_prints_the_same_tables_and_runs_nothing(finished
     assert "grid folder" in said.err
     assert (value["complete"], value["missing"]) == (True, [])
     assert [len(value[phase]) for phase in ("cells", "transfers")] == [3, 3]
-    shown = {*table(out, "optimize")[2]}
+    for row, entry in zip(table(out, "optimize"), value["cells"], strict=True):
+        parts = entry["cost"]
+        assert list(parts) == ["search", "writer", "evaluation"]
+        assert row[-4:-1] == [f"{part['tokens']:,}" for part in parts.values()]
+        assert entry["tokens"] == sum(part["tokens"] for part in parts.values())
+        assert entry["seconds"] == sum(part["seconds"] for part in parts.values())
+        # The search of GReaTer without a writer has one step with one candidate; zero-shot CoT has no step.
+        assert entry["proposals"] == ({"scored": 1} if entry["method"] == "greater" else {})
     (score,) = value["cells"][2]["scores"]
-    assert {f"{value['cells'][2]['tokens']:,}", "-"} <= shown
+    assert "-" in table(out, "optimize")[2]
     assert (score["split"], score["rows"], score["change"]) == ("test", 2, None)
     for entry in (*value["cells"], *value["transfers"]):
         assert entry["state"] == "done"
@@ -207,7 +214,7 @@ def test_status_shows_failures_and_a_grid_that_runs_now(small: dict, tmp_path: P
     store = GridStore(tmp_path)
     store.claim()
     store.write_grid("tiny", cells)
-    store.write_failure(cells[2], "too dark")
+    store.write_failure(cells[2], {}, "too dark")
     store.cell_folder(cells[0], {}).mkdir()
     figures = GridFigures(tmp_path)
     figures.planned("optimize", cells, cells[:2])
@@ -331,3 +338,19 @@ def test_the_scripts_hand_every_option_on(name: str, tmp_path: Path, monkeypatch
     assert "--noprobe: no such option" in capsys.readouterr().err
     assert in_process(name, ["--preset", "huge"], monkeypatch) == 2
     assert "invalid choice: 'huge'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "folder"),
+    [
+        ("bbh_grid", [], "bbh-laptop"),
+        ("bbh_grid", ["--preset", "smoke"], "bbh-smoke"),
+        ("gsm8k_folio_grid", [], "gsm8k-folio-laptop"),
+    ],
+)
+def test_the_scripts_need_no_option(name: str, args: list[str], folder: str, tmp_path: Path, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    # A grid of nothing but a model that is not there: it ends where the default folder has been made.
+    grid = ["--model", "./missing", "--set", "settings.task.data=synthetic", "--set", "tasks=[bbh/navigate]"]
+    assert in_process(name, [*args, "--replicas", "0", *grid], monkeypatch) == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder]

@@ -1,4 +1,4 @@
-"""The queue of a broker: who gets what, and that nothing is left behind. No Ray is needed for it."""
+"""The queue of a broker and its slots: who gets what, and that nobody waits in vain. No Ray is needed for it."""
 
 import asyncio
 import time
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
-from greater_ray.cluster.broker import Job, WorkQueue, _reason, _shard_name
-from greater_ray.types import Call, Example, Layout
+from greater_ray.cluster.broker import ATTEMPTS, Broker, Job, WorkQueue, _reason, _shard_name
+from greater_ray.config import ModelConfig
+from greater_ray.errors import PoolError
+from greater_ray.types import Call, Example, Layout, Usage
 
 SLOTS = 4
 
@@ -73,10 +75,9 @@ def test_work_that_was_begun_before_goes_in_front():
         await queue.put([job(1, "a"), job(2, "new"), job(3, "other")])
         await queue.put([job(4, "a")], first=True)
         await queue.put([job(5, "new")], first=True)
-        assert await numbers(queue, 0, 0, 0) == [4, 1, 5]
-        await queue.put([job(6, "third"), job(7, "fourth")])
-        await queue.put([job(8, "fourth")], first=True)
-        assert await numbers(queue, 2, 2) == [8, 2]
+        assert await numbers(queue, 1, 1, 1) == [5, 4, 2], "whoever is free takes it, and becomes its home"
+        await queue.put([job(6, "third"), job(7, "a")])
+        assert await numbers(queue, 0, 1) == [1, 7]
 
     run(work)
 
@@ -89,6 +90,17 @@ def test_a_slot_that_has_lost_what_it_held_is_nobodys_home():
         await queue.put([job(1, "new"), job(2, "a"), job(3, "b")])
         assert await numbers(queue, 0, 0, 0) == [1, 2, 3], "in order, but what another slot holds comes last"
         queue.forget(3)
+
+    run(work)
+
+
+def test_work_that_waits_for_a_slot_that_has_lost_it_is_taken_in_its_turn():
+    async def work() -> None:
+        queue = WorkQueue()
+        await homes(queue, a=0, b=1)
+        await queue.put([job(1, "a"), job(2, "new"), job(3, "b"), job(4, "a"), job(5, "new")])
+        queue.forget(0)
+        assert await numbers(queue, 1, 1, 1, 1, 1) == [3, 1, 2, 4, 5], "its own, then nobody's from the oldest on"
 
     run(work)
 
@@ -138,7 +150,7 @@ def test_nothing_is_left_of_many_jobs_and_they_go_quickly():
             )
         await asyncio.gather(*slots)
         assert sorted(taken) == list(range(many))
-        assert not queue._small
+        assert not queue._urgent
         assert not queue._all
         assert not queue._homes_of
         assert len(queue._home) <= 77
@@ -177,6 +189,92 @@ def test_remembered_homes_are_bounded(monkeypatch: pytest.MonkeyPatch):
             await queue.put([job(k, f"s{k}")])
             await queue.take(0)
         assert list(queue._home) == [f"s{k}" for k in range(40, 50)]
+
+    run(work)
+
+
+# -- replicas that fail, by a broker whose actors are plain objects ------------------------------------------------
+
+
+class Method:
+    """Stands for an actor's method: ``remote`` gives something to wait for."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+
+    async def remote(self, *args: Any) -> Any:
+        return self.call(*args)
+
+
+class Actor:
+    def __init__(self, load: Callable[..., Any], run: Callable[..., Any]) -> None:
+        self.load, self.run = Method(load), Method(run)
+
+
+LOADED = {"model": {"weights": "w"}, "hardware": "h", "host": "n"}
+
+
+def raises(error: Exception) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        raise error
+
+    return call
+
+
+def test_calls_that_lose_their_replica_after_the_pool_has_stopped_get_the_reason():
+    async def work() -> None:
+        begun, stopped = asyncio.Event(), asyncio.Event()
+
+        async def dying(call: Call) -> Any:
+            begun.set()
+            await stopped.wait()
+            raise RayActorError()
+
+        actor = Actor(lambda model: LOADED, lambda call: None)
+        actor.run.remote = dying  # type: ignore[method-assign]
+        broker = Broker(ModelConfig(name="m"), 1, lambda: actor)
+        waiting = asyncio.create_task(broker.run([Call("token_texts", {"tokens": [1]})]))
+        await begun.wait()
+        broker._stop("enough")
+        stopped.set()
+        with pytest.raises(PoolError, match="enough"):
+            await waiting
+
+    run(work)
+
+
+def test_a_slot_on_which_nothing_loads_is_given_up_while_another_serves():
+    async def work() -> None:
+        loads = iter([lambda model: LOADED, *[raises(RayActorError())] * ATTEMPTS])
+        ended: list[Any] = []
+        broker = Broker(
+            ModelConfig(name="m"), 2, lambda: Actor(next(loads), lambda call: ("done", Usage())), ended.append
+        )
+        while broker.slots[1].state != "given up":
+            await asyncio.sleep(0)
+        assert await broker.run([Call("token_texts", {"tokens": [1]})]) == [("done", Usage())]
+        assert len(ended) == ATTEMPTS
+        assert [event["event"] for event in (await broker.stats())["events"]][-1] == "slot given up"
+
+    run(work)
+
+
+def test_an_engine_that_returns_something_else_fails_its_call_and_not_the_slot():
+    async def work() -> None:
+        results = iter(["no usage", ("fine", Usage())])
+        broker = Broker(ModelConfig(name="m"), 1, lambda: Actor(lambda model: LOADED, lambda call: next(results)))
+        with pytest.raises(AttributeError):
+            await broker.run([Call("token_texts", {"tokens": [1]})])
+        assert await broker.run([Call("token_texts", {"tokens": [1]})]) == [("fine", Usage())]
+
+    run(work)
+
+
+def test_facts_that_cannot_be_used_stop_the_pool_with_a_reason():
+    async def work() -> None:
+        broker = Broker(ModelConfig(name="m"), 1, lambda: Actor(lambda model: {"host": "n"}, lambda call: None))
+        with pytest.raises(PoolError, match="internal error: KeyError: 'model'"):
+            await broker.ready()
 
     run(work)
 

@@ -79,7 +79,7 @@ def test_cells_are_counted_once_and_time_left_follows_the_share_that_is_done(cel
 def test_a_cell_that_failed_earlier_is_not_counted_as_done(cells: list[Cell], tmp_path: Path):
     store = GridStore(tmp_path)
     store.claim()
-    store.write_failure(cells[0], "too dark")
+    store.write_failure(cells[0], {}, "too dark")
     figures = GridFigures(tmp_path)
     figures.planned("optimize", cells, cells[2:])
     assert figures.snapshot()["cells"] == {"total": 4, "running": 0, "done": 1, "failed": 1, "stopped": 0}

@@ -83,15 +83,16 @@ def test_a_failure_has_a_reason_until_it_is_forgotten(store: GridStore, cells: l
     store.claim()
     cell = cells[0]
     folder = begin(store, cell)
-    store.write_failure(cell, "too dark", "Traceback ...")
+    store.write_failure(cell, INPUTS, "too dark", "Traceback ...")
     assert store.state(cell.trial_id, INPUTS) == ("failed", folder, "too dark")
     value = json.loads((store.failures / f"{cell.trial_id}.json").read_text())
     assert (value["method"], value["seed"], value["trace"]) == (cell.method, cell.seed, "Traceback ...")
     assert value["config"] == cell.config.model_dump(mode="json")
+    assert store.state(cell.trial_id, dict.fromkeys(INPUTS, "other")).state == "open", "it failed with other rows"
     store.forget_failure(cell.trial_id)
     store.forget_failure(cell.trial_id)
     assert store.state(cell.trial_id, INPUTS).state == "begun"
-    store.write_failure(cell, "again")
+    store.write_failure(cell, {}, "again")
     end(folder)
     assert store.state(cell.trial_id, INPUTS).state == "done", "a record outweighs a failure"
 

@@ -1,0 +1,169 @@
+"""Where Ray is looked for, what fits where, and how waiting for nodes ends."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from greater_ray.cluster import connect
+from greater_ray.cluster.connect import Demand
+from greater_ray.cluster.grid import RayBackend
+from greater_ray.errors import ConfigError, Interrupted
+from greater_ray.grid.config import ReplicaConfig, load_grid
+from greater_ray.grid.run import Quiet, run_grid
+from tests.grids import tiny_grid
+
+# -- where -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path
+
+
+def test_a_laptop_starts_a_ray_of_its_own(home: Path):
+    assert connect.address_to_join(None) == "local"
+
+
+def test_the_head_of_a_launched_cluster_joins_that_cluster(home: Path):
+    (home / "ray_bootstrap_config.yaml").touch()
+    assert connect.address_to_join(None) == "auto"
+
+
+def test_an_address_that_is_given_wins(home: Path, monkeypatch: pytest.MonkeyPatch):
+    (home / "ray_bootstrap_config.yaml").touch()
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert connect.address_to_join(None) == "10.0.0.1:6379"
+    assert connect.address_to_join("local") == "local"
+
+
+# -- what fits ---------------------------------------------------------------------------------------------------------
+
+TWO_GPUS = {"CPU": 16.0, "GPU": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "number"), [(1.0, 2), (2.0, 1), (3.0, 0), (0.6, 2), (0.5, 4), (1 / 3, 6), (0.4, 4), (0.1, 16), (0.0, 16)]
+)
+def test_a_part_of_a_gpu_lies_on_one_gpu(gpus: float, number: int):
+    assert connect.room([TWO_GPUS], 1, gpus, {}) == number
+
+
+def test_a_replica_lies_on_one_node():
+    assert connect.room([{"CPU": 3.0}, {"CPU": 3.0}], 2, 0, {}) == 2
+    assert connect.room([{"CPU": 8.0, "GPU": 1.0}] * 2, 1, 2, {}) == 0
+    assert connect.room([{"CPU": 8.0}, {"CPU": 1.0, "GPU": 4.0}], 1, 1, {}) == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "used", "number"), [(1.0, {"GPU": 1.0}, 1), (0.6, {"GPU": 0.5}, 1), (0.5, {"GPU": 0.5}, 3)]
+)
+def test_what_others_use_is_left_to_them(gpus: float, used: dict[str, float], number: int):
+    assert connect.room([TWO_GPUS], 1, gpus, used) == number
+    assert connect.room([TWO_GPUS], 1, gpus, {"CPU": 16.0}) == 0
+
+
+def short(demands: list[tuple[int | None, float, float]], *nodes: dict[str, float]) -> str | None:
+    """Return the first demand that does not fit: demands are (count, CPUs, GPUs), named a, b and so on."""
+    named = [Demand(name, *demand) for name, demand in zip("abc", demands, strict=False)]
+    found = connect.first_short(named, nodes)
+    return None if found is None else found.model
+
+
+def test_demands_fit_side_by_side_or_not():
+    assert short([(2, 1, 0.6)], TWO_GPUS) is None
+    assert short([(3, 1, 0.6)], TWO_GPUS) == "a"
+    assert short([(2, 1, 0.6), (1, 1, 0.6)], TWO_GPUS) == "b"
+    assert short([(2, 1, 0.6), (2, 1, 0.4)], TWO_GPUS) is None
+    assert short([(1, 1, 0.5), (1, 1, 1), (1, 1, 0.5)], TWO_GPUS) is None
+    assert short([(1, 1, 1), (2, 1, 1)], TWO_GPUS) is not None
+    assert short([(1, 1, 2), (14, 1, 0)], TWO_GPUS) is None
+    assert short([(1, 1, 2), (16, 1, 0)], TWO_GPUS) == "b"
+
+
+def test_a_demand_that_is_open_needs_one_replica():
+    assert short([(None, 1, 1)], TWO_GPUS) is None
+    assert short([(None, 1, 1)], {"CPU": 4.0}) == "a"
+    assert short([(None, 1, 0)]) == "a"
+
+
+def test_small_replicas_leave_the_large_nodes_to_large_ones():
+    small, large = {"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}
+    assert short([(4, 1, 0), (1, 4, 1)], large, small) is None
+
+
+@pytest.mark.parametrize("gpus", [0, 0.25, 1, 2, 8, None])
+def test_parts_and_whole_numbers_of_gpus_are_allowed(gpus: float | None):
+    assert load_grid({"replicas": {"gpus": gpus}}).replicas.gpus == gpus
+
+
+def test_more_than_one_gpu_and_a_part_is_refused():
+    with pytest.raises(ConfigError) as refused:
+        load_grid({"replicas": {"gpus": 1.5}})
+    assert str(refused.value) == "replicas.gpus: input should be a part of one GPU or a whole number of them, not 1.5."
+
+
+# -- waiting -----------------------------------------------------------------------------------------------------------
+
+
+def test_waiting_for_an_open_number_is_refused():
+    counted, open_ended = Demand("a", 2, 1, 0), Demand("b", None, 1, 0)
+    connect.check_wait([counted], 9)
+    connect.check_wait([counted, open_ended], 0)
+    with pytest.raises(ConfigError, match=r"^--wait: how many replicas of 'b' .* give --replicas N, or replicas.count"):
+        connect.check_wait([counted, open_ended], 9)
+
+
+@pytest.fixture(scope="module")
+def one_cpu() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        with connect.connected("local", num_cpus=1):
+            yield
+
+
+def requested() -> bytes:
+    """Return what the autoscaler was asked for last."""
+    from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    return _internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL) or b""
+
+
+def after(looks: int, seen: list[bytes]) -> Callable[[], bool]:
+    """Return what asks to stop at a look, and notes what the autoscaler was asked for until then."""
+
+    def should_stop() -> bool:
+        seen.append(requested())
+        return len(seen) > looks
+
+    return should_stop
+
+
+def test_waiting_ends_when_the_grid_is_to_stop_and_takes_its_request_back(one_cpu: None, tmp_path: Path):
+    told, seen = [], []
+
+    class Told(Quiet):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    backend = RayBackend(default=ReplicaConfig(count=3, gpus=1), wait=600, should_stop=after(1, seen))
+    with pytest.raises(Interrupted, match="the same command continues"):
+        run_grid(load_grid(tiny_grid("m")), tmp_path / "out", backend, observer=Told())
+    assert seen[-1].count(b"GPU") == 3
+    assert requested() in (b"", b"[]")
+    (line,) = [line for line in told if line.startswith("waiting")]
+    assert line.startswith("waiting for 3 replicas of 'm' with 1 CPU and 1 GPU each: the cluster has 1 CPU and 0 GPU")
+
+
+def test_a_grid_that_is_to_wait_for_an_open_number_does_not_start(one_cpu: None, tmp_path: Path):
+    with pytest.raises(ConfigError, match="--wait: how many replicas of 'm'"):
+        run_grid(load_grid(tiny_grid("m")), tmp_path / "out", RayBackend(wait=600))
+
+
+def test_what_does_not_fit_after_the_time_is_an_error(one_cpu: None):
+    with pytest.raises(ConfigError, match=r"--replicas: 2 replicas of 'm' with 1 CPU each do not fit: .* on 1 node;"):
+        connect.require([Demand("m", 2, 1, 0)], 0.1, lambda text: None)
+    assert requested() in (b"", b"[]")
