@@ -17,7 +17,9 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-_STARTS_RAY = tuple(map(Path, ("tests/cluster", "tests/e2e/test_ray_launch.py", "tests/unit/test_benchmarks.py")))
+_STARTS_RAY = tuple(
+    map(Path, ("tests/cluster", "tests/unit/cluster", "tests/e2e/test_ray_launch.py", "tests/unit/test_benchmarks.py"))
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -268,12 +268,14 @@ def _on_ray(
 ) -> "Iterator[tuple[Backend, GridObserver]]":
     from greater_ray.grid.cells import replica_configs
 
-    observer.message("starting Ray" if where.address is None else f"joining Ray at {where.address}")
-    from greater_ray.cluster.connect import connected
+    observer.message("getting Ray ready")
+    from greater_ray.cluster.connect import address_to_join, connected
     from greater_ray.cluster.grid import RayBackend
     from greater_ray.cluster.trackers import check_trackers
 
     trackers = check_trackers(where.tracker or ())
+    address = address_to_join(where.address)
+    observer.message("starting a Ray of our own" if address == "local" else f"joining Ray at {address}")
     with connected(where.address, dashboard=where.dashboard):
         # Ray has put its own handler for SIGTERM in place, which prints a stack and aborts.
         stop.install()

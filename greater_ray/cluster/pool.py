@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from greater_ray.api import Served
 from greater_ray.cluster.broker import Broker
-from greater_ray.cluster.connect import Demand, driver_node
+from greater_ray.cluster.connect import Demand, driver_node, has_gpus
 from greater_ray.cluster.metrics import PoolMetrics
 from greater_ray.cluster.replica import Replica
 from greater_ray.config import ModelConfig
@@ -53,13 +53,16 @@ class AsyncBroker(Broker):
     """The broker as an actor: it launches its replicas itself, so they end with it."""
 
     def __init__(self, model: ModelConfig, demand: Demand, prefix_memory: int, folder: str) -> None:
-        options = {
+        options: dict[str, Any] = {
             "num_cpus": demand.cpus,
             "num_gpus": demand.gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
             "scheduling_strategy": "SPREAD",
         }
+        if not demand.gpus and has_gpus():
+            # On a Ray that others started, a worker would see all GPUs of its machine.
+            options["runtime_env"] = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
         actor = ray.remote(Replica).options(**options)
         super().__init__(model, demand.count or 1, lambda: actor.remote(prefix_memory, folder), ray.kill)
         self._reporting = asyncio.get_running_loop().create_task(self._report())

@@ -36,7 +36,7 @@ PIPELINE = ROOT / "pipelines" / "bbh_grid.py"
 
 def pipeline_arguments(model: Path, out: Path) -> list[str]:
     """Return how both tests call the pipeline: the one place to change when its options change."""
-    return ["--preset", "smoke", "--model", str(model), "--replicas", "1", "--address", "auto", "--out", str(out)]
+    return ["--preset", "smoke", "--model", str(model), "--replicas", "1", "--out", str(out)]
 
 
 def check_finished(out: Path) -> None:
