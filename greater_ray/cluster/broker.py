@@ -264,7 +264,7 @@ class Broker:
         model = facts["model"]
         if self.facts is None:
             self.facts = model
-        elif model["weights"] != self.facts["weights"]:
+        elif model.get("weights") != self.facts.get("weights"):
             self._stop(f"model: '{self.model.name}' has other weights on {slot.host} than on the first replica.")
             return None
         if self.hardware and facts["hardware"] not in self.hardware:

@@ -270,6 +270,17 @@ def test_an_engine_that_returns_something_else_fails_its_call_and_not_the_slot()
     run(work)
 
 
+def test_an_engine_without_a_hash_of_weights_is_served_on_every_slot():
+    async def work() -> None:
+        facts = {"model": {"name": "one's own"}, "hardware": "h", "host": "n"}
+        broker = Broker(ModelConfig(name="m"), 2, lambda: Actor(lambda model: facts, lambda call: ("done", Usage())))
+        while any(slot.state != "idle" for slot in broker.slots):
+            await asyncio.sleep(0)
+        assert (await broker.ready())[0] == {"name": "one's own"}
+
+    run(work)
+
+
 def test_facts_that_cannot_be_used_stop_the_pool_with_a_reason():
     async def work() -> None:
         broker = Broker(ModelConfig(name="m"), 1, lambda: Actor(lambda model: {"host": "n"}, lambda call: None))
