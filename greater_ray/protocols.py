@@ -58,6 +58,10 @@ class GradientModel(Protocol):
         """Decode prompts and tell which of them survive decoding and tokenizing again."""
         ...
 
+    def prompt_room(self, examples: Sequence[Example]) -> int | None:
+        """How many tokens of prompt fit the context window on each of the examples; None: there is no limit."""
+        ...
+
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """Return the text of each token on its own."""
         ...
@@ -213,6 +217,11 @@ class Problem:
     def encode(self, text: str) -> TokenIds:
         """Tokenize a prompt as it follows the question; the blank between them belongs to the prompt."""
         return self.model.encode_prompt(text if text[:1].isspace() else " " + text) if text.strip() else ()
+
+    def prompt_limit(self, tokens: int) -> int:
+        """Return ``tokens``, or less where the model's context window leaves less room on a train or dev row."""
+        room = self.model.prompt_room((*self.examples, *self.dev))
+        return tokens if room is None else min(tokens, room)
 
     def score(self, prompts: Sequence[TokenIds], examples: Sequence[Example]) -> list[list[ExampleRecord]]:
         """Answer and score the examples under every prompt, by the task's own rules: one list per prompt."""

@@ -72,6 +72,7 @@ class ShardedModel:
         self.executor, self.layout, self.shard_size = executor, layout, shard_size
         self._known: dict[RolloutKey, list[Rollout]] = {}
         self._answers: dict[AnswerKey, Answer] = {}
+        self._room: dict[tuple[Example, ...], int | None] = {}
         self.fresh: list[tuple[RolloutKey, list[Rollout]]] = []
         self.fresh_answers: list[tuple[AnswerKey, Answer]] = []
         self.allow: Callable[[], None] = lambda: None
@@ -138,6 +139,13 @@ class ShardedModel:
         """Decode prompts and tell which survive; see ``GradientModel``."""
         (checks,) = self._run([Call("check_prompts", {"layout": self.layout, "prompts": list(prompts)})])
         return list(checks)
+
+    def prompt_room(self, examples: Sequence[Example]) -> int | None:
+        """Tokens of prompt that fit; see ``GradientModel``. Asked of the model once for the same examples."""
+        key = tuple(examples)
+        if key not in self._room:
+            (self._room[key],) = self._run([Call("prompt_room", {"layout": self.layout, "examples": list(key)})])
+        return self._room[key]
 
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """Return the text of each token; see ``GradientModel``."""

@@ -51,6 +51,7 @@ class ScriptedModel:
     words: tuple[str, ...] = WORDS
     asked: list[tuple[str, Any]] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    room: int | None = None
 
     def id(self, word: str) -> int:
         return self.words.index(word)
@@ -69,6 +70,9 @@ class ScriptedModel:
     def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
         texts = [self.text(p) for p in prompts]
         return [PromptCheck(t, self.encode_prompt(t) == p) for t, p in zip(texts, prompts, strict=True)]
+
+    def prompt_room(self, examples: Sequence[Example]) -> int | None:
+        return self.room
 
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         return [self.words[t] for t in tokens]

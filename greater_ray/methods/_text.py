@@ -177,12 +177,14 @@ def propose(
     """Clean and judge what a model wrote; None is a reply that could not be read.
 
     A proposal equal to one in ``known`` or to an earlier one is a duplicate; one that announces the gold answer of a
-    train or dev row is a leak. ``meta`` is the wording of the meta-prompt, which must not come back as a prompt.
+    train or dev row is a leak; one that leaves no room for reasoning in the model's context window is too long like
+    one above ``max_prompt_tokens``. ``meta`` is the wording of the meta-prompt, which must not come back as a prompt.
     """
     seen = {canonical(text) for text in known}
     rows = (*problem.examples, *problem.dev)
     runs = _runs(meta) | {run for example in rows for run in _runs(example.question)}
     announced = announcing(gold for example in rows for gold in (example.target, example.label))
+    longest = problem.prompt_limit(max_prompt_tokens)
     proposals = []
     for raw in texts:
         text = "" if raw is None else clean(raw)
@@ -197,7 +199,7 @@ def propose(
             status = "unfilled slot or tag"
         elif announced.search(text):
             status = "leak"
-        elif len(ids) > max_prompt_tokens:
+        elif len(ids) > longest:
             status = "too long"
         elif _runs(text) & runs:
             status = "copied"

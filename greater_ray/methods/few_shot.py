@@ -30,8 +30,8 @@ class FewShotConfig(Config):
     """``shots`` examples; ``style`` says whether they show a rationale or the answer alone.
 
     ``initial_prompt`` is the zero-shot prompt: what the result is compared with, what rationales are written under,
-    and what ends the prompt where rationales are shown. Examples that do not fit into ``max_prompt_tokens`` are left
-    out, the last one first.
+    and what ends the prompt where rationales are shown. Examples that do not fit into ``max_prompt_tokens``, or into
+    the context window beside the longest row, are left out, the last one first.
     """
 
     shots: int = Field(default=5, ge=0)
@@ -89,7 +89,8 @@ class FewShot:
         notes: list[str] = []
         shown = demonstrations(problem, config, state, notes)
         ids, text = _encoded(problem, config, shown)
-        while shown and len(ids) > config.max_prompt_tokens:
+        limit = problem.prompt_limit(config.max_prompt_tokens)
+        while shown and len(ids) > limit:
             notes.append(f"row '{shown[-1].example.id}' is left out: {len(ids)} tokens are too many")
             shown = shown[:-1]
             ids, text = _encoded(problem, config, shown)

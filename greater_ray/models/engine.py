@@ -27,6 +27,7 @@ from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.types import (
     Answer,
     Conversation,
+    Example,
     Generation,
     Layout,
     LossSpec,
@@ -181,19 +182,30 @@ class Engine(Vocabulary):
     def _parts(self, shard: Shard, prompt: TokenIds, layout: Layout, reasoning: int) -> list[Parts]:
         """Token ids of every row, checked against the context window with ``reasoning`` tokens to come."""
         spans = self.spans(layout)
-        parts = [Parts(spans.head(e), prompt, spans.label(e)) for e in shard]
         window = self._writer.window
         if window is not None:
-            extra = len(spans.suffix) + reasoning + len(spans.extractor) + layout.max_answer_tokens
-            for example, part in zip(shard, parts, strict=True):
-                needed = len(part.head) + len(prompt) + max(extra, extra - layout.max_answer_tokens + len(part.label))
+            for example in shard:
+                needed = len(prompt) + self._beside_prompt(example, layout, reasoning)
                 if needed > window:
                     raise DataError(
-                        f"row '{example.id}': {len(part.head)} tokens of question with {len(prompt)} of prompt and up "
-                        f"to {reasoning} of reasoning need {needed} tokens, the model's context window has {window}; "
-                        "lower decoding.max_reasoning_tokens or leave the row out."
+                        f"row '{example.id}': {len(spans.head(example))} tokens of question with {len(prompt)} of "
+                        f"prompt and up to {reasoning} of reasoning need {needed} tokens, the model's context window "
+                        f"has {window}; lower decoding.max_reasoning_tokens or leave the row out."
                     )
-        return parts
+        return [Parts(spans.head(e), prompt, spans.label(e)) for e in shard]
+
+    def _beside_prompt(self, example: Example, layout: Layout, reasoning: int) -> int:
+        """How many tokens a row takes beside the prompt, with ``reasoning`` tokens and an answer or the label."""
+        spans = self.spans(layout)
+        answer = max(layout.max_answer_tokens, len(spans.label(example)))
+        return len(spans.head(example)) + len(spans.suffix) + reasoning + len(spans.extractor) + answer
+
+    def prompt_room(self, layout: Layout, examples: Sequence[Example]) -> tuple[int | None, Usage]:
+        """How many tokens of prompt the context window has room for on every example; None without a window."""
+        window = self._writer.window
+        if window is None:
+            return None, Usage()
+        return window - max(self._beside_prompt(e, layout, layout.max_reasoning_tokens) for e in examples), Usage()
 
     # -- units of work -----------------------------------------------------------------------------------------------
 
@@ -219,7 +231,8 @@ class Engine(Vocabulary):
         """Reason (unless the reasoning is known), extract and decode the answer of every row."""
         rows, usage = self._run_rows(shard, layout, [prompt], 1.0, reasoning=reasoning, answer=True)
         decode = self.tokenizer.decode
-        texts = [(decode(list(r.reasoning)), decode(list(r.answer))) for r in rows]
+        # Chat markup is no text: what is quoted from here into a question to the writer must not hold any.
+        texts = [[decode(list(ids), skip_special_tokens=True) for ids in (r.reasoning, r.answer)] for r in rows]
         return [Answer(_rollout(r), *text) for r, text in zip(rows, texts, strict=True)], usage
 
     @torch.no_grad()

@@ -60,8 +60,10 @@ def read(example: Example, answer: Answer) -> ExampleRecord:
     )
 
 
-def step(right: Mapping[str, bool], seed: int = 0, **values: Any) -> tuple[Reader, FewShotState, StepInfo]:
-    model = Reader()
+def step(
+    right: Mapping[str, bool], seed: int = 0, room: int | None = None, **values: Any
+) -> tuple[Reader, FewShotState, StepInfo]:
+    model = Reader(room=room)
     model.right = right
     problem = Problem(ROWS, model, seed, dev=DEV, read=read)
     config = FewShotConfig(**values)
@@ -160,9 +162,11 @@ def test_more_shots_than_rows_are_all_rows():
 
 def test_examples_that_do_not_fit_are_left_out_from_the_end():
     _, whole, info = step(ALL, shots=3)
-    _, state, cut = step(ALL, shots=3, max_prompt_tokens=len(info.prompt_text) - 1)
-    assert state.drawn == whole.drawn[:2]
-    assert cut.notes[0] == f"row '{whole.drawn[2]}' is left out: {len(info.prompt_text)} tokens are too many"
+    fits = len(info.prompt_text)
+    for smaller in ({"max_prompt_tokens": fits - 1}, {"room": fits - 1}):
+        _, state, cut = step(ALL, shots=3, **smaller)
+        assert state.drawn == whole.drawn[:2]
+        assert cut.notes[0] == f"row '{whole.drawn[2]}' is left out: {fits} tokens are too many"
     _, state, _ = step(ALL, shots=3, max_prompt_tokens=1)
     assert state.drawn == ()
     assert prompt_text(FewShotConfig(), []) == "Let's think step by step."

@@ -8,6 +8,7 @@ from greater_ray.types import Example
 from tests.letters import LetterModel
 
 PLAIN = "Think it over."
+TRAIN = (Example("r0", "question?", "Yes", "Yes"),)
 
 
 def status(text: str, *golds: tuple[str, str]) -> str:
@@ -83,6 +84,21 @@ def test_a_numbered_list_keeps_its_first_number_after_a_preface():
 def test_of_a_preface_alone_nothing_is_left():
     assert clean("Here is the new prompt:") == ""
     assert status("Here is the new prompt:", ("Yes", "Yes")) == "empty"
+
+
+# -- length -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("room", "limit", "expected"), [(None, 6, "new"), (6, 9, "new"), (5, 9, "too long"), (9, 5, "too long")]
+)
+def test_a_prompt_must_keep_to_its_limit_and_leave_room_in_the_context_window(
+    room: int | None, limit: int, expected: str
+):
+    # A token is a letter, and the blank before the prompt is one.
+    problem = Problem(TRAIN, LetterModel(room=room), 0)
+    (proposal,) = propose(problem, ["Think"], known=[], max_prompt_tokens=limit)
+    assert proposal.status == expected
 
 
 # -- slots, tags and markup --------------------------------------------------------------------------------------------

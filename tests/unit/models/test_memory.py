@@ -243,3 +243,27 @@ def test_a_row_beyond_the_context_window_is_named_with_the_option_to_change():
     with pytest.raises(DataError, match="row 'c'"):
         engine.answers(SHARD, LAYOUT, prompt)
     assert engine.rollouts(SHARD[:2], LAYOUT, [prompt], 1.0)[0], "the others are not to blame"
+
+
+def test_the_room_for_a_prompt_is_what_the_longest_row_leaves_of_the_window():
+    engine = tiny_engine()
+    prompt = prompts(engine)[0]
+    engine.model.config.max_position_embeddings = 120
+    room, usage = engine.prompt_room(LAYOUT, SHARD)
+    assert room is not None
+    assert room > len(prompt)
+    assert usage.tokens == 0
+    fits, beyond = [(prompt * room)[:length] for length in (room, room + 1)]
+    assert engine.rollouts(SHARD, LAYOUT, [fits], 1.0)[0]
+    with pytest.raises(DataError, match="context window has 120"):
+        engine.rollouts(SHARD, LAYOUT, [beyond], 1.0)
+
+
+def test_answers_hold_no_chat_markup_as_text():
+    engine = tiny_engine()
+    markup = engine.tokenizer.convert_tokens_to_ids("<|start_header_id|>")
+    word = engine.tokenizer("think", add_special_tokens=False).input_ids
+    given = [(*word, markup, *word)] * len(SHARD)
+    answers, _ = engine.answers(SHARD, LAYOUT, prompts(engine)[0], given)
+    assert [a.reasoning_text for a in answers] == ["thinkthink"] * len(SHARD)
+    assert [a.rollout.reasoning for a in answers] == given
