@@ -24,7 +24,7 @@ from ray.tune.search import BasicVariantGenerator
 from greater_ray.cluster import connect
 from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.coordinator import Plan, coordinate
-from greater_ray.cluster.metrics import CellGauges
+from greater_ray.cluster.metrics import MeteredObserver
 from greater_ray.cluster.pool import Pool
 from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
 from greater_ray.config import ModelConfig
@@ -66,6 +66,7 @@ class RayBackend:
         connect.check_wait([demand for demands, _ in waves for demand in demands.values()], self.wait)
         for demands, _ in waves:
             connect.require(list(demands.values()), self.wait, observer.message, lambda: self._check_stop(store))
+        observer = MeteredObserver(observer, cells)
         for demands, wave in waves:
             self._check_stop(store)
             pools: list[Pool] = []
@@ -202,13 +203,11 @@ class _Events(LocalCallback):
         self.source, self.most = source, most
         source.max_concurrent = self._starting = min(source.max_concurrent, most)
         self._running: set[str] = set()
-        self.gauges = CellGauges(len(cells))
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.add(trial.trial_id)
         up = len(self._running) + self._starting
         self.source.max_concurrent = max(self.source.max_concurrent, min(self.most, up))
-        self.gauges.started(trial.trial_id)
         self.observer.started(self.cells[trial.config["cell"]])
 
     def on_trial_result(
@@ -218,7 +217,6 @@ class _Events(LocalCallback):
         if result.get("state") == "running":
             self.observer.progressed(cell, Progress(*(result.get(name) for name in Progress._fields)))  # type: ignore[arg-type]
         elif "state" in result:
-            self.gauges.ended(trial.trial_id, result["state"])
             self.observer.ended(cell, result["state"], result.get("reason"))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -230,7 +228,6 @@ class _Events(LocalCallback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
         # The process of a coordinator died too often; the cell itself can go on.
-        self.gauges.ended(trial.trial_id, "stopped")
         self.observer.ended(self.cells[trial.config["cell"]], "stopped", "its coordinator died three times")
 
 

@@ -1,8 +1,13 @@
 """The numbers of the screen as Ray metrics, for the dashboard and Prometheus (there with the prefix ``ray_``)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ray.util.metrics import Counter, Gauge
+
+from greater_ray.grid.cells import Cell
+from greater_ray.grid.figures import GridFigures
+from greater_ray.grid.run import GridObserver, Progress
 
 
 class PoolMetrics:
@@ -48,29 +53,51 @@ class PoolMetrics:
         self._last = now
 
 
-class CellGauges:
-    """Cells running, done and failed; reported by the driver."""
+class MeteredObserver:
+    """Passes on what it is told about the cells of a phase, and reports how many there are and the time left."""
 
-    def __init__(self, total: int) -> None:
-        self._gauge = Gauge("greater_ray_cells", description="Cells of the running wave by state", tag_keys=("state",))
-        self._states: dict[str, str] = {}
-        self._total = total
+    def __init__(self, observer: GridObserver, cells: Sequence[Cell]) -> None:
+        self._observer, self._figures = observer, GridFigures()
+        self._figures.planned("", cells, cells)
+        self._cells = Gauge("greater_ray_cells", description="Cells of the running phase by state", tag_keys=("state",))
+        self._left = Gauge("greater_ray_seconds_left", description="Estimate of what the running phase still takes")
         self._report()
 
-    def started(self, trial: str) -> None:
+    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
+        """Pass it on."""
+        self._observer.planned(phase, cells, open_cells)
+
+    def started(self, cell: Cell) -> None:
         """A cell runs."""
-        self._set(trial, "running")
-
-    def ended(self, trial: str, state: str) -> None:
-        """A cell has ended."""
-        self._set(trial, state)
-
-    def _set(self, trial: str, state: str) -> None:
-        self._states[trial] = state
+        self._figures.started(cell)
         self._report()
+        self._observer.started(cell)
+
+    def progressed(self, cell: Cell, progress: Progress) -> None:
+        """A cell has come further."""
+        self._figures.progressed(cell, progress)
+        self._report()
+        self._observer.progressed(cell, progress)
+
+    def ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """A cell has ended."""
+        self._figures.finished(cell, state)
+        self._report()
+        self._observer.ended(cell, state, reason)
+
+    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
+        """Pass it on: brokers report for themselves."""
+        self._observer.pools(stats)
+
+    def message(self, text: str) -> None:
+        """Pass it on."""
+        self._observer.message(text)
 
     def _report(self) -> None:
-        states = list(self._states.values())
-        for state in ("running", "done", "failed", "stopped"):
-            self._gauge.set(states.count(state), tags={"state": state})
-        self._gauge.set(self._total - len(states), tags={"state": "waiting"})
+        figures = self._figures.snapshot()
+        cells = figures["cells"]
+        states = {state: cells[state] for state in ("running", "done", "failed", "stopped")}
+        for state, number in (states | {"waiting": cells["total"] - sum(states.values())}).items():
+            self._cells.set(number, tags={"state": state})
+        if figures["seconds_left"] is not None:
+            self._left.set(figures["seconds_left"])

@@ -124,10 +124,14 @@ def test_a_driver_killed_and_interrupted_again_and_again_ends_with_the_records_o
     signals = [*[signal.SIGKILL] * KILLS, signal.SIGTERM, signal.SIGINT]
     rng.shuffle(signals)
     steps: list[int] = []
-    for number in signals:
+    for turn, number in enumerate(signals):
         process = drive(config, out, *options)
-        until_started(process)
-        time.sleep(rng.uniform(0.0, 1.0))
+        if turn % 2 and number == signal.SIGKILL:
+            # Also while it connects, starts its actors or ends what it found.
+            time.sleep(rng.uniform(0.5, 6.0))
+        else:
+            until_started(process)
+            time.sleep(rng.uniform(0.0, 1.0))
         assert process.poll() is None, "the grid was too quick for this test"
         process.send_signal(number)
         text, _ = process.communicate(timeout=60)
@@ -142,6 +146,8 @@ def test_a_driver_killed_and_interrupted_again_and_again_ends_with_the_records_o
     assert records_in(out) == records_in(tmp_path / "calm")
     assert any(0 < done < 50 for done in steps), "some were hit in the middle"
     assert gone(OURS, below=os.getpid()) == []
+    # The public list of actors needs a dashboard.
+    assert [a for a in ray._private.state.actors().values() if a["State"] != "DEAD"] == []
 
 
 def test_two_users_of_one_machine_do_not_meet_and_leave_nothing_behind(

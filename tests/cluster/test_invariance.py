@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.grid.config import ReplicaConfig, load_grid
@@ -25,6 +26,19 @@ def test_records_are_equal_in_every_byte_but_times(
     assert result.complete
     assert records_in(tmp_path) == in_process
     assert len(in_process) == 3, "two seeds of GReaTer, and zero-shot CoT once: it draws nothing"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_replicas_that_share_a_gpu_find_what_one_process_finds_on_it(
+    small_grid: Callable, tiny_folder: Path, tmp_path: Path
+):
+    grid = small_grid(models=[{"name": str(tiny_folder), "device": "cuda"}])
+    assert run_grid(grid, tmp_path / "in process", LocalBackend()).complete
+    expected = records_in(tmp_path / "in process")
+    for count in (1, 2):
+        backend = RayBackend(default=ReplicaConfig(count=count, gpus=0.5))
+        assert run_grid(grid, tmp_path / str(count), backend).complete
+        assert records_in(tmp_path / str(count)) == expected
 
 
 def test_what_any_method_finds_does_not_depend_on_the_number_of_replicas(tiny_folder: Path, tmp_path: Path):

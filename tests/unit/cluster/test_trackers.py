@@ -141,6 +141,7 @@ def test_ray_metrics_tell_what_the_pool_and_the_cells_do(tracked: dict[str, Any]
     assert {"ray_greater_ray_busy", "ray_greater_ray_queue"} <= metrics.keys()
     assert metrics["ray_greater_ray_cells"].keys() == {"waiting", "running", "done", "failed", "stopped"}
     assert metrics["ray_greater_ray_cells"]["done"] > 0
+    assert min(metrics["ray_greater_ray_seconds_left"].values()) >= 0
 
 
 def test_an_error_of_ones_own_model_is_one_line_with_a_traceback_in_the_record(on_ray: None, tmp_path: Path):
