@@ -142,6 +142,9 @@ class GradientModel(Protocol):
 class TextModel(Protocol):
     """A model that writes: what an optimizer asks for critiques and new prompts.
 
+    Where the last turn of a conversation is the assistant's, the reply is begun and the model goes on with it; the text
+    then holds the beginning, unless the model cannot do so and answers anew.
+
     Contract: one generation per conversation, aligned; a conversation that fails gives a ``Generation`` with an error
     instead of raising. A local model's text depends on (conversation, settings, seed, place in the call) alone.
     """

@@ -80,7 +80,7 @@ def tag(text: str) -> str:
 
 def asked(conversation: Conversation) -> str:
     """Return the user's turn."""
-    return conversation[-1].content
+    return next(m.content for m in reversed(conversation) if m.role == "user")
 
 
 def steps(method: Method, problem: Problem, config: TextConfig, num: int) -> tuple[TextState, list[StepInfo]]:

@@ -240,7 +240,7 @@ class SlowTwin:
                 if token in self.stop or (written and token in line_end):
                     break
                 ids.append(token)
-            texts = [self.tokenizer.decode(list(t)) for t in (rollout.reasoning, ids[begin:])]
+            texts = [self.tokenizer.decode(list(t), skip_special_tokens=True) for t in (rollout.reasoning, ids[begin:])]
             results.append(Answer(rollout, *texts))
         return results
 

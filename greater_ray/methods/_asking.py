@@ -1,20 +1,22 @@
-"""How the methods that rewrite prompts ask for text: again where a reply cannot be read, and in one form of reply.
+"""How methods ask a model for text: in one form of reply, and again where it cannot be read.
 
-The released code of APE, APO and PE2 takes a whole completion as the new prompt. Small models often put a preface
-around it, so by default these methods ask for tags; ``reply="whole"`` is the released way.
+A small model often forgets the tags that it is asked for. When it is asked again, its reply is begun for it with the
+opening tag, and it only has to go on. The released code of APE, APO and PE2 takes a whole completion as the new prompt;
+``reply="whole"`` is that way.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
 from greater_ray.methods._text import END_TAG, START_TAG, Proposal, TextConfig, ask, chat, tagged
 from greater_ray.protocols import Problem
-from greater_ray.types import Conversation, Generation
+from greater_ray.types import Conversation, Generation, Message
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 ReplyForm = Literal["tagged", "whole"]
 # What is added to the temperature when all proposals of a step were duplicates.
 WARMER = 0.3
@@ -33,33 +35,33 @@ class RewriteConfig(TextConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class Reader(Generic[T_co]):
+    """What finds something in a reply, None where it cannot; ``opening`` is how a reply of the wanted form begins."""
+
+    read: Callable[[Generation], T_co | None]
+    opening: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Asker:
     """What one step needs to ask the writer; a second ``attempt`` draws anew at a higher temperature.
 
-    ``refusals`` collects why the writer gave nothing, for the step's notes.
+    ``notes`` are the step's: why the writer gave nothing is added to them, each reason once.
     """
 
     problem: Problem
     config: TextConfig
     step: int
     attempt: int = 0
-    refusals: dict[str, None] = field(default_factory=dict)
-
-    @property
-    def notes(self) -> list[str]:
-        """Each refusal once."""
-        return [f"the writer gave nothing: {reason}" for reason in self.refusals]
+    notes: list[str] = field(default_factory=list)
 
     def gather(
-        self,
-        conversations: Sequence[Conversation],
-        purpose: str,
-        read: Callable[[Generation], T | None],
-        **settings: Any,
+        self, conversations: Sequence[Conversation], purpose: str, reader: Reader[T], **settings: Any
     ) -> list[T | None]:
-        """Ask, and ask again with another seed where ``read`` gives None; what stays None could not be read.
+        """Ask, and ask again with another seed where nothing can be read; what stays None could not be read.
 
-        A greedy reply would come out the same, so asking again is never colder than ``WARMER``.
+        A greedy reply would come out the same, so asking again is never colder than ``WARMER``; and it would often
+        have no tags again, so the reply is begun with the reader's opening.
         """
         temperature = settings.pop("temperature", self.config.temperature) + WARMER * self.attempt
         purpose = f"{purpose} {self.attempt}" if self.attempt else purpose
@@ -70,9 +72,10 @@ class Asker:
                 break
             if turn:
                 temperature = max(temperature, WARMER)
+            opening = (Message("assistant", reader.opening),) if turn and reader.opening else ()
             replies = ask(
                 self.problem,
-                [conversations[k] for k in missing],
+                [(*conversations[k], *opening) for k in missing],
                 self.config,
                 self.step,
                 f"{purpose} again {turn}" if turn else purpose,
@@ -80,30 +83,36 @@ class Asker:
                 **settings,
             )
             for k, reply in zip(missing, replies, strict=True):
-                if reply.error is not None:
-                    self.refusals[reply.error] = None
-                else:
-                    results[k] = read(reply)
+                if reply.error is None:
+                    results[k] = reader.read(reply)
+                elif (note := f"the writer gave nothing: {reply.error}") not in self.notes:
+                    self.notes.append(note)
             self.problem.note_unreadable(sum(results[k] is None for k in missing))
         return results
 
 
-def prompt_reader(form: ReplyForm) -> Callable[[Generation], str | None]:
-    """Return what finds the prompt in a reply; a reply that was cut off before its closing tag has none."""
+def between(start: str, end: str) -> Reader[str]:
+    """Return what reads the text between two tags.
+
+    A text without its closing tag ends at the first blank line; in a reply that was cut off it has to be there.
+    """
 
     def read(reply: Generation) -> str | None:
-        if form == "whole":
-            return reply.text
-        if reply.truncated and END_TAG not in reply.text:
+        cut = reply.truncated and end not in reply.text
+        if cut and "\n\n" not in reply.text.rpartition(start)[2].strip():
             return None
-        return tagged(reply.text)
+        return tagged(reply.text, start, end)
 
-    return read
+    return Reader(read, start)
 
 
-def words_reader(reply: Generation) -> str | None:
-    """Read a critique or an analysis: any text at all."""
-    return reply.text.strip() or None
+def prompt_reader(form: ReplyForm) -> Reader[str]:
+    """Return what finds the prompt in a reply."""
+    return between(START_TAG, END_TAG) if form == "tagged" else Reader(lambda reply: reply.text)
+
+
+# Reads a critique or an analysis: any text at all.
+WORDS: Reader[str] = Reader(lambda reply: reply.text.strip() or None)
 
 
 def reply_rule(form: ReplyForm) -> str:

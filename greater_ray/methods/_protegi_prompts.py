@@ -1,11 +1,11 @@
 """What ProTeGi says to the writer (Pryzant et al., 2023, Section 3.1): our own wording of its requests."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from greater_ray.methods._asking import PERSONA, word_rule
+from greater_ray.methods._asking import PERSONA, Reader, between, word_rule
 from greater_ray.methods._failures import Failure, answer_of
-from greater_ray.methods._text import END_TAG, START_TAG, chat, tagged
+from greater_ray.methods._text import END_TAG, START_TAG, chat
 from greater_ray.types import Conversation, Generation
 
 REASON_TAGS = ("<reason>", "</reason>")
@@ -48,14 +48,15 @@ def edit_request(
     )
 
 
-def all_tagged(start: str, end: str, most: int) -> Callable[[Generation], list[str] | None]:
+def all_tagged(start: str, end: str, most: int) -> Reader[list[str]]:
     """Return what reads the first ``most`` texts between tags; a single one may lack its closing tag."""
+    single = between(start, end)
     pair = re.compile(re.escape(start) + r"(.*?)" + re.escape(end), re.DOTALL)
 
     def read(reply: Generation) -> list[str] | None:
         found = [text.rpartition(start)[2].strip() for text in pair.findall(reply.text)]
-        if not found and not reply.truncated:
-            found = [text.strip() for text in (tagged(reply.text, start, end),) if text is not None]
+        if not found:
+            found = [text.strip() for text in (single.read(reply),) if text is not None]
         return [text for text in found if any(c.isalpha() for c in text)][:most] or None
 
-    return read
+    return Reader(read, start)

@@ -1,81 +1,15 @@
-"""What methods share that write a batch of prompts and score them in every step: asking again, scoring, cutting."""
+"""What methods share that write a batch of prompts and score them in every step: a second attempt, scoring, cutting."""
 
 from collections.abc import Callable, Sequence
 from itertools import cycle
 
-from greater_ray.methods._asking import WARMER, only_duplicates
-from greater_ray.methods._text import (
-    END_TAG,
-    START_TAG,
-    Proposal,
-    Scored,
-    TextConfig,
-    accuracy,
-    archived,
-    ask,
-    canonical,
-    tagged,
-)
+from greater_ray.methods._asking import Asker, only_duplicates, prompt_reader
+from greater_ray.methods._text import Proposal, Scored, TextConfig, accuracy, archived, canonical
 from greater_ray.protocols import Problem
 from greater_ray.records import ExampleRecord
-from greater_ray.types import Conversation, Example, Generation
+from greater_ray.types import Conversation, Example
 
-# A greedy writer would only repeat an unreadable reply, so it samples when it is asked again.
-RETRY_TEMPERATURE = 0.7
 CUT = "[...]"
-
-
-Reader = Callable[[Generation], str | None]
-
-
-def between(start: str, end: str) -> Reader:
-    """Return what reads the text between two tags; a reply that was cut off before the closing one has none."""
-
-    def read(reply: Generation) -> str | None:
-        return None if reply.truncated and end not in reply.text else tagged(reply.text, start, end)
-
-    return read
-
-
-def written(reply: Generation) -> str | None:
-    """Read free text as it is; nothing is unreadable."""
-    return reply.text.strip() or None
-
-
-def readable(
-    problem: Problem,
-    conversations: Sequence[Conversation],
-    config: TextConfig,
-    step: int,
-    purpose: str,
-    notes: list[str],
-    *,
-    read: Reader = between(START_TAG, END_TAG),  # noqa: B008 - a function without state
-    temperature: float | None = None,
-) -> list[str | None]:
-    """Ask, and ask those again whose replies cannot be read, at most ``config.retries`` times, with other seeds.
-
-    One text per conversation, aligned; None where no reply could be read. Errors of the writer are noted.
-    """
-    own = config.temperature if temperature is None else temperature
-    texts: list[str | None] = [None] * len(conversations)
-    for attempt in range(1 + config.retries):
-        missing = [k for k, text in enumerate(texts) if text is None]
-        if not missing:
-            break
-        replies = ask(
-            problem,
-            [conversations[k] for k in missing],
-            config,
-            step,
-            f"{purpose} {attempt}",
-            temperature=own if attempt == 0 else own or RETRY_TEMPERATURE,
-        )
-        notes.extend(note for reply in replies if reply.error and (note := f"the writer: {reply.error}") not in notes)
-        for k, reply in zip(missing, replies, strict=True):
-            texts[k] = read(reply) if reply.error is None else None
-        problem.note_unreadable(sum(texts[k] is None for k in missing))
-    return texts
 
 
 def new_proposals(
@@ -93,9 +27,8 @@ def new_proposals(
     """
     proposals: list[Proposal] = []
     for attempt in range(2):
-        temperature = config.temperature + WARMER * attempt
-        wanted = f"{purpose} warmer" if attempt else purpose
-        new = judge(readable(problem, conversations, config, step, wanted, notes, temperature=temperature))
+        asker = Asker(problem, config, step, attempt, notes)
+        new = judge(asker.gather(conversations, purpose, prompt_reader("tagged")))
         proposals += new
         if not only_duplicates(new):
             break

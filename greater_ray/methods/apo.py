@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from greater_ray.methods._asking import PERSONA, Asker, prompt_reader, reply_rule, word_rule, wording, words_reader
+from greater_ray.methods._asking import PERSONA, WORDS, Asker, prompt_reader, reply_rule, word_rule, wording
 from greater_ray.methods._beam import ErrorConfig, ErrorDriven, Expansion, Node, paraphrase_wording
 from greater_ray.methods._failures import Failure, Search, answer_of, draw, shortened
 from greater_ray.methods._text import Scored, chat
@@ -44,7 +44,7 @@ class Apo(ErrorDriven[ApoConfig]):
         rng = asker.problem.rng(asker.step, "failures")
         batches = [draw(rng, search.failures, config.batch_size) for _ in range(config.n_expand)]
         requests = [critique_request(parent.text, batch, config) for batch in batches]
-        critiques = asker.gather(requests, "critique", words_reader)
+        critiques = asker.gather(requests, "critique", WORDS)
         texts: list[str | None] = [None] * config.n_expand
         given = [(k, critique) for k, critique in enumerate(critiques) if critique is not None]
         rewrites = asker.gather(

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from greater_ray.errors import ConfigError
 from greater_ray.methods import _gepa_prompts as prompts
-from greater_ray.methods._rounds import readable
+from greater_ray.methods._asking import Asker, prompt_reader
 from greater_ray.methods._text import (
     Proposal,
     Scored,
@@ -216,7 +216,8 @@ class Iteration:
         with self._failing():
             cases: list[tuple[Example, ExampleRecord]] = [(c["row"], c["record"]) for c in dataset[COMPONENT]]
             asked = [prompts.reflect(candidate[COMPONENT], cases)]
-            texts = readable(self.problem, asked, self.config, self.state.step, "reflection", self.notes)
+            asker = Asker(self.problem, self.config, self.state.step, notes=self.notes)
+            texts = asker.gather(asked, "reflection", prompt_reader("tagged"))
             self.proposals = propose(
                 self.problem,
                 texts,

@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from greater_ray.methods import _gpo_prompts as prompts
-from greater_ray.methods._rounds import Round, between, find, new_proposals, readable, shuffled
+from greater_ray.methods._asking import Asker, between
+from greater_ray.methods._rounds import Round, find, new_proposals, shuffled
 from greater_ray.methods._similarity import SIMILARITIES, Similarity, word_distance
 from greater_ray.methods._text import (
     Proposal,
@@ -195,9 +196,8 @@ def _summary(problem: Problem, config: GpoConfig, state: GpoState, current: Scor
     """Let the writer merge the summary so far with the current prompt; an unreadable one leaves it as it was."""
     if config.momentum != "summary":
         return ""
-    asked = [prompts.summarize(state.summary, current)]
-    read = between(*prompts.SUMMARY_TAGS)
-    (text,) = readable(problem, asked, config, state.step, "summary", notes, read=read, temperature=0.0)
+    asker, asked = Asker(problem, config, state.step, notes=notes), [prompts.summarize(state.summary, current)]
+    (text,) = asker.gather(asked, "summary", between(*prompts.SUMMARY_TAGS), temperature=0.0)
     if not (text or "").strip():
         notes.append("no readable summary: the one before stays")
     return (text or "").strip() or state.summary
@@ -214,9 +214,9 @@ def _reason(problem: Problem, config: GpoConfig, state: GpoState, current: Score
     if not mistakes:
         notes.append("no mistakes on the training batch: no feedback")
         return ""
+    asker = Asker(problem, config, state.step, notes=notes)
     asked = [prompts.explain(current, mistakes, config.max_response_words)]
-    read = between(*prompts.FEEDBACK_TAGS)
-    (text,) = readable(problem, asked, config, state.step, "feedback", notes, read=read, temperature=0.0)
+    (text,) = asker.gather(asked, "feedback", between(*prompts.FEEDBACK_TAGS), temperature=0.0)
     if not (text or "").strip():
         notes.append("no readable feedback")
     return (text or "").strip()

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from greater_ray.methods import _greater_textual_prompts as prompts
-from greater_ray.methods._rounds import readable, written
+from greater_ray.methods._asking import WORDS, Asker, prompt_reader
 from greater_ray.methods._text import Proposal, TextConfig, propose
 from greater_ray.methods._tokens import remember
 from greater_ray.methods.greater import Greater, GreaterConfig, GreaterState, criterion
@@ -135,12 +135,13 @@ def rewrites(
         return []
     shown = problem.rng(state.step, "failures").sample(failures, min(config.num_failures, len(failures)))
     asked = [prompts.criticize(best, shown)]
-    (critique,) = readable(problem, asked, config, state.step, "critique", notes, read=written)
+    asker = Asker(problem, config, state.step, notes=notes)
+    (critique,) = asker.gather(asked, "critique", WORDS)
     if critique is None:
         notes.append("no rewrites: no critique was written")
         return []
     conversations = [prompts.rewrite(best, critique)] * config.num_rewrites
-    texts = readable(problem, conversations, config, state.step, "rewrite", notes)
+    texts = asker.gather(conversations, "rewrite", prompt_reader("tagged"))
     proposals = propose(
         problem,
         texts,

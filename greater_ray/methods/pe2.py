@@ -3,19 +3,16 @@
 Ye et al., "Prompt Engineering a Prompt Engineer", Findings of ACL 2024. The search is the one of ``_beam``.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from pydantic import Field
 
 from greater_ray.methods import _pe2_prompts as turns
-from greater_ray.methods._asking import Asker, prompt_reader, wording, words_reader
+from greater_ray.methods._asking import WORDS, Asker, Reader, prompt_reader, wording
 from greater_ray.methods._beam import ErrorConfig, ErrorDriven, Expansion, Node, paraphrase_wording
 from greater_ray.methods._failures import Failure, Search, draw
 from greater_ray.methods._text import Scored
 from greater_ray.types import Conversation, Generation, Message
-
-Reader = Callable[[Generation], str | None]
 
 
 class Pe2Config(ErrorConfig):
@@ -57,7 +54,7 @@ class Pe2(ErrorDriven[Pe2Config]):
         log = with_accuracy(node, search) if config.history else None
         read = [True] * len(talks)
 
-        def turn(purpose: str, request: Message | None, reader: Reader, **settings: Any) -> list[str | None]:
+        def turn(purpose: str, request: Message | None, reader: Reader[str], **settings: Any) -> list[str | None]:
             """Do one turn of every conversation that is still going on."""
             going = [k for k in range(len(talks)) if read[k]]
             for k in going:
@@ -71,14 +68,14 @@ class Pe2(ErrorDriven[Pe2Config]):
                     values[k] = reply[1]
             return values
 
-        turn("analysis", None, words_reader, temperature=config.analysis_temperature, max_tokens=config.analysis_tokens)
+        turn("analysis", None, WORDS, temperature=config.analysis_temperature, max_tokens=config.analysis_tokens)
         request = turns.new_prompt_request(
             parent.text, history=log, step_size=config.step_size, max_words=config.max_words, form=config.reply
         )
         texts = turn("prompt", request, prompt_reader(config.reply))
         if log is None:
             return Expansion(texts)
-        lines = turn("history", turns.log_request(node.generation + 1), words_reader, max_tokens=config.history_tokens)
+        lines = turn("history", turns.log_request(node.generation + 1), WORDS, max_tokens=config.history_tokens)
         return Expansion(texts, [_extended(log, node.generation + 1, line) for line in lines])
 
     def meta(self, config: Pe2Config) -> str:
@@ -95,14 +92,14 @@ class Pe2(ErrorDriven[Pe2Config]):
         return f"{own}\n{paraphrase_wording(config)}"
 
 
-def _kept(read: Reader) -> Callable[[Generation], tuple[str, str] | None]:
+def _kept(reader: Reader[str]) -> Reader[tuple[str, str]]:
     """Read a reply and keep the whole of it as well, because it stays in the conversation."""
 
-    def reader(reply: Generation) -> tuple[str, str] | None:
-        value = read(reply)
+    def read(reply: Generation) -> tuple[str, str] | None:
+        value = reader.read(reply)
         return None if value is None else (reply.text, value)
 
-    return reader
+    return Reader(read, reader.opening)
 
 
 def opening(prompt: str, failures: list[Failure], config: Pe2Config) -> Conversation:

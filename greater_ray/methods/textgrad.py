@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from greater_ray.methods import _textgrad_prompts as prompts
-from greater_ray.methods._rounds import between, readable, shuffled, written
+from greater_ray.methods._asking import WORDS, Asker, Reader, between, prompt_reader
+from greater_ray.methods._rounds import shuffled
 from greater_ray.methods._text import (
     Proposal,
     Scored,
@@ -130,27 +131,17 @@ def _rewritten(
     traces = _losses(problem, config, step, rows, records, notes)
     if all(t.right for t in traces):
         return None
-    remarks = readable(
-        problem, [prompts.criticize_response(t) for t in traces], config, step, "on response", notes, read=written
-    )
+    asker = Asker(problem, config, step, notes=notes)
+    remarks = asker.gather([prompts.criticize_response(t) for t in traces], "on response", WORDS)
     traces = [t._replace(on_response=r) for t, r in zip(traces, remarks, strict=True) if r is not None]
-    remarks = readable(
-        problem,
-        [prompts.criticize_prompt(current.text, t) for t in traces],
-        config,
-        step,
-        "on prompt",
-        notes,
-        read=written,
-    )
+    remarks = asker.gather([prompts.criticize_prompt(current.text, t) for t in traces], "on prompt", WORDS)
     traces = [t._replace(on_prompt=r) for t, r in zip(traces, remarks, strict=True) if r is not None]
     if len(traces) < len(rows):
         notes.append(f"feedback on {len(traces)} of {len(rows)} rows")
     if not traces:
         return Proposal("", "unreadable")
-    texts = readable(
-        problem, [prompts.rewrite(current.text, traces, config.constraints)], config, step, "rewrite", notes
-    )
+    asked = [prompts.rewrite(current.text, traces, config.constraints)]
+    texts = asker.gather(asked, "rewrite", prompt_reader("tagged"))
     known = [scored.text for scored in archive]
     limit = config.max_prompt_tokens
     return propose(problem, texts, known=known, max_prompt_tokens=limit, meta=prompts.WORDING)[0]
@@ -201,14 +192,15 @@ def _judge(
     asked = [
         prompts.judge(e, prompts.respond(e, r, config.max_response_words)) for e, r in zip(rows, records, strict=True)
     ]
-    verdicts = readable(problem, asked, config, step, f"judge {split}", notes, read=_verdict, temperature=0.0)
+    asker = Asker(problem, config, step, notes=notes)
+    verdicts = asker.gather(asked, f"judge {split}", Reader(_verdict, prompts.SCORE_TAGS[0]), temperature=0.0)
     if num := verdicts.count(None):
         notes.append(f"{num} unreadable verdicts on {split} rows, counted as wrong")
     return verdicts
 
 
 def _verdict(reply: Generation) -> str | None:
-    found = (between(*prompts.SCORE_TAGS)(reply) or "").strip()
+    found = (between(*prompts.SCORE_TAGS).read(reply) or "").strip()
     return found if found in ("0", "1") else None
 
 

@@ -36,7 +36,7 @@ class Writer:
     # -- conversation to token ids -------------------------------------------------------------------------------------
 
     def encode(self, conversation: Conversation) -> TokenIds:
-        """Token ids of a conversation up to where the reply begins, with exactly one BOS where the model has one.
+        """Token ids of a conversation up to where the reply goes on, with exactly one BOS where the model has one.
 
         Raises:
             _Unusable: the chat template refuses the turns, or a turn contains markup of this model.
@@ -52,6 +52,8 @@ class Writer:
         return ids if text.startswith(self.tokenizer.bos_token or "\0") else self._bos + ids
 
     def _render(self, conversation: Conversation) -> str:
+        if conversation[-1].role == "assistant":
+            return self._render(conversation[:-1]) + conversation[-1].content
         if not self.tokenizer.chat_template:
             turns = [f"{message.role.capitalize()}: {message.content}\n\n" for message in conversation]
             return "".join(turns) + "Assistant:"
@@ -96,7 +98,8 @@ class Writer:
     ) -> tuple[list[Generation], Usage]:
         """Continue every conversation by up to ``max_tokens``; temperature 0 takes the likeliest token.
 
-        A conversation that cannot be continued gives a ``Generation`` with an error; the others go on.
+        A reply that was begun in the conversation's last turn comes back with its beginning. A conversation that cannot
+        be continued gives a ``Generation`` with an error; the others go on.
         """
         requests = [self._request(c, seed, max_tokens) for c, seed in zip(conversations, seeds, strict=True)]
         usable = [request for request in requests if request.error is None]
@@ -114,7 +117,7 @@ class Writer:
 
         results = iter(self.batch.map(work, len(usable)))
         generations, generated = [], 0
-        for request in requests:
+        for conversation, request in zip(conversations, requests, strict=True):
             if request.error is not None:
                 generations.append(Generation("", error=request.error))
                 continue
@@ -123,7 +126,8 @@ class Writer:
             text = self.tokenizer.decode(
                 list(result.reasoning), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
-            generations.append(Generation(text, truncated=result.truncated))
+            begun = conversation[-1].content if conversation[-1].role == "assistant" else ""
+            generations.append(Generation(begun + text, truncated=result.truncated))
         prefill = sum(len(request.ids) for request in usable)
         usage = Usage(calls=len(requests), prefill_tokens=prefill, generated_tokens=generated, passes=passes)
         return generations, usage

@@ -119,9 +119,11 @@ class EndpointWriter:
 
     def _ask(self, conversation: Conversation, seed: int, max_tokens: int, temperature: float) -> _Reply:
         limit = self._limit
+        # Endpoints have no common way to go on with a reply that was begun for them.
+        turns = conversation[:-1] if conversation[-1].role == "assistant" else conversation
         request: dict[str, Any] = {
             "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in conversation],
+            "messages": [{"role": message.role, "content": message.content} for message in turns],
             "temperature": temperature,
             # Some servers read 32 bits of a seed only.
             "seed": Random(seed).getrandbits(31),

@@ -3,11 +3,11 @@
 import pytest
 
 from greater_ray.errors import ConfigError
-from greater_ray.methods._asking import paraphrase_request, prompt_reader
+from greater_ray.methods._asking import paraphrase_request
 from greater_ray.methods._beam import Node, select
 from greater_ray.methods._text import Scored
 from greater_ray.methods.ape_iterative import PLUGIN, ApeIterativeConfig
-from greater_ray.types import Conversation, Generation
+from greater_ray.types import Conversation
 from tests.prompt_table import START, LetterModel, ids, in_turn, last, outcome, problem, run, tag
 
 
@@ -128,13 +128,6 @@ def test_a_reply_that_only_repeats_the_form_is_no_prompt():
     given, _ = problem(LetterModel(), lambda c, row: last(c))
     _, infos = run(PLUGIN, given, config(train_steps=2))
     assert outcome(infos[0]) == [("...", "no words")] * 2
-
-
-def test_a_reply_that_was_cut_off_within_its_tags_is_unreadable():
-    read = prompt_reader("tagged")
-    assert read(Generation("<prompt>Take your", truncated=True)) is None
-    assert read(Generation("<prompt>Take your time</prompt> because", truncated=True)) == "Take your time"
-    assert read(Generation("<prompt>Take your time\n\nBye", truncated=False)) == "Take your time"
 
 
 @pytest.mark.parametrize("reply", ["No tags at all.", "", None])

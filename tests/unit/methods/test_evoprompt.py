@@ -214,7 +214,10 @@ def test_where_no_reply_can_be_used_the_best_seed_is_the_result_and_the_notes_sa
     problem, _, _ = setting({}, lambda conversation, row: None)
     state, infos = steps(ga.PLUGIN, problem, ga_config(), 4)
     assert state.result == problem.encode("Seed a"), "the start, where no seed is better"
-    assert infos[3].notes == ("the writer: refused", "no child of this generation can be used: the population stays")
+    assert infos[3].notes == (
+        "the writer gave nothing: refused",
+        "no child of this generation can be used: the population stays",
+    )
 
 
 # -- differential evolution --------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_where_no_reply_can_be_used_the_start_prompt_is_the_result_and_the_notes
     for info in infos:
         assert statuses(info) == ["unreadable", "unreadable"]
         assert "no proposal of this step can be used: the prompt stays" in info.notes
-        assert "the writer: refused" in info.notes
+        assert "the writer gave nothing: refused" in info.notes
     assert len(writer.asked) == 3 * 2 * 2, "each asked for once more"
 
 

@@ -327,13 +327,14 @@ def test_same_seed_same_path_and_another_seed_another():
         ("<reason>open <reason>inner</reason>", False, ["inner"]),
         ("<reason>not closed\n\nmore", False, ["not closed"]),
         ("<reason>cut off", True, None),
+        ("<reason>not closed\n\ncut off", True, ["not closed"]),
         ("<reason>whole</reason> <reason>cut off", True, ["whole"]),
         ("<reason>...</reason>", False, None),
         ("none", False, None),
     ],
 )
 def test_reading_several_texts_between_tags(text: str, truncated: bool, expected: list[str] | None):
-    assert all_tagged(*REASON_TAGS, 2)(Generation(text, truncated)) == expected
+    assert all_tagged(*REASON_TAGS, 2).read(Generation(text, truncated)) == expected
 
 
 def test_the_requests_on_a_real_row():

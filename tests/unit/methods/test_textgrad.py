@@ -245,7 +245,7 @@ def test_rows_without_feedback_are_left_out_and_without_any_no_step_is_made():
     assert statuses(info) == ["unreadable"]
     problem, _, writer = setting(SCORES, lambda c, row: reply(c, row) if kind(c) != "on prompt" else "criticism")
     _, (info,) = steps(PLUGIN, problem, config(), 1)
-    assert info.notes == ("the writer: refused", "feedback on 2 of 3 rows")
+    assert info.notes == ("the writer gave nothing: refused", "feedback on 2 of 3 rows")
     assert asked(writer.asked[-1]).count("Remark on the prompt") == 2
     assert info.prompt_text == " Better one"
 

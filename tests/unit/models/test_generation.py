@@ -165,6 +165,23 @@ def test_without_a_chat_template_roles_are_headings() -> None:
     )
 
 
+# -- a reply that was begun --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_reply_that_was_begun_goes_on_from_there_and_comes_back_whole(family: str) -> None:
+    ours = engine(family)
+    before, begun = CONVERSATIONS[0], " Write the result"
+    ids = ours._writer.encode((*before, Message("assistant", begun)))
+    text = ours.tokenizer.decode(list(ids))
+    assert text == ours.tokenizer.decode(list(ours._writer.encode(before))) + begun
+    expected = ours.model.generate(
+        torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=16, do_sample=False
+    )[0, len(ids) :].tolist()
+    (generation,), _ = ours.generate([(*before, Message("assistant", begun))], [0], 16, 0.0)
+    assert generation.text == begun + ours.tokenizer.decode(expected, skip_special_tokens=True).rstrip()
+
+
 # -- rows that cannot be continued -------------------------------------------------------------------------------------
 
 

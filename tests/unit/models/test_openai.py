@@ -145,6 +145,12 @@ def test_rows_are_asked_together_and_answered_in_order(endpoint: Endpoint) -> No
     assert ours.facts["token_counts"] == "reported by the endpoint"
 
 
+def test_a_reply_that_was_begun_is_written_anew(endpoint: Endpoint) -> None:
+    (generation,), _ = writer().generate([(*row("a"), Message("assistant", "<prompt>"))], [0], 16, 0.5)
+    assert [m["role"] for m in endpoint.requests[0]["messages"]] == ["system", "user"]
+    assert not generation.text.startswith("<prompt>")
+
+
 def test_seeds_are_passed_on_and_differ(endpoint: Endpoint) -> None:
     seeds = [5 * 2**20, 5 * 2**20 + 1, 6 * 2**20]
     for _ in range(2):
