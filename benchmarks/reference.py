@@ -42,6 +42,9 @@ class ReferenceModel:
     def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
         return [self.spans.check(p) for p in prompts]
 
+    def prompt_room(self, examples: Sequence[Example]) -> int | None:
+        return self.engine.prompt_room(self.layout, examples)[0]
+
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         return [self.engine.tokenizer.decode([t]) for t in tokens]
 

@@ -18,7 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from greater_ray.config import ModelConfig
-from greater_ray.types import Answer, Layout, LossSpec, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
+from greater_ray.types import (
+    Answer,
+    Example,
+    Layout,
+    LossSpec,
+    PromptCheck,
+    Rollout,
+    Shard,
+    ShardGradient,
+    TokenIds,
+    Usage,
+)
 
 SIGMA = 1.0  # of the lognormal distribution: the longest of a hundred units takes about six times the mean
 LONGEST = 12.0  # times the mean; no unit takes longer
@@ -77,6 +88,9 @@ class SimulatedEngine:
 
     def encode_prompt(self, layout: Layout, text: str) -> tuple[TokenIds, Usage]:
         return self._encode(text), Usage()
+
+    def prompt_room(self, layout: Layout, examples: Sequence[Example]) -> tuple[None, Usage]:
+        return None, Usage()
 
     def token_texts(self, tokens: Sequence[int]) -> tuple[list[str], Usage]:
         return [self._text(token) for token in tokens], Usage()

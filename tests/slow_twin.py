@@ -116,6 +116,14 @@ class SlowTwin:
     def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
         return [self.spans.check(p) for p in prompts]
 
+    def prompt_room(self, examples: Sequence[Example]) -> int:
+        layout, longest = self.layout, 0
+        for example in examples:
+            answer = max(layout.max_answer_tokens, len(self.spans.label(example)))
+            ids = len(self.context(example, ())) + layout.max_reasoning_tokens + len(self.spans.extractor) + answer
+            longest = max(longest, ids)
+        return self.model.config.max_position_embeddings - longest
+
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         return [self.tokenizer.decode([t]) for t in tokens]
 

@@ -218,7 +218,8 @@ class Greater:
         if position < len(state.prompt_ids):
             return state.model_copy(update={"position": position, "open": False})
         ended = any(character in accepted for character in config.ending_characters)
-        if ended or not config.dynamic_length or len(state.prompt_ids) >= config.max_prompt_tokens:
+        full = len(state.prompt_ids) >= problem.prompt_limit(config.max_prompt_tokens)
+        if ended or full or not config.dynamic_length:
             return state.model_copy(update={"position": 0, "open": False})
         placeholder = problem.model.encode_prompt(config.placeholder)
         if not placeholder:

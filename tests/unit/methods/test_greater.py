@@ -118,9 +118,9 @@ def test_the_criterion_is_the_mean_over_rows(settings: dict[str, Any], expected:
 # -- where to go next (Appendix B) -------------------------------------------------------------------------------------
 
 
-def last_step(word: str, **settings: Any) -> tuple[ScriptedModel, GreaterState]:
+def last_step(word: str, room: int | None = None, **settings: Any) -> tuple[ScriptedModel, GreaterState]:
     """Accept ``word`` at the last position."""
-    model = ScriptedModel(ranking={"": (word,)}, slope={word: -1.0})
+    model = ScriptedModel(ranking={"": (word,)}, slope={word: -1.0}, room=room)
     return model, step(model, config(num_evaluated=1, **settings), state_at(model, 2))[0]
 
 
@@ -145,6 +145,8 @@ def test_other_endings_and_limits():
     assert last_step(" and", dynamic_length=False)[1].position == 0
     assert last_step(" and", max_prompt_tokens=3)[1].position == 0
     assert last_step(" and", max_prompt_tokens=4)[1].position == 3
+    assert last_step(" and", room=3)[1].position == 0
+    assert last_step(" and", room=4)[1].position == 3
     assert last_step(" and")[1].initial_length == 3
 
 
