@@ -9,6 +9,7 @@
 
 import argparse
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -78,12 +79,16 @@ def scaling(options: argparse.Namespace, report: Report) -> None:
 
     report(f"{options.model}, {options.cells} cells at once, {options.rows} rows in shards of {options.shard_size},")
     report(f"mu={options.mu}, at most {options.max_reasoning_tokens} reasoning tokens, one thread; {load()}")
-    if (os.cpu_count() or 1) < 2 or os.getloadavg()[0] > 0.5:
-        report("the machine has fewer than two free cores: it cannot show this")
     start_ray(3)
-    for kind, turns in measure_scaling(options, TASKS).items():
+    for kind, possible, turns in measure_scaling(options, TASKS):
+        median = statistics.median(possible)
+        report(
+            f"{kind}, two processes without Ray on this machine: {median:.3f} times one "
+            f"(min {min(possible):.3f}, max {max(possible):.3f}, {len(possible)} turns)"
+        )
         for line in turns.lines(kind):
             report(line)
+        report(f"{kind}, of what the machine gives without Ray: {turns.ratio / median:.1%}")
         report.bar(f"{kind}: two replicas at least {options.bar:g} times as fast", turns.ratio >= options.bar)
         report.bar(f"{kind}: equal results", turns.equal)
 

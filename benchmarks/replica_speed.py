@@ -4,10 +4,11 @@ The ways take turns, so that a machine that gets slower meets all of them. Only 
 way gives the same results, or the measurement is void.
 """
 
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -165,22 +166,59 @@ def measure_overhead(options: Any) -> dict[str, Turns]:
     return results
 
 
-def measure_scaling(options: Any, tasks: Sequence[str]) -> dict[str, Turns]:
-    """One replica against two, with all cells in progress at once."""
+def measure_scaling(options: Any, tasks: Sequence[str]) -> Iterator[tuple[str, list[float], Turns]]:
+    """One replica against two, with all cells in progress at once; before each kind, what the machine can give."""
     work = Work.make(options, [tasks[k % len(tasks)] for k in range(options.cells)])
     model = ModelConfig(name=options.model, threads=1)
+    plain = [_plain_process(work, model) for _ in range(2)]
     one, two = launch(model, 1), launch(model, 2)
     for pool in (one, two):
         warm(work, pool)
-    results = {}
     for kind in options.kinds:
 
         def run(executor: Executor, kind: str = kind) -> Any:
             return work.everywhere(kind, executor)
 
-        results[kind] = take_turns(("one replica", "two replicas"), run, (one.executor, two.executor), options.turns)
+        possible = measure_machine(plain, kind, options.turns)
+        ways = one.executor, two.executor
+        yield kind, possible, take_turns(("one replica", "two replicas"), run, ways, options.turns)
     one.stop(), two.stop()
-    return results
+    for process in plain:
+        process.shutdown()
+
+
+_alone: tuple[Work, Executor]  # of a plain process
+
+
+def _plain_process(work: Work, model: ModelConfig) -> ProcessPoolExecutor:
+    """Return a process with a model of its own and without Ray."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_load, initargs=(work, model))
+
+
+def _load(work: Work, model: ModelConfig) -> None:
+    global _alone
+    _alone = work, LocalExecutor(load_engine(model))
+
+
+def _timed(kind: str) -> float:
+    work, executor = _alone
+    begin = time.perf_counter()
+    getattr(work, kind)(executor, 0)
+    return time.perf_counter() - begin
+
+
+def measure_machine(plain: Sequence[ProcessPoolExecutor], kind: str, turns: int) -> list[float]:
+    """Return how many times as much two plain processes do as one, turn by turn.
+
+    Each does the first cell, alone and then beside the other. The first turn is warm-up and not counted.
+    """
+    ratios = []
+    for _ in range(turns + 1):
+        alone = sum(process.submit(_timed, kind).result() for process in plain)
+        both = max(future.result() for future in [process.submit(_timed, kind) for process in plain])
+        ratios.append(alone / both)
+    return ratios[1:]
 
 
 def warm(work: Work, pool: Pool) -> None:

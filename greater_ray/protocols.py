@@ -7,7 +7,7 @@ and reads answers, ``Method`` is one optimizer.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -248,7 +248,7 @@ class Candidate:
     """One proposed prompt or token; ``loss`` is the method's selection criterion, None where it was not scored.
 
     ``text`` is the token, or the whole prompt where ``token`` is None. ``status`` is ``"scored"``, or why it was not:
-    ``"duplicate"``, ``"empty"``, ``"too long"``, ``"unreadable"`` and the like.
+    one of ``records.REFUSALS``, or a word of the method's own for a prompt that could be used.
     """
 
     token: int | None
@@ -263,7 +263,8 @@ class StepInfo:
     """What one step did, for the screen and for ``steps.jsonl``.
 
     ``position`` is the tuned token's, where there is one; ``accepted`` the index of the taken candidate, if any was.
-    ``loss`` is the criterion of the current prompt.
+    ``loss`` is the criterion of the current prompt. ``written`` tells what became of what the writer proposed in this
+    step, one status per proposal; a candidate that is tried again later is no new proposal.
     """
 
     position: int | None
@@ -274,6 +275,7 @@ class StepInfo:
     accepted: int | None
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
 
 class MethodState(BaseModel, frozen=True, extra="forbid"):
@@ -304,12 +306,14 @@ class Method(Protocol[ConfigT, StateT]):
     """One optimizer: a configuration, a start and a step. Budget, stopping, records and resume belong to the loop.
 
     ``presets`` maps a name to settings of the whole trial (``method_config``, ``layout``, ``budget``); the user's
-    settings override them. ``seeded`` tells whether the seed changes anything.
+    settings override them. ``seeded`` tells whether the seed changes anything, and ``selects_by`` whose rows' scores
+    choose the prompt (train rows stand in for dev rows where there are none): these rows tell nothing about new ones.
     """
 
     summary: str
     source: str
     seeded: bool
+    selects_by: Literal["train", "dev"]
     config_type: type[ConfigT]
     state_type: type[StateT]
     presets: Mapping[str, Mapping[str, Any]]

@@ -8,6 +8,8 @@ from greater_ray.config import Config, TrialConfig
 from greater_ray.types import Usage
 
 SCHEMA_VERSION = 1
+# Why a proposal cannot be used.
+REFUSALS = ("unreadable", "empty", "no words", "unfilled slot or tag", "leak", "too long", "copied", "duplicate")
 
 
 class Record(BaseModel, frozen=True, extra="forbid"):
@@ -124,7 +126,8 @@ class StepRecord(Record):
 class TrialRecord(Record):
     """A finished optimization. ``without_times`` is the same however often the run was interrupted.
 
-    ``proposals`` counts the candidates of all steps by their status, for instance ``{"scored": 5, "duplicate": 1}``.
+    ``proposals`` counts what the writer proposed by what became of it, for instance ``{"scored": 5, "duplicate": 1}``.
+    ``chosen_by`` names the splits whose scores chose the prompt: the search's first, then that of the finalists.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -135,6 +138,7 @@ class TrialRecord(Record):
     initial: PromptRecord
     best: PromptRecord
     finalists: tuple[PromptRecord, ...]
+    chosen_by: tuple[str, ...] = ("train",)
     evaluations: tuple[EvaluationRecord, ...]
     comparisons: tuple[ComparisonRecord, ...]
     optimization_usage: UsageRecord
@@ -154,6 +158,11 @@ class TrialRecord(Record):
     def no_improvement(self) -> bool:
         """Tell whether the result is the initial prompt."""
         return self.best.ids == self.initial.ids
+
+    @property
+    def nothing_usable(self) -> bool:
+        """Tell whether the writer proposed something and none of it could be used."""
+        return bool(self.proposals) and not self.proposals.keys() - set(REFUSALS)
 
     def without_times(self) -> dict[str, Any]:
         """Return the record as JSON without wall times and facts about the host."""

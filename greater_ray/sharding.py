@@ -6,11 +6,12 @@ shard. A (prompt, shard) pair is never generated twice: its rollouts are kept, a
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from greater_ray.config import fingerprint
+from greater_ray.portions import Allow, anything, portions
 from greater_ray.protocols import Executor
 from greater_ray.types import (
     Answer,
@@ -65,7 +66,7 @@ class ShardedModel:
     """A ``GradientModel`` over an executor, for one layout.
 
     ``fresh`` and ``fresh_answers`` collect what is not yet saved; ``restore`` takes saved ones back. ``allow`` is
-    asked before every batch of work and may raise, for instance ``BudgetSpent``.
+    asked before every portion of work.
     """
 
     def __init__(self, executor: Executor, layout: Layout, shard_size: int) -> None:
@@ -75,7 +76,7 @@ class ShardedModel:
         self._room: dict[tuple[Example, ...], int | None] = {}
         self.fresh: list[tuple[RolloutKey, list[Rollout]]] = []
         self.fresh_answers: list[tuple[AnswerKey, Answer]] = []
-        self.allow: Callable[[], None] = lambda: None
+        self.allow: Allow = anything
         self.seen_prefixes: set[str] = set()
         self._usage = Usage()
 
@@ -106,22 +107,25 @@ class ShardedModel:
 
         A shard's questions are counted the first time, whether or not they are kept.
         """
-        self.allow()
-        begin = time.perf_counter()
-        answers = self.executor.run(calls)
-        spent = []
-        for call, (_, usage) in zip(calls, answers, strict=True):
-            shard = call.args.get("shard")
-            if shard is not None:
-                key = _shard_key(shard)
-                if key in self.seen_prefixes:
-                    usage = usage - Usage(prefix_tokens=usage.prefix_tokens)
-                self.seen_prefixes.add(key)
-            spent.append(usage)
-        seconds = Usage(seconds=(time.perf_counter() - begin) / max(1, len(calls)))
-        spent = [usage + seconds for usage in spent]
-        self._usage = self._usage + total(spent)
-        return [(result, usage) for (result, _), usage in zip(answers, spent, strict=True)]
+        before, results = self._usage, []
+        for portion in portions(calls, self.allow, lambda: self._usage - before):
+            begin = time.perf_counter()
+            answers = self.executor.run(portion)
+            seconds = Usage(seconds=(time.perf_counter() - begin) / len(portion))
+            spent = [self._first_seen(call, usage) + seconds for call, (_, usage) in zip(portion, answers, strict=True)]
+            self._usage = self._usage + total(spent)
+            results += [(result, usage) for (result, _), usage in zip(answers, spent, strict=True)]
+        return results
+
+    def _first_seen(self, call: Call, usage: Usage) -> Usage:
+        """Take off the questions of a shard that were counted before."""
+        shard = call.args.get("shard")
+        if shard is None:
+            return usage
+        key = _shard_key(shard)
+        known = key in self.seen_prefixes
+        self.seen_prefixes.add(key)
+        return usage - Usage(prefix_tokens=usage.prefix_tokens) if known else usage
 
     def mark_seen(self, shard: Shard) -> None:
         """Count this shard's questions as computed: a continued run pays for them no second time."""
@@ -357,17 +361,13 @@ class ReplicaTextModel:
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
-        self.allow: Callable[[], None] = lambda: None
+        self.allow: Allow = anything
         self.usage = Usage()
 
     def generate(
         self, conversations: Sequence[Conversation], *, max_tokens: int, temperature: float, seed: int
     ) -> list[Generation]:
         """Continue every conversation; see ``TextModel``."""
-        if not conversations:
-            return []
-        self.allow()
-        begin = time.perf_counter()
         shared = {"max_tokens": max_tokens, "temperature": temperature}
         calls = [
             Call(
@@ -380,9 +380,13 @@ class ReplicaTextModel:
             )
             for k in range(0, len(conversations), GENERATION_CHUNK)
         ]
-        answers = self.executor.run(calls)
-        self.usage = self.usage + total(u for _, u in answers) + Usage(seconds=time.perf_counter() - begin)
-        return [generation for result, _ in answers for generation in result]
+        before, generations = self.usage, []
+        for portion in portions(calls, self.allow, lambda: self.usage - before):
+            begin = time.perf_counter()
+            answers = self.executor.run(portion)
+            self.usage = self.usage + total(u for _, u in answers) + Usage(seconds=time.perf_counter() - begin)
+            generations += [generation for result, _ in answers for generation in result]
+        return generations
 
     def note_unreadable(self, count: int) -> None:
         """Count replies that could not be read; see ``TextModel``."""

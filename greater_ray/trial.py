@@ -14,6 +14,7 @@ from greater_ray import provenance
 from greater_ray.config import TrialConfig
 from greater_ray.errors import BudgetSpent, Interrupted
 from greater_ray.evaluate import compare, read_answer, summarize
+from greater_ray.portions import anything, fitting
 from greater_ray.protocols import Method, MethodState, Problem, StepInfo, Task
 from greater_ray.records import (
     EvaluationRecord,
@@ -81,7 +82,7 @@ class Trial:
     should_stop: Callable[[], bool] = lambda: False
     optimizer: ReplicaTextModel | None = None
     optimizer_facts: dict[str, Any] | None = None
-    # Candidates of all steps so far by status; part of the checkpoint.
+    # What became of what the writer has proposed so far; part of the checkpoint.
     _proposals: Counter[str] = field(default_factory=Counter, init=False)
 
     def _problem(self) -> Problem:
@@ -107,7 +108,7 @@ class Trial:
         self.observer.started(self.config, state.step)
         problem = self._problem()
         begin = time.monotonic() - elapsed
-        self._meter(lambda: self._check_ledger(time.monotonic() - begin))
+        self._meter(lambda: time.monotonic() - begin)
         while stop_reason is None:
             stop_reason = self._stop_reason(state)
             if stop_reason is None:
@@ -118,21 +119,36 @@ class Trial:
                     self._save_step(state, info, time.monotonic() - begin)
                 except BudgetSpent as limit:
                     stop_reason = str(limit)
-        self._meter(lambda: None)
+        self._meter(None)
         self._save_state(state, time.monotonic() - begin, stop_reason)
         return self._finish(state, stop_reason)
 
-    def _meter(self, check: Callable[[], None]) -> None:
-        self.model.allow = check
-        if self.optimizer is not None:
-            self.optimizer.allow = check
+    def _meter(self, elapsed: Callable[[], float] | None) -> None:
+        """Hold all work against the budget; ``elapsed`` tells the seconds so far, None lifts all limits."""
+        if elapsed is None:
+            self.model.allow = anything
+        else:
+            self.model.allow = lambda spent, calls: self._allow(elapsed(), spent, Usage(), calls)
+        if self.optimizer is not None and elapsed is None:
+            self.optimizer.allow = anything
+        elif self.optimizer is not None and elapsed is not None:
+            self.optimizer.allow = lambda spent, calls: self._allow(elapsed(), Usage(), spent, calls)
 
-    def _check_ledger(self, elapsed: float) -> None:
-        """Raise ``BudgetSpent`` with the name of a limit that is reached; asked before every batch of work."""
+    def _allow(self, elapsed: float, task: Usage, writer: Usage, calls: int) -> int | None:
+        """Tell how many more calls of a batch may run that has cost this; see ``portions.Allow``."""
+        costs = spent_by_limit(task, writer, task.seconds + writer.seconds)
+        return fitting(self._check_ledger(elapsed), costs, calls)
+
+    def _check_ledger(self, elapsed: float) -> dict[str, float]:
+        """Return what is left of every limit; raise ``BudgetSpent`` with the name of one that is reached."""
+        left = {}
         for name, value in spent_by_limit(self.model.usage, self._written(), elapsed).items():
             limit = getattr(self.config.budget, name)
-            if limit is not None and value >= limit:
-                raise BudgetSpent(name)
+            if limit is not None:
+                left[name] = limit - value
+                if left[name] <= 0:
+                    raise BudgetSpent(name)
+        return left
 
     # -- going on where a run stopped --------------------------------------------------------------------------------
 
@@ -196,7 +212,7 @@ class Trial:
         )
         if self.store is not None:
             self.store.steps.append([record.model_dump(mode="json")])
-        self._proposals.update(candidate.status for candidate in info.candidates)
+        self._proposals.update(info.written)
         self._save_state(state, elapsed, None)
         self.observer.stepped(self.config, record)
 
@@ -237,11 +253,13 @@ class Trial:
                 spent = spent + usage
 
         best = finalists[0]
+        chosen_by = [self.method.selects_by if self.task.dev() else "train"]
         if len(finalists) > 1:
             for rank, prompt in enumerate(finalists):
                 measure("dev", prompt, f"finalist {rank + 1}")
             scored = [p for p in finalists if ("dev", p) in evaluations]
             best = max(scored, key=lambda p: evaluations["dev", p].accuracy, default=best)
+            chosen_by += ["dev"] if scored else []
         for split in self.config.evaluation.splits:
             measure(split, initial, "before")
             measure(split, best, "after")
@@ -256,6 +274,7 @@ class Trial:
             initial=self._prompt_record(initial, losses),
             best=self._prompt_record(best, losses),
             finalists=tuple(self._prompt_record(ids, losses) for _, ids in state.best),
+            chosen_by=tuple(dict.fromkeys(chosen_by)),
             evaluations=tuple(evaluations.values()),
             comparisons=tuple(
                 compare(evaluations[split, initial], evaluations[split, best])

@@ -31,7 +31,9 @@ NEEDED: dict[str, dict[str, Any]] = {
     # A random model answers nothing rightly, so that it could show no rationale.
     "few-shot": {"method_config": {"style": "answer-only"}},
     # A sweep of two steps, so that the third step asks for text.
-    "greater-textual": {"method_config": {"initial_prompt": "think step", "sweeps": 1, "dynamic_length": False}},
+    "greater-textual": {
+        "method_config": {"initial_prompt": "think step", "feedback_every": 2, "dynamic_length": False}
+    },
 }
 STEPS = 3
 USUAL_STEPS = {name: load("methods", name).presets["paper"]["budget"]["steps"] for name in METHODS}

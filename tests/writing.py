@@ -1,6 +1,7 @@
 """The smallest method that lets a model write: two new prompts a step, both scored, the better one kept."""
 
 from types import MappingProxyType
+from typing import Literal
 
 from greater_ray.methods._text import (
     TextConfig,
@@ -26,6 +27,7 @@ class Rewriting:
     summary = "ask for another wording"
     source = "tests"
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type = TextConfig
     state_type = TextState
     presets = MappingProxyType({"paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 3}}})

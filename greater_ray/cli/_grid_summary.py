@@ -43,6 +43,7 @@ def _entry(store: GridStore, cell: Cell, state: CellState) -> dict[str, Any]:
         cost = _cost(record)
         entry |= {name: sum(part[name] for part in cost.values()) for name in ("tokens", "seconds")}
         entry |= {"cost": cost, "proposals": record.proposals, "no_improvement": record.no_improvement}
+        entry["chosen_by"] = list(record.chosen_by)
     return entry
 
 
@@ -93,7 +94,7 @@ def print_result(result: GridResult, out: Path, given: Given) -> None:
             continue
         screen.print(
             f"\n{title}: accuracy with 95 % intervals; loss of the right answer, * beyond noise; tokens of search, "
-            "writer and final evaluation; time of own calls",
+            "writer and final evaluation; time of own calls; rows marked (chose) chose the prompt",
             style="bold",
         )
         screen.print(_table(entries))
@@ -127,7 +128,7 @@ def _table(entries: list[dict[str, Any]]) -> "Table":
                 entry["task"],
                 entry["model"],
                 entry["seed"],
-                score["split"],
+                score["split"] + (" (chose)" if score["split"] in entry["chosen_by"] else ""),
                 percent(score["before"]) if changed else "-",
                 f"{percent(score['after'])} [{100 * low:.0f}, {100 * high:.0f}]",
                 f"{100 * score['change']:+.1f}" if changed else "-",

@@ -50,7 +50,7 @@ def print_trial(console: "Console", record: TrialRecord) -> None:
     console.print(f"prompt before: {record.initial.full_text}", soft_wrap=True)
     console.print(f"prompt after:  {record.best.full_text}", soft_wrap=True)
     losses = [f"{p.loss:.4f}" if p.loss is not None else "-" for p in (record.initial, record.best)]
-    console.print(f"criterion on train rows: {losses[0]} before, {losses[1]} after")
+    console.print(f"criterion on {record.chosen_by[0]} rows: {losses[0]} before, {losses[1]} after")
     if record.evaluations:
         console.print(_table(record))
     for sentence in verdict(record):
@@ -91,7 +91,8 @@ def _table(record: TrialRecord) -> "Table":
     table.add_column("")
     for split, pair in pairs.items():
         some = next(e for e in pair if e is not None)
-        table.add_column(f"{split} ({some.num_examples} rows)", overflow="fold")
+        role = ", which chose the prompt" if split in record.chosen_by else ""
+        table.add_column(f"{split} ({some.num_examples} rows{role})", overflow="fold")
 
     def row(name: str, write: Any) -> None:
         table.add_row(name, *(write(e) if e is not None else "-" for e in chosen))
@@ -128,14 +129,15 @@ def _difference(comparison: ComparisonRecord | None) -> str:
 def verdict(record: TrialRecord) -> list[str]:
     """Say what the figures allow to say: above all when a difference may be chance."""
     if record.no_improvement:
-        if record.optimizer_usage.calls and record.proposals and not record.proposals.get("scored"):
+        if record.nothing_usable:
             counts = ", ".join(f"{status} {number}" for status, number in record.proposals.items())
             return [f"None of the proposals could be used ({counts}): the start prompt stays."]
         return ["No prompt with a lower criterion than the initial one was found; nothing has changed."]
     by_split = {comparison.split: comparison for comparison in record.comparisons}
-    held_out = next((by_split[split] for split in ("test", "dev") if split in by_split), None)
+    # Train rows are no new ones either where dev rows chose: the method has seen their answers.
+    held_out = next((by_split[s] for s in ("test", "dev") if s in by_split and s not in record.chosen_by), None)
     if held_out is None:
-        return ["Only train rows were evaluated, and they chose the prompt: this says nothing about new rows."]
+        return ["No rows were evaluated that had no part in the search: this says nothing about new rows."]
     figures = (
         f"{100 * held_out.difference:+.1f} points, p = {held_out.p_value:.2g}; "
         f"{held_out.wins} rows became right and {held_out.losses} wrong"

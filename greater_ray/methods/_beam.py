@@ -11,7 +11,7 @@ children, so this is the same search as a round at once.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -109,6 +109,7 @@ class BeamSearch(ABC, Generic[C]):
     summary: str
     source: str
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type: type[C]
     state_type = BeamState
     presets: dict[str, dict[str, Any]]

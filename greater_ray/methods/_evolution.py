@@ -5,6 +5,7 @@ Guo et al., "Connecting Large Language Models with Evolutionary Algorithms Yield
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -92,7 +93,9 @@ def _score_seeds(problem: Problem, config: EvolutionConfig, state: EvolutionStat
         proposals[0] = Proposal(config.initial_prompt.strip(), "new", state.prompt_ids)
     scored = Round(problem, state.archive, proposals, fitness_rows(problem, config), state.step)
     phase = "seeds" if upto < len(seeds) else "paraphrases"
-    return finish(state, scored, proposals, [], judged=upto, phase=phase)
+    state, step = finish(state, scored, proposals, [], judged=upto, phase=phase)
+    # The writer has proposed nothing yet.
+    return state, replace(step, written=())
 
 
 def _paraphrase(problem: Problem, config: EvolutionConfig, state: EvolutionState) -> tuple[EvolutionState, StepInfo]:

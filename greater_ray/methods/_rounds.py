@@ -1,9 +1,9 @@
-"""What methods share that write a batch of prompts and score them in every step: a second attempt, scoring, cutting."""
+"""What methods share that write prompts and score them in every step: a second attempt, scoring, cutting."""
 
 from collections.abc import Callable, Sequence
 from itertools import cycle
 
-from greater_ray.methods._asking import Asker, only_duplicates, prompt_reader
+from greater_ray.methods._asking import Asker, ReplyForm, only_duplicates, prompt_reader
 from greater_ray.methods._text import Proposal, Scored, TextConfig, accuracy, archived, canonical
 from greater_ray.protocols import Problem
 from greater_ray.records import ExampleRecord
@@ -20,6 +20,7 @@ def new_proposals(
     purpose: str,
     notes: list[str],
     judge: Callable[[Sequence[str | None]], list[Proposal]],
+    form: ReplyForm = "tagged",
 ) -> list[Proposal]:
     """Ask for prompts and judge them; where all that could be read were duplicates, once more and warmer.
 
@@ -28,7 +29,7 @@ def new_proposals(
     proposals: list[Proposal] = []
     for attempt in range(2):
         asker = Asker(problem, config, step, attempt, notes)
-        new = judge(asker.gather(conversations, purpose, prompt_reader("tagged")))
+        new = judge(asker.gather(conversations, purpose, prompt_reader(form)))
         proposals += new
         if not only_duplicates(new):
             break

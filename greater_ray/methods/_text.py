@@ -100,9 +100,9 @@ def ask(
 
 def tagged(text: str, start: str = START_TAG, end: str = END_TAG) -> str | None:
     """Return what stands in the last complete pair of tags, or after an opening tag up to the first blank line."""
-    head, found, _ = text.rpartition(end)
-    if found and start in head:
-        return head.rpartition(start)[2]
+    opening, closing = re.escape(start), re.escape(end)
+    if pairs := re.findall(rf"{opening}((?:(?!{opening}|{closing}).)*){closing}", text, re.DOTALL):
+        return str(pairs[-1])
     if start in text:
         return text.rpartition(start)[2].strip().partition("\n\n")[0]
     return None
@@ -305,6 +305,7 @@ def info(state: TextState, current: Scored, shown: tuple[Candidate, ...], notes:
         accepted=taken,
         candidates=shown,
         notes=tuple(notes),
+        written=tuple(c.status for c in shown),
     )
 
 

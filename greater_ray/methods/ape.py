@@ -6,20 +6,20 @@ resampling, which is ``ape-iterative``.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
 
 from greater_ray.methods._asking import (
     PERSONA,
-    Asker,
     ReplyForm,
     RewriteConfig,
-    prompt_reader,
     reply_rule,
     word_rule,
     wording,
 )
+from greater_ray.methods._rounds import new_proposals
 from greater_ray.methods._text import (
     Scored,
     TextState,
@@ -68,6 +68,7 @@ class Ape:
     summary = "instructions induced from examples; the likeliest or most accurate is taken"
     source = "Zhou et al., ICLR 2023, arXiv 2211.01910"
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type = ApeConfig
     state_type = TextState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
@@ -99,20 +100,20 @@ class Ape:
         shown = rng.sample(problem.examples, min(config.demonstrations, len(problem.examples)))
         number = min(config.samples_per_step, config.samples_per_query - part * config.samples_per_step)
         archive = state.archive or self._scored_start(problem, config, state)
-        asker, read = Asker(problem, config, state.step), prompt_reader(config.reply)
-        request = induction_request(shown, config.max_words, config.reply)
-        proposals = propose(
+        asked = [induction_request(shown, config.max_words, config.reply)] * number
+        judge = partial(
+            propose,
             problem,
-            asker.gather([request] * number, "induction", read),
             known=[s.text for s in archive],
             max_prompt_tokens=config.max_prompt_tokens,
             meta=wording(induction_request([], config.max_words, config.reply)),
         )
+        notes: list[str] = []
+        proposals = new_proposals(problem, asked, config, state.step, "induction", notes, judge, config.reply)
         new = [p for p in proposals if p.usable]
         values = score(problem, config, [p.ids for p in new], len(archive))
         archive = archived(archive, [(p.text, p.ids) for p in new], values, state.step)
         finished = state.step + 1 >= config.queries * config.steps_per_query
-        notes = asker.notes
         if finished and len(archive) == 1:
             notes.append("no proposal could be used: the start prompt stays")
         best: Scored = max(archive, key=lambda s: (s.score, -s.number))

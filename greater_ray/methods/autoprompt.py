@@ -4,7 +4,7 @@ Shin et al., "AutoPrompt: Eliciting Knowledge from Language Models with Automati
 arXiv 2010.15980, Section 2.2. The GReaTer paper compares with it in Appendix C, Table 6, and states no settings.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -46,6 +46,7 @@ class AutoPrompt:
     summary = "token-by-token search by the gradient of the label's loss, without reasoning"
     source = "Shin et al., EMNLP 2020, arXiv 2010.15980"
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type = AutoPromptConfig
     state_type = MethodState
     presets: dict[str, dict[str, Any]] = {"paper": {"budget": {"steps": 100}}}  # noqa: RUF012 - read-only

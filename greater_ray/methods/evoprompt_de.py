@@ -36,6 +36,7 @@ class EvoPromptDe:
     summary = "differential evolution of prompts: differences of two are mutated and built into a third"
     source = evolution.SOURCE
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type = EvoPromptDeConfig
     state_type = evolution.EvolutionState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only

@@ -33,6 +33,7 @@ class EvoPromptGa:
     summary = "evolution of prompts: crossover and mutation by the writer"
     source = evolution.SOURCE
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type = EvoPromptGaConfig
     state_type = evolution.EvolutionState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only

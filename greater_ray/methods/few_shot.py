@@ -65,6 +65,7 @@ class FewShot:
     summary = "worked examples from the training rows, nothing optimized"
     source = "Brown et al., NeurIPS 2020, arXiv 2005.14165; Wei et al., NeurIPS 2022, arXiv 2201.11903"
     seeded = True
+    selects_by: Literal["train", "dev"] = "train"
     config_type = FewShotConfig
     state_type = FewShotState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only

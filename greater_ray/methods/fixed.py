@@ -4,7 +4,7 @@ Transfer is this method on another model: ``prompt`` is what an optimizer found,
 Published prompts come from a file: ``prompts_file`` and ``key``.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from greater_ray.config import Config
 from greater_ray.errors import ConfigError
@@ -52,6 +52,7 @@ class Given:
     summary: str
     source: str
     seeded = False
+    selects_by: Literal["train", "dev"] = "train"
     config_type: type[PromptConfig] = PromptConfig
     state_type = FixedState
     presets: dict[str, dict[str, Any]] = {"paper": AS_IT_IS}  # noqa: RUF012 - read-only

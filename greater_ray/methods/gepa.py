@@ -10,15 +10,16 @@ ours, so an interrupted run ends like a straight one, which the package by itsel
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from greater_ray.errors import ConfigError
 from greater_ray.methods import _gepa_prompts as prompts
-from greater_ray.methods._asking import Asker, prompt_reader
+from greater_ray.methods._rounds import new_proposals
 from greater_ray.methods._text import (
     Proposal,
     Scored,
@@ -65,6 +66,7 @@ class Gepa:
     summary = "reflective mutation of prompts from a Pareto front over dev rows (package gepa)"
     source = "Agrawal et al., 2025, arXiv 2507.19457"
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     package = "gepa"
     config_type = GepaConfig
     state_type = GepaState
@@ -128,6 +130,7 @@ class Gepa:
             accepted=next((k for k, c in enumerate(shown) if c.loss is not None), None),
             candidates=shown,
             notes=tuple(notes),
+            written=tuple(c.status for c in shown),
         )
         return after, info
 
@@ -216,16 +219,18 @@ class Iteration:
         with self._failing():
             cases: list[tuple[Example, ExampleRecord]] = [(c["row"], c["record"]) for c in dataset[COMPONENT]]
             asked = [prompts.reflect(candidate[COMPONENT], cases)]
-            asker = Asker(self.problem, self.config, self.state.step, notes=self.notes)
-            texts = asker.gather(asked, "reflection", prompt_reader("tagged"))
-            self.proposals = propose(
+            judge = partial(
+                propose,
                 self.problem,
-                texts,
                 known=[scored.text for scored in self.state.archive] or [candidate[COMPONENT]],
                 max_prompt_tokens=self.config.max_prompt_tokens,
                 meta=prompts.WORDING,
             )
-        (proposal,) = self.proposals
+            self.proposals = new_proposals(
+                self.problem, asked, self.config, self.state.step, "reflection", self.notes, judge
+            )
+        # The last one is that of the second attempt, where there was one.
+        proposal = self.proposals[-1]
         if not proposal.usable:
             self.notes.append(f"no child: the reply was {proposal.status}")
             return {}

@@ -79,6 +79,7 @@ class Gpo:
     summary = "a trajectory of similar prompts as momentum, and an edit limit with cosine decay"
     source = "Tang et al., AAAI 2025, arXiv 2402.17564"
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type = GpoConfig
     state_type = GpoState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only

@@ -82,6 +82,7 @@ class Greater:
 
     summary = "token-by-token search by the gradient through the model's own reasoning"
     seeded = True
+    selects_by: Literal["train", "dev"] = "train"
     source = "Das et al., ICLR 2025, arXiv 2412.09722"
     config_type = GreaterConfig
     state_type = GreaterState

@@ -1,16 +1,18 @@
-"""GReaTer with textual feedback: between sweeps the model's critique of its failures proposes whole prompts.
+"""GReaTer with textual feedback: now and then the model's critique of its failures proposes whole prompts.
 
 Das et al., ICLR 2025, name the combination of gradients with textual feedback as future work. The design is ours and
 is described in ``docs/decisions/0007-textual-feedback-in-greater.md``: the token search is GReaTer's own, a rewrite
-enters as a starting prompt of the next sweep, and GReaTer's loss alone decides whether it does.
+enters as the starting prompt of a new sweep, and GReaTer's loss alone decides whether it does.
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from pydantic import Field
 
 from greater_ray.methods import _greater_textual_prompts as prompts
-from greater_ray.methods._asking import WORDS, Asker, prompt_reader
+from greater_ray.methods._asking import WORDS, Asker
+from greater_ray.methods._rounds import new_proposals
 from greater_ray.methods._text import Proposal, TextConfig, propose
 from greater_ray.methods._tokens import remember
 from greater_ray.methods.greater import Greater, GreaterConfig, GreaterState, criterion
@@ -20,22 +22,23 @@ from greater_ray.protocols import Candidate, Problem, StepInfo
 class GreaterTextualConfig(GreaterConfig, TextConfig):
     """All options of GReaTer and those of a writer; ``max_prompt_tokens`` bounds growth and rewrites alike.
 
-    After every ``sweeps`` sweeps through the prompt one step asks for text: a critique of ``num_failures`` training
-    rows that the best prompt gets wrong, then ``num_rewrites`` rewrites. These numbers are ours.
+    After every ``feedback_every`` tuned tokens, about one sweep through the initial prompt, one step asks for text: a
+    critique of ``num_failures`` training rows that the best prompt gets wrong, then ``num_rewrites`` rewrites. These
+    numbers are ours.
     """
 
     initial_prompt: str = (
         "Use proper logical reasoning and think step by step. Finally, give the actual correct answer."
     )
-    sweeps: int = Field(default=2, ge=1)
+    feedback_every: int = Field(default=20, ge=1)
     num_failures: int = Field(default=3, ge=1)
     num_rewrites: int = Field(default=4, ge=1)
 
 
 class GreaterTextualState(GreaterState, frozen=True):
-    """``swept`` counts sweeps since text was asked for, ``rewrites`` holds what was scored, ``failed`` what was not."""
+    """``tuned`` counts tokens since text was asked for, ``rewrites`` holds what was scored, ``failed`` what was not."""
 
-    swept: int = 0
+    tuned: int = 0
     rewrites: tuple[str, ...] = ()
     failed: int = 0
 
@@ -46,6 +49,7 @@ class GreaterTextual:
     summary = "GReaTer whose sweeps may also start from rewrites that the model's critique proposes"
     source = "our design, after the future work of Das et al., ICLR 2025, arXiv 2412.09722"
     seeded = True
+    selects_by: Literal["train", "dev"] = "train"
     config_type = GreaterTextualConfig
     state_type = GreaterTextualState
     # A rewrite is a whole prompt, so nothing fixed stands in front of it: "Use" belongs to the initial prompt.
@@ -67,17 +71,16 @@ class GreaterTextual:
     def step(
         self, problem: Problem, config: GreaterTextualConfig, state: GreaterTextualState
     ) -> tuple[GreaterTextualState, StepInfo]:
-        """Tune one token as GReaTer does, or, after enough sweeps, ask for rewrites."""
-        if state.swept >= config.sweeps:
+        """Tune one token as GReaTer does, or, after enough of them, ask for rewrites."""
+        if state.tuned >= config.feedback_every:
             return self._ask_for_rewrites(problem, config, state)
         after, info = self._search.step(problem, config, state)
-        ended = int(after.position == 0)
-        return GreaterTextualState.model_validate({**after.model_dump(), "swept": state.swept + ended}), info
+        return GreaterTextualState.model_validate({**after.model_dump(), "tuned": state.tuned + 1}), info
 
     def _ask_for_rewrites(
         self, problem: Problem, config: GreaterTextualConfig, state: GreaterTextualState
     ) -> tuple[GreaterTextualState, StepInfo]:
-        """Score rewrites by GReaTer's criterion; the next sweep starts from the best if it beats the current prompt."""
+        """Score rewrites by GReaTer's criterion; a new sweep starts from the best if it beats the current prompt."""
         notes: list[str] = []
         proposals = rewrites(problem, config, state, notes)
         usable = [p for p in proposals if p.usable]
@@ -99,7 +102,7 @@ class GreaterTextual:
             "step": state.step + 1,
             "best": best,
             "steps_since_best": 0 if improved else state.steps_since_best + 1,
-            "swept": 0,
+            "tuned": 0,
             "rewrites": (*state.rewrites, *by_text),
             "failed": state.failed + len(proposals) - len(usable),
         }
@@ -119,6 +122,7 @@ class GreaterTextual:
             accepted=accepted,
             candidates=candidates,
             notes=tuple(notes),
+            written=tuple(c.status for c in candidates),
         )
         return state, info
 
@@ -141,14 +145,14 @@ def rewrites(
         notes.append("no rewrites: no critique was written")
         return []
     conversations = [prompts.rewrite(best, critique)] * config.num_rewrites
-    texts = asker.gather(conversations, "rewrite", prompt_reader("tagged"))
-    proposals = propose(
+    judge = partial(
+        propose,
         problem,
-        texts,
         known=(best, current, *state.rewrites),
         max_prompt_tokens=config.max_prompt_tokens,
         meta=prompts.WORDING,
     )
+    proposals = new_proposals(problem, conversations, config, state.step, "rewrite", notes, judge)
     if not any(p.usable for p in proposals):
         notes.append("no rewrite could be used")
     return proposals

@@ -80,6 +80,7 @@ class Opro:
     summary = "a trajectory of prompts sorted by score is the meta-prompt for the next ones"
     source = "Yang et al., ICLR 2024, arXiv 2309.03409"
     seeded = True
+    selects_by: Literal["train", "dev"] = "train"
     config_type = OproConfig
     state_type = OproState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only

@@ -6,7 +6,7 @@ Wen et al., "Hard Prompts Made Easy: Gradient-Based Discrete Optimization for Pr
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -48,6 +48,7 @@ class Pez:
     summary = "gradient descent on a continuous prompt, projected onto tokens; without reasoning"
     source = "Wen et al., NeurIPS 2023, arXiv 2302.03668"
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type = PezConfig
     state_type = PezState
     presets: dict[str, dict[str, Any]] = {"paper": {"budget": {"steps": 120}}}  # noqa: RUF012 - read-only

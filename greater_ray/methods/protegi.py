@@ -7,7 +7,7 @@ One step expands one prompt of the beam, or does one turn of the evaluator.
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -105,6 +105,7 @@ class Protegi:
     summary = "gradients in words, edits and paraphrases, a beam picked by a bandit"
     source = "Pryzant et al., EMNLP 2023, arXiv 2305.03495"
     seeded = True
+    selects_by: Literal["train", "dev"] = "train"
     config_type = ProtegiConfig
     state_type = ProtegiState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
@@ -165,7 +166,7 @@ class Protegi:
                 notes.append("no proposal of this round could be used")
                 changes |= self._next_round(config, state)
         changes["failed"] = state.failed + len(proposals) - len(usable)
-        return self._moved(state, changes, shown, notes)
+        return self._moved(state, changes, shown, notes, tuple(c.status for c in shown))
 
     @staticmethod
     def _next_round(config: ProtegiConfig, state: ProtegiState) -> dict[str, Any]:
@@ -205,7 +206,11 @@ class Protegi:
 
     @staticmethod
     def _moved(
-        state: ProtegiState, changes: dict[str, Any], shown: tuple[Candidate, ...], notes: list[str]
+        state: ProtegiState,
+        changes: dict[str, Any],
+        shown: tuple[Candidate, ...],
+        notes: list[str],
+        written: tuple[str, ...] = (),
     ) -> tuple[ProtegiState, StepInfo]:
         """Return the next state, with the top of the beam as its current prompt, and what the step did."""
         beam, best = changes.get("beam", state.beam), changes.get("best", state.best)
@@ -224,7 +229,7 @@ class Protegi:
         # A round's end takes its winner; until then nothing is accepted.
         ended = "beam" in changes
         accepted = next((k for k, c in enumerate(shown) if ended and c.text == beam[0].text), None)
-        info = StepInfo(None, beam[0].ids, " " + beam[0].text, loss, loss, accepted, shown, tuple(notes))
+        info = StepInfo(None, beam[0].ids, " " + beam[0].text, loss, loss, accepted, shown, tuple(notes), written)
         return new, info
 
 

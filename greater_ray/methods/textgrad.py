@@ -4,13 +4,14 @@ Yuksekgonul et al., "TextGrad: Automatic Differentiation via Text", 2024, arXiv 
 loop of the authors' code. ``docs/methods/textgrad.md`` lists what differs.
 """
 
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
 
 from greater_ray.methods import _textgrad_prompts as prompts
-from greater_ray.methods._asking import WORDS, Asker, Reader, between, prompt_reader
-from greater_ray.methods._rounds import shuffled
+from greater_ray.methods._asking import WORDS, Asker, Reader, between
+from greater_ray.methods._rounds import new_proposals, shuffled
 from greater_ray.methods._text import (
     Proposal,
     Scored,
@@ -70,6 +71,7 @@ class TextGrad:
     summary = "feedback on responses and prompt as a textual gradient; a worse prompt is taken back"
     source = "Yuksekgonul et al., 2024, arXiv 2406.07496"
     seeded = True
+    selects_by: Literal["train", "dev"] = "dev"
     config_type = TextGradConfig
     state_type = TextGradState
     presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
@@ -88,7 +90,8 @@ class TextGrad:
             score = _validate(problem, config, state.step, state.prompt_ids, notes)
             archive = archived((), [(config.initial_prompt.strip(), state.prompt_ids)], [score], state.step)
         current = archive[state.number]
-        proposal = _rewritten(problem, config, state.step, current, archive, notes)
+        made = _rewritten(problem, config, state.step, current, archive, notes)
+        proposal = made[-1] if made else None
         scores: dict[str, float] = {}
         if proposal is None:
             notes.append("every row of the batch was answered rightly: the prompt stays as it is")
@@ -102,7 +105,6 @@ class TextGrad:
                 current = archive[-1]
         else:
             notes.append(f"no new prompt ({proposal.status}): the prompt stays")
-        made = [] if proposal is None else [proposal]
         state = advanced(state, archive, current, sum(not p.usable for p in made), number=current.number)
         return state, info(state, current, candidates(made, scores), notes)
 
@@ -121,16 +123,17 @@ def _rewritten(
     current: Scored,
     archive: tuple[Scored, ...],
     notes: list[str],
-) -> Proposal | None:
+) -> list[Proposal]:
     """Loss, backward pass and step: 2B + 1 calls of the writer, besides the judge's and repeated ones.
 
-    None where the loss finds every row answered rightly: there is nothing to criticize.
+    A second proposal follows a duplicate. None at all where the loss finds every row answered rightly: there is nothing
+    to criticize.
     """
     rows = batch(problem, config, step)
     (records,) = problem.score([current.ids], rows)
     traces = _losses(problem, config, step, rows, records, notes)
     if all(t.right for t in traces):
-        return None
+        return []
     asker = Asker(problem, config, step, notes=notes)
     remarks = asker.gather([prompts.criticize_response(t) for t in traces], "on response", WORDS)
     traces = [t._replace(on_response=r) for t, r in zip(traces, remarks, strict=True) if r is not None]
@@ -139,12 +142,11 @@ def _rewritten(
     if len(traces) < len(rows):
         notes.append(f"feedback on {len(traces)} of {len(rows)} rows")
     if not traces:
-        return Proposal("", "unreadable")
+        return [Proposal("", "unreadable")]
     asked = [prompts.rewrite(current.text, traces, config.constraints)]
-    texts = asker.gather(asked, "rewrite", prompt_reader("tagged"))
-    known = [scored.text for scored in archive]
-    limit = config.max_prompt_tokens
-    return propose(problem, texts, known=known, max_prompt_tokens=limit, meta=prompts.WORDING)[0]
+    known, limit = [scored.text for scored in archive], config.max_prompt_tokens
+    judge = partial(propose, problem, known=known, max_prompt_tokens=limit, meta=prompts.WORDING)
+    return new_proposals(problem, asked, config, step, "rewrite", notes, judge)
 
 
 def _losses(

@@ -19,6 +19,8 @@ from greater_ray.models._memory import MicroBatch
 from greater_ray.types import Conversation, Generation, Message, TokenIds, Usage
 
 _PROBE = "greaterslot"
+# With less room for a reply a question is not asked: a prompt would be cut off.
+LEAST_REPLY = 64
 
 
 class Writer:
@@ -80,15 +82,18 @@ class Writer:
         try:
             ids = self.encode(conversation)
         except _Unusable as error:
-            return _Request((), seed, str(error))
-        if self.window is not None and len(ids) + max_tokens > self.window:
+            return _Request((), seed, 0, str(error))
+        room = max_tokens if self.window is None else min(max_tokens, self.window - len(ids))
+        if room < min(max_tokens, LEAST_REPLY):
+            least = min(max_tokens, LEAST_REPLY)
             return _Request(
                 (),
                 seed,
-                f"{len(ids)} tokens of conversation and up to {max_tokens} of reply do not fit the model's context "
-                f"window of {self.window}.",
+                0,
+                f"{len(ids)} tokens of conversation and {least} of reply do not fit the model's context window of "
+                f"{self.window}.",
             )
-        return _Request(ids, seed, None)
+        return _Request(ids, seed, room, None)
 
     # -- token ids to text ---------------------------------------------------------------------------------------------
 
@@ -99,29 +104,23 @@ class Writer:
         """Continue every conversation by up to ``max_tokens``; temperature 0 takes the likeliest token.
 
         A reply that was begun in the conversation's last turn comes back with its beginning. A conversation that cannot
-        be continued gives a ``Generation`` with an error; the others go on.
+        be continued gives a ``Generation`` with an error; the others go on. A long one leaves its reply fewer tokens,
+        ``LEAST_REPLY`` or more.
         """
         requests = [self._request(c, seed, max_tokens) for c, seed in zip(conversations, seeds, strict=True)]
         usable = [request for request in requests if request.error is None]
-        passes = 0
-
-        def work(start: int, stop: int) -> list[RowResult]:
-            nonlocal passes
-            chosen = usable[start:stop]
-            # Made anew for every attempt: a batch that ran out of memory has drawn already.
-            streams = [random.Random(request.seed) for request in chosen]
-            batch = _TextBatch(self.decoder, [request.ids for request in chosen])
-            batch.reason(batch.begin(max_tokens), max_tokens, _sampler(streams, temperature) if temperature else greedy)
-            passes += max(result.generated for result in batch.results)
-            return batch.results
-
-        results = iter(self.batch.map(work, len(usable)))
+        passes, done = 0, dict[int, RowResult]()
+        for room in sorted({request.room for request in usable}, reverse=True):
+            equal = [request for request in usable if request.room == room]
+            results, used = self._continue(equal, room, temperature)
+            passes += used
+            done.update(zip(map(id, equal), results, strict=True))
         generations, generated = [], 0
         for conversation, request in zip(conversations, requests, strict=True):
             if request.error is not None:
                 generations.append(Generation("", error=request.error))
                 continue
-            result = next(results)
+            result = done[id(request)]
             generated += result.generated
             text = self.tokenizer.decode(
                 list(result.reasoning), skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -131,6 +130,24 @@ class Writer:
         prefill = sum(len(request.ids) for request in usable)
         usage = Usage(calls=len(requests), prefill_tokens=prefill, generated_tokens=generated, passes=passes)
         return generations, usage
+
+    def _continue(
+        self, requests: Sequence["_Request"], max_tokens: int, temperature: float
+    ) -> tuple[list[RowResult], int]:
+        """Decode replies of up to ``max_tokens``; return them, and how many passes that took."""
+        passes = 0
+
+        def work(start: int, stop: int) -> list[RowResult]:
+            nonlocal passes
+            chosen = requests[start:stop]
+            # Made anew for every attempt: a batch that ran out of memory has drawn already.
+            streams = [random.Random(request.seed) for request in chosen]
+            batch = _TextBatch(self.decoder, [request.ids for request in chosen])
+            batch.reason(batch.begin(max_tokens), max_tokens, _sampler(streams, temperature) if temperature else greedy)
+            passes += max(result.generated for result in batch.results)
+            return batch.results
+
+        return self.batch.map(work, len(requests)), passes
 
 
 def without_system(conversation: Conversation) -> Conversation:
@@ -151,10 +168,11 @@ class _Unusable(Exception):  # noqa: N818 - becomes the error of one row
 
 
 class _Request(NamedTuple):
-    """A conversation as token ids, or why it is none."""
+    """A conversation as token ids and the room for its reply in tokens, or why it is none."""
 
     ids: TokenIds
     seed: int
+    room: int
     error: str | None
 
 

@@ -77,6 +77,7 @@ class EndpointWriter:
         self._model = config.name.removeprefix(PREFIX)
         # Newer models refuse the old name of the limit, older servers do not know the new one.
         self._limit = "max_tokens"
+        self._takes_temperature = True
         self.facts: dict[str, Any] = {
             "name": config.name,
             "kind": "endpoint",
@@ -124,11 +125,12 @@ class EndpointWriter:
         request: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in turns],
-            "temperature": temperature,
             # Some servers read 32 bits of a seed only.
             "seed": Random(seed).getrandbits(31),
             limit: max_tokens,
         }
+        if self._takes_temperature:
+            request["temperature"] = temperature
         try:
             raw = self._client.chat.completions.with_raw_response.create(**request)
         except self._openai.APITimeoutError:
@@ -140,6 +142,11 @@ class EndpointWriter:
         except self._openai.APIStatusError as error:
             if limit == "max_tokens" == error.param:
                 self._limit = "max_completion_tokens"
+                return self._ask(conversation, seed, max_tokens, temperature)
+            if error.param == "temperature" and "temperature" in request:
+                # Models that reason have one temperature of their own.
+                self._takes_temperature = False
+                self.facts["temperature"] = "left out: the endpoint allows its own only"
                 return self._ask(conversation, seed, max_tokens, temperature)
             return self._refused(error)
         return read_reply(raw.http_response.text)

@@ -344,7 +344,7 @@ class Watched:
 
     def __init__(self, method: Any, task: Guarded) -> None:
         self.method, self.task = method, task
-        self.start, self.config_type = method.start, method.config_type
+        self.start, self.config_type, self.selects_by = method.start, method.config_type, method.selects_by
 
     def step(self, *args: Any) -> Any:
         state, info = self.method.step(*args)

@@ -11,8 +11,9 @@ from greater_ray.cli._summary import verdict
 from greater_ray.cli.app import run
 from greater_ray.config import Budget, parse
 from greater_ray.errors import ConfigError, ModelError, StoreError
+from greater_ray.portions import anything, fitting, portions
 from greater_ray.records import TrialRecord, spent_by_limit
-from greater_ray.types import Usage
+from greater_ray.types import Call, Usage
 from tests.families import tiny_model
 
 WORDS = 5
@@ -109,6 +110,28 @@ def test_every_limit_ends_a_run_by_its_name(limit: str, tiny_folder: Path) -> No
     number = 1e-9 if limit.endswith("seconds") else 1
     record = run_config(resolve_config(settings(tiny_folder, budget={limit: number}, evaluation={"splits": []})))
     assert (record.stop_reason, record.steps) == (limit, 0)
+
+
+def test_a_limit_is_not_passed_by_a_whole_batch(tiny_folder: Path) -> None:
+    own = settings(tiny_folder, budget={"calls": 21}, evaluation={"splits": []})
+    own["task"] |= {"dev_size": 80}
+    record = run_config(resolve_config(own | {"shard_size": 2}))
+    # The start prompt's 80 dev rows are 40 calls: eight of them, 16 rows, then two that fit, then one that passes it.
+    assert (record.stop_reason, record.steps, record.optimization_usage.calls) == ("calls", 0, 22)
+
+
+def test_portions_are_what_fits_the_tightest_limit() -> None:
+    assert fitting({}, {"tokens": 1.0}, 5) is None
+    assert fitting({"tokens": 100.0}, {"tokens": 0.0}, 0) == 8
+    assert fitting({"tokens": 100.0, "calls": 9.0}, {"tokens": 50.0, "calls": 5.0}, 5) == 9
+    assert fitting({"tokens": 79.0, "calls": 9.0}, {"tokens": 50.0, "calls": 5.0}, 5) == 7
+    assert fitting({"tokens": 1.0}, {"tokens": 50.0}, 5) == 1
+    assert fitting({"tokens": 1.0}, {"tokens": 0.0}, 5) is None
+    sizes, calls = [], [Call("answers", {})] * 30
+    for portion in portions(calls, lambda spent, done: (8, 20)[done > 0], Usage):
+        sizes.append(len(portion))
+    assert sizes == [8, 20, 2]
+    assert [len(portion) for portion in portions(calls, anything, Usage)] == [30]
 
 
 # -- replies that cannot be read ---------------------------------------------------------------------------------------

@@ -87,7 +87,8 @@ def test_the_same_command_again_prints_the_same_tables_and_runs_nothing(finished
         assert entry["tokens"] == sum(part["tokens"] for part in parts.values())
         assert entry["seconds"] == sum(part["seconds"] for part in parts.values())
         # The search of GReaTer without a writer has one step with one candidate; zero-shot CoT has no step.
-        assert entry["proposals"] == ({"scored": 1} if entry["method"] == "greater" else {})
+        assert entry["proposals"] == {}, "nothing was written"
+        assert entry["chosen_by"] == ["train"]
     (score,) = value["cells"][2]["scores"]
     assert "-" in table(out, "optimize")[2]
     assert (score["split"], score["rows"], score["change"]) == ("test", 2, None)

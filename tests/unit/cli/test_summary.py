@@ -116,8 +116,17 @@ def test_proposals_that_could_not_be_used_are_told_from_a_search_that_found_noth
     useless = "None of the proposals could be used (duplicate 3, unreadable 5): the start prompt stays."
     assert said(8, duplicate=3, unreadable=5) == useless
     assert "nothing has changed" in said(8, duplicate=3, scored=1)
+    assert "nothing has changed" in said(8, **{"not better on the minibatch": 2}, duplicate=3)
     assert "nothing has changed" in said(8), "no step was finished"
-    assert "nothing has changed" in said(0, duplicate=3), "no writer was asked"
+
+
+def test_rows_that_chose_the_prompt_are_not_called_new():
+    on_dev = trial([True, False], [True, True], "dev")
+    assert "On dev rows" in verdict(on_dev)[0]
+    chosen = on_dev.model_copy(update={"chosen_by": ("train", "dev")})
+    assert "says nothing about new rows" in verdict(chosen)[0]
+    on_test = trial([True, False], [True, True], "test").model_copy(update={"chosen_by": ("dev",)})
+    assert "On test rows" in verdict(on_test)[0]
 
 
 def test_made_rows_are_always_called_synthetic():

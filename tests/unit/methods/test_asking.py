@@ -81,11 +81,16 @@ def test_an_error_is_noted_once_and_ends_as_unreadable():
         ("<a>all", False, "all"),
         ("<a>all\n\nBye", False, "all"),
         ("<a>all</a> and mo", True, "all"),
+        ("<a>one</a> then <a>two</a> then <a>three", False, "two"),
+        ("<a>all</a></a>", False, "all"),
+        ("<a>all</a> ends with </a>, as asked", False, "all"),
+        ("<a> or <a>all</a>", False, "all"),
+        ("</a> goes before <a>all", False, "all"),
         ("all\n\nand mo", True, None),
         ("all", False, None),
     ],
 )
-def test_a_text_without_its_closing_tag_ends_at_a_blank_line_or_with_the_reply(
+def test_the_last_whole_pair_counts_and_a_text_without_its_closing_tag_ends_at_a_blank_line_or_with_the_reply(
     text: str, truncated: bool, expected: str | None
 ):
     assert between("<a>", "</a>").read(Generation(text, truncated)) == expected

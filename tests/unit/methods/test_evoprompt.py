@@ -209,6 +209,7 @@ def test_where_no_reply_can_be_used_the_best_seed_is_the_result_and_the_notes_sa
         assert state.result == problem.encode("Seed b")
         assert [state.archive[n].text for n in top(state.archive, 4)] == ["Seed b", "Seed c", "Seed d", "Seed a"]
         assert infos[3].notes[-1].endswith("stays")
+        assert {status for i in infos for status in i.written} == {"unreadable"}, "seeds are no proposals"
         children = len(infos[3].candidates)
         assert (state.failed, len(writer.asked)) == (2 + children, 2 * (2 + children)), "each asked for once more"
     problem, _, _ = setting({}, lambda conversation, row: None)

@@ -20,7 +20,13 @@ MISSED = 9 + ONE
 
 
 def config(**values: Any) -> GreaterTextualConfig:
-    settings = {"initial_prompt": START, "min_candidates": 1, "sweeps": 1, "dynamic_length": False, "num_rewrites": 2}
+    settings = {
+        "initial_prompt": START,
+        "min_candidates": 1,
+        "feedback_every": 3,
+        "dynamic_length": False,
+        "num_rewrites": 2,
+    }
     return GreaterTextualConfig(**settings | values)
 
 
@@ -51,9 +57,9 @@ def tagged(text: str) -> str:
     return f"Here it is: <prompt>{text}</prompt>"
 
 
-def test_text_is_asked_for_after_every_so_many_sweeps_and_between_them_it_is_greater():
+def test_text_is_asked_for_after_every_so_many_tokens_and_between_them_it_is_greater():
     writer = writing(None)
-    _, infos = run(ScriptedModel(), writer, config(sweeps=2, retries=0), 14)
+    _, infos = run(ScriptedModel(), writer, config(feedback_every=6, retries=0), 14)
     assert [i.position for i in infos] == [0, 1, 2, 0, 1, 2, None, 0, 1, 2, 0, 1, 2, None]
     model, plain = ScriptedModel(), ScriptedModel()
     states, _ = run(model, writer, config(), 3)
@@ -74,7 +80,7 @@ def test_the_next_sweep_starts_from_the_best_rewrite_if_its_loss_is_lower():
         ("check slow", pytest.approx(2 + ONE), "scored"),
     ]
     assert (info.accepted, info.loss, info.prompt_text) == (1, pytest.approx(2 + ONE), " check slow")
-    assert (state.position, state.open, state.initial_length, state.swept, before.swept) == (0, False, 2, 0, 1)
+    assert (state.position, state.open, state.initial_length, state.tuned, before.tuned) == (0, False, 2, 0, 3)
     assert [model.text(ids) for _, ids in state.best[:2]] == [" check slow", " well"]
     assert (state.steps_since_best, state.rewrites) == (0, ("well", "check slow"))
 
@@ -141,7 +147,7 @@ def test_the_meta_prompts_render_on_a_real_example():
         (lambda: writing(None), ["unreadable"] * 2, "no rewrite could be used"),
         (lambda: writing("no tags"), ["unreadable"] * 2, "no rewrite could be used"),
         (lambda: writing(tagged("  ")), ["empty"] * 2, "no rewrite could be used"),
-        (lambda: writing(tagged(START)), ["duplicate"] * 2, "no rewrite could be used"),
+        (lambda: writing(tagged(START)), ["duplicate"] * 4, "no rewrite could be used"),
         (lambda: writing(tagged("well"), critique=None), [], "no rewrites: no critique was written"),
     ],
 )
@@ -185,7 +191,7 @@ def test_without_failures_nothing_is_asked():
 
 def test_a_rewrite_is_proposed_once():
     _, infos = run(ScriptedModel(), writing(tagged("well")), config(num_rewrites=1), 8)
-    assert [c.status for i in infos if i.position is None for c in i.candidates] == ["scored", "duplicate"]
+    assert [c.status for i in infos if i.position is None for c in i.candidates] == ["scored", *["duplicate"] * 2]
 
 
 def test_rewrites_longer_than_the_limit_are_not_scored():

@@ -154,6 +154,8 @@ def test_two_prompts_of_the_beam_cannot_bring_in_the_same_one():
     cfg = config(rounds=2, beam_size=2, n_gradients=2, mc_samples_per_step=0, eval_prompts_per_round=9)
     _, infos = run(PLUGIN, given, cfg)
     # The beam is the start and alpha: nothing is right, so the first ones stay.
+    assert all(i.written == () for i in infos if i.candidates[0].loss is not None), "tried, and counted before"
+    assert [i.written for i in infos if i.written][2] == ("waiting", "duplicate")
     assert [outcome(i) for i in infos if i.candidates[0].loss is None] == [
         [("alpha", "waiting"), ("beta", "waiting")],
         [("Beta", "waiting"), ("gamma", "waiting")],

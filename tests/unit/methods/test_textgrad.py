@@ -4,7 +4,7 @@ import pytest
 
 from greater_ray.methods import _textgrad_prompts as prompts
 from greater_ray.methods.textgrad import PLUGIN, TextGradConfig, TextGradState, batch
-from tests.letters import asked, setting, statuses, steps, tag
+from tests.letters import asked, asked_at, setting, statuses, steps, tag
 
 START = "Begin."
 SCORES = {START: 0.5, "Worse one": 0.4, "Equal one": 0.5, "Better one": 0.9}
@@ -225,11 +225,19 @@ def test_where_no_rewriting_can_be_used_the_start_prompt_is_the_result_and_the_n
 
 
 def test_a_prompt_that_was_tried_before_is_not_tried_again():
-    problem, model, _ = setting(SCORES, writing("Worse one", "worse  ONE"))
+    problem, model, _ = setting(SCORES, writing("Worse one", "worse  ONE", "Worse one"))
     state, infos = steps(PLUGIN, problem, config(), 2)
-    assert statuses(infos[1]) == ["duplicate"]
+    assert statuses(infos[1]) == ["duplicate"] * 2
     assert [prompt for prompt, _ in model.answered].count("Worse one") == 1
-    assert state.failed == 1
+    assert state.failed == 2
+
+
+def test_a_duplicate_is_followed_by_one_warmer_attempt():
+    problem, _, writer = setting(SCORES, writing(START, "Better one"))
+    _, (info,) = steps(PLUGIN, problem, config(), 1)
+    assert statuses(info) == ["duplicate", "scored"]
+    assert info.prompt_text == " Better one"
+    assert asked_at(writer)[-2:] == [(1, 0.0), (1, 0.3)]
 
 
 def test_rows_without_feedback_are_left_out_and_without_any_no_step_is_made():

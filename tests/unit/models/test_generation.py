@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from greater_ray.models._attention import register
-from greater_ray.models._generation import Writer, without_system
+from greater_ray.models._generation import LEAST_REPLY, Writer, without_system
 from greater_ray.models.engine import Engine
 from greater_ray.types import Conversation, Message
 from tests.families import FAMILIES, tiny_model, tiny_tokenizer
@@ -195,10 +195,25 @@ def test_a_row_that_does_not_fit_the_window_says_so_and_the_others_go_on() -> No
     assert [g.text for g in generations] == [expected[0], "", expected[1]]
     assert [g.error is None for g in generations] == [True, False, True]
     assert generations[1].error == (
-        f"{fits - 15} tokens of conversation and up to 16 of reply do not fit the model's context window of {fits}."
+        f"{fits - 15} tokens of conversation and 16 of reply do not fit the model's context window of {fits}."
     )
     assert usage.calls == 3
     assert ours.generate([long], [1], 16, 0.0)[1].generated_tokens == 0, "nothing but refused rows"
+
+
+def test_a_long_conversation_leaves_its_reply_less_and_the_other_replies_as_they_are() -> None:
+    short, long = CONVERSATIONS[0], (Message("user", CONVERSATIONS[0][0].content + " True" * 30),)
+    whole, plain = engine("llama"), engine("llama")
+    limit = LEAST_REPLY + 20
+    whole.model.config.max_position_embeddings = len(whole._writer.encode(long)) + LEAST_REPLY + 5
+    (first, second), usage = whole.generate([short, long], SEEDS[:2], limit, 5.0)
+    (expected,), _ = plain.generate([short], SEEDS[:1], limit, 5.0)
+    (alone,), _ = plain.generate([long], SEEDS[1:2], LEAST_REPLY + 5, 5.0)
+    assert (first, second) == (expected, alone)
+    assert usage.calls == 2
+    whole.model.config.max_position_embeddings -= 6
+    (error,), _ = whole.generate([long], [1], limit, 0.0)
+    assert error.error is not None
 
 
 def test_markup_of_the_model_inside_a_turn_is_refused() -> None:

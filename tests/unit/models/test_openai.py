@@ -188,6 +188,25 @@ def test_the_new_name_of_the_limit_is_used_where_the_old_one_is_refused(endpoint
     assert len(endpoint.requests) == 3, "asked the old way only once"
 
 
+def test_a_model_that_allows_its_own_temperature_only_is_asked_without_one(endpoint: Endpoint) -> None:
+    def play(request: dict[str, Any], attempt: int) -> tuple[int, Any]:
+        if request.get("temperature", 1) != 1:
+            return 400, refusal("only the default (1) is supported", param="temperature", code="unsupported_value")
+        return 200, body("Fine.")
+
+    endpoint.play = play
+    ours = writer()
+    assert [g.text for g in ours.generate([row("a")], [1], 9, 1.0)[0]] == ["Fine."]
+    assert endpoint.requests[-1]["temperature"] == 1, "sent as long as nothing refuses it"
+    assert "temperature" not in ours.facts
+    assert [g.text for g in ours.generate([row("a"), row("b")], [1, 2], 9, 0.3)[0]] == ["Fine."] * 2
+    sent = len(endpoint.requests)
+    assert [g.text for g in ours.generate([row("c")], [1], 9, 0.0)[0]] == ["Fine."]
+    assert "temperature" not in endpoint.requests[-1]
+    assert len(endpoint.requests) == sent + 1
+    assert ours.facts["temperature"] == "left out: the endpoint allows its own only"
+
+
 # -- rows that fail ----------------------------------------------------------------------------------------------------
 
 
