@@ -136,6 +136,12 @@ def load_parts(config: TrialConfig, models: Models | None = None) -> tuple[Task,
     return task, ShardedModel(served.executor, layout, config.shard_size), served.facts
 
 
+def load_method(config: TrialConfig) -> tuple[Method[Any, Any], Any]:
+    """Return the method that a config names, and its options."""
+    method: Method[Any, Any] = load("methods", config.method)
+    return method, parse(method.config_type, config.method_config, "method_config")
+
+
 def row_hash(task: Task) -> dict[str, str]:
     """Return the hash of a task's rows under its name, if the task tells one."""
     rows = task.provenance.get("rows_sha256")
@@ -180,8 +186,7 @@ def run_config(
             other = {"optimizer_weights": writer.facts.get("weights")} if config.optimizer_model is not None else {}
             inputs = {**row_hash(task), "weights": facts["weights"], **other}
             store.match_inputs({name: value for name, value in inputs.items() if value is not None})
-        method: Method[Any, Any] = load("methods", config.method)
-        method_config = parse(method.config_type, config.method_config, "method_config")
+        method, method_config = load_method(config)
         return Trial(
             config=config,
             task=task,

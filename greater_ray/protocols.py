@@ -338,3 +338,15 @@ class ResolvesConfig(Protocol[ConfigT]):
         is run again: then it must change nothing.
         """
         ...
+
+
+ConfigT_contra = TypeVar("ConfigT_contra", bound=BaseModel, contravariant=True)
+
+
+@runtime_checkable
+class EndsItself(Protocol[ConfigT_contra]):
+    """A method that ends by itself: its options and the rows tell how many steps it takes at most."""
+
+    def most_steps(self, config: ConfigT_contra, num_rows: int) -> int:
+        """Return the step with which the method is finished at the latest; ``num_rows`` counts training rows."""
+        ...

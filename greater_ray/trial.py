@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from pydantic import BaseModel
+
 from greater_ray import provenance
-from greater_ray.config import TrialConfig
+from greater_ray.config import Budget, TrialConfig
 from greater_ray.errors import BudgetSpent, Interrupted
 from greater_ray.evaluate import compare, read_answer, summarize
 from greater_ray.portions import anything, fitting
-from greater_ray.protocols import Method, MethodState, Problem, StepInfo, Task
+from greater_ray.protocols import EndsItself, Method, MethodState, Problem, StepInfo, Task
 from greater_ray.records import (
     EvaluationRecord,
     ExampleRecord,
@@ -33,8 +35,8 @@ from greater_ray.types import Answer, Example, Rollout, TokenIds, Usage, split_s
 class Observer(Protocol):
     """Follows a trial: the screen, a log or a tracker. Called between units of work; must not raise."""
 
-    def started(self, config: TrialConfig, done_steps: int) -> None:
-        """Begin, or continue after ``done_steps`` steps."""
+    def started(self, config: TrialConfig, done_steps: int, steps: int | None) -> None:
+        """Begin, or continue after ``done_steps`` of at most ``steps`` steps; None where no number bounds them."""
         ...
 
     def stepped(self, config: TrialConfig, record: StepRecord) -> None:
@@ -53,7 +55,7 @@ class Observer(Protocol):
 class Silent:
     """An observer that shows nothing."""
 
-    def started(self, config: TrialConfig, done_steps: int) -> None:
+    def started(self, config: TrialConfig, done_steps: int, steps: int | None) -> None:
         """Show nothing."""
 
     def stepped(self, config: TrialConfig, record: StepRecord) -> None:
@@ -64,6 +66,12 @@ class Silent:
 
     def finished(self, record: TrialRecord) -> None:
         """Show nothing."""
+
+
+def steps_at_most(budget: Budget, method: Method[Any, Any], method_config: BaseModel, num_rows: int) -> int | None:
+    """Return the smaller of the budget's steps and the method's own, None where neither says; rows are for training."""
+    own = method.most_steps(method_config, num_rows) if isinstance(method, EndsItself) else None
+    return min((steps for steps in (budget.steps, own) if steps is not None), default=None)
 
 
 @dataclass
@@ -105,8 +113,9 @@ class Trial:
             self.observer.finished(record)
             return record
         state, elapsed, stop_reason = self._resume()
-        self.observer.started(self.config, state.step)
         problem = self._problem()
+        steps = steps_at_most(self.config.budget, self.method, self.method_config, len(problem.examples))
+        self.observer.started(self.config, state.step, steps)
         begin = time.monotonic() - elapsed
         self._meter(lambda: time.monotonic() - begin)
         while stop_reason is None:

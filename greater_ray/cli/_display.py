@@ -42,9 +42,13 @@ class Marked(NamedTuple):
 
 
 class Figures:
-    """What the records of a trial do not say themselves: speed, time left, where the changed token stands."""
+    """What the records of a trial do not say themselves: speed, time left, where the changed token stands.
+
+    ``steps`` is how many the search has at most, None where no number bounds them.
+    """
 
     def __init__(self) -> None:
+        self.steps: int | None = None
         self._texts: dict[int, str] = {}
         self._last: tuple[int, float] | None = None
         self.tokens_per_second = 0.0
@@ -57,7 +61,7 @@ class Figures:
         before = self._last or (0, 0.0)
         self.tokens_per_second = (tokens - before[0]) / max(seconds - before[1], 1e-6)
         self._last = (tokens, seconds)
-        self.seconds_left = time_left(config.budget, record)
+        self.seconds_left = time_left(config.budget, self.steps, record)
 
     def mark(self, config: TrialConfig, record: StepRecord) -> Marked:
         """Cut the prompt around the token at the tuned position."""
@@ -77,12 +81,12 @@ class Figures:
         return Marked(text[:start], text[start : start + len(token)], text[start + len(token) :])
 
 
-def time_left(budget: Budget, record: StepRecord) -> float | None:
-    """Estimate the seconds until the first budget ends the search; None where only patience can."""
+def time_left(budget: Budget, steps: int | None, record: StepRecord) -> float | None:
+    """Estimate the seconds until the last of ``steps`` or the first limit ends the search; None where neither can."""
     seconds = record.elapsed_seconds
-    spent = {"steps": record.step, **spent_by_limit(record.usage, record.optimizer_usage, seconds)}
-    limits = {name: limit for name in spent if (limit := getattr(budget, name)) is not None}
-    estimates = [seconds / spent[name] * max(0, limit - spent[name]) for name, limit in limits.items() if spent[name]]
+    ledger = spent_by_limit(record.usage, record.optimizer_usage, seconds)
+    pairs = [(record.step, steps), *((spent, getattr(budget, name)) for name, spent in ledger.items())]
+    estimates = [seconds / spent * max(0, limit - spent) for spent, limit in pairs if limit is not None and spent]
     return min(estimates, default=None)
 
 
@@ -128,9 +132,15 @@ def _position(record: StepRecord) -> str:
     return "" if record.position is None else f"position {record.position + 1} of {len(record.prompt_ids)}  "
 
 
-def step_of(config: TrialConfig, step: int) -> str:
-    """Write ``3 of 105``, or the bare number where no number of steps is set."""
-    return f"{step} of {config.budget.steps}" if config.budget.steps is not None else str(step)
+def step_of(steps: int | None, step: int) -> str:
+    """Write ``3 of 105``, or the bare number where no number bounds the steps."""
+    return f"{step} of {steps}" if steps is not None else str(step)
+
+
+def underway(steps: int | None, done: int) -> str:
+    """Name the step that runs after ``done`` steps, or say that there is none."""
+    over = steps is not None and done >= steps
+    return "search finished" if over else f"step {step_of(steps, done + 1)} is running"
 
 
 def title(config: TrialConfig) -> str:
@@ -150,16 +160,16 @@ class PlainDisplay:
         self.stream.write(text.replace("\n", " ") + "\n")
         self.stream.flush()
 
-    def started(self, config: TrialConfig, done_steps: int) -> None:
+    def started(self, config: TrialConfig, done_steps: int, steps: int | None) -> None:
         """Name the run; from here on a signal lets the step end."""
-        self.stop.graceful = True
+        self.stop.graceful, self.figures.steps = True, steps
         self.message(title(config) + (f", continuing after step {done_steps}" if done_steps else ""))
 
     def stepped(self, config: TrialConfig, record: StepRecord) -> None:
         """Print the step."""
         self.figures.add(config, record)
         self.message(
-            f"step {step_of(config, record.step)}  {_position(record)}"
+            f"step {step_of(self.figures.steps, record.step)}  {_position(record)}"
             f"loss {_figure(record.loss, '.4f')}  best {_figure(record.best_loss, '.4f')}  "
             f"{self.figures.tokens_per_second:.0f} tokens/s  "
             f"left {clock(self.figures.seconds_left)}  {_tried(record)}"
@@ -188,18 +198,17 @@ class LiveDisplay:
         """Show the message with the time since it came."""
         self.text, self.since = text, time.monotonic()
 
-    def started(self, config: TrialConfig, done_steps: int) -> None:
+    def started(self, config: TrialConfig, done_steps: int, steps: int | None) -> None:
         """Show the run; from here on a signal lets the step end."""
-        self.stop.graceful = True
+        self.stop.graceful, self.figures.steps = True, steps
         self.config = config
-        self.message(f"step {step_of(config, done_steps + 1)} is running")
+        self.message(underway(steps, done_steps))
 
     def stepped(self, config: TrialConfig, record: StepRecord) -> None:
         """Show the step."""
         self.figures.add(config, record)
         self.record = record
-        last = config.budget.steps is not None and record.step >= config.budget.steps
-        self.message("search finished" if last else f"step {step_of(config, record.step + 1)} is running")
+        self.message(underway(self.figures.steps, record.step))
 
     def evaluating(self, split: str, which: str, done: int, of: int) -> None:
         """Show how far the evaluation is."""
@@ -229,13 +238,13 @@ class LiveDisplay:
 
         figures = self.figures
         head = (
-            f"step {step_of(config, record.step)}   {_position(record)} "
+            f"step {step_of(figures.steps, record.step)}   {_position(record)} "
             f"best loss {_figure(record.best_loss, '.4f')}   {figures.tokens_per_second:.0f} tokens/s   "
             f"time left {clock(figures.seconds_left)}"
         )
         lines: list[RenderableType] = [Text(head)]
-        if config.budget.steps:
-            lines.append(bar(config.budget.steps, record.step))
+        if figures.steps:
+            lines.append(bar(figures.steps, record.step))
         lines.append(self._prompt(figures.mark(config, record)))
         table = Table(box=None, pad_edge=False)
         graded = _has_gradients(record)

@@ -6,11 +6,12 @@ An order of magnitude, not a promise: rows of other tasks are longer or shorter,
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from greater_ray.api import Models, run_config
+from greater_ray.api import Models, load_method, run_config
 from greater_ray.config import Budget, TrialConfig
 from greater_ray.errors import GreaterRayError
 from greater_ray.grid.cells import Cell
 from greater_ray.records import TrialRecord, spent_by_limit
+from greater_ray.trial import steps_at_most
 
 PROBE_ROWS = 4
 
@@ -24,7 +25,7 @@ class Rows(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Cost of one cell on one replica; ``note`` says why there is none."""
+    """Cost of one cell on one replica, the model that writes included; ``note`` says why there is none."""
 
     tokens: float
     seconds: float
@@ -34,7 +35,7 @@ class Estimate(NamedTuple):
 def estimate(cells: Sequence[Cell], models: Models) -> list[Estimate]:
     """Return one estimate per cell; a model is loaded once, and probed once per method and settings.
 
-    A limit of the ledger in the budget bounds the search.
+    The search is bounded by a limit of the ledger in the budget, and where a method ends by itself.
     """
     probes: dict[str, TrialRecord | GreaterRayError] = {}
     sizes: dict[str, Rows] = {}
@@ -73,25 +74,28 @@ def _probe(config: TrialConfig, rows: Rows) -> TrialConfig:
 
 
 def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
-    """Scale a probe's cost by training rows and steps, and that of its final evaluation by evaluated rows."""
-    budget, search, final = config.budget, probe.optimization_usage, probe.evaluation_usage
-    step = rows.train / min(PROBE_ROWS, rows.train)
-    bounds = [] if budget.steps is None else [step * budget.steps]
-    writer = probe.optimizer_usage
-    for name, spent in spent_by_limit(search, writer, search.seconds + writer.seconds).items():
-        limit = getattr(budget, name)
-        if limit is not None and spent:
-            bounds.append(limit / spent)
+    """Scale a probe's step by training rows and steps, and its final evaluation by evaluated rows.
+
+    What is asked of the writer in a step hardly grows with the rows.
+    """
+    search, writer, final = probe.optimization_usage, probe.optimizer_usage, probe.evaluation_usage
+    times = rows.train / min(PROBE_ROWS, rows.train)
+    tokens, seconds = search.tokens * times + writer.tokens, search.seconds * times + writer.seconds
+    spent = {
+        name: value if name.startswith("optimizer_") else value * times
+        for name, value in spent_by_limit(search, writer, 0).items()
+    } | {"seconds": seconds}
+    most = steps_at_most(config.budget, *load_method(config), rows.train)
+    bounds = [float(most)] if most is not None else []
+    limits = {name: getattr(config.budget, name) for name in spent}
+    bounds += [limits[name] / value for name, value in spent.items() if value and limits[name] is not None]
     if probe.steps and not bounds:
         return Estimate(0, 0, "only patience ends its search")
-    factor = min(bounds) if probe.steps else 0
+    steps = min(bounds) if probe.steps else 0
     prompts = 2 if probe.steps else len({e.prompt_ids for e in probe.evaluations})
     probed = sum(e.num_examples for e in probe.evaluations)
     answers = prompts * sum(getattr(rows, split) for split in config.evaluation.splits) / max(1, probed)
-    return Estimate(
-        search.tokens * factor + final.tokens * answers,
-        search.seconds * factor + final.seconds * answers,
-    )
+    return Estimate(tokens * steps + final.tokens * answers, seconds * steps + final.seconds * answers)
 
 
 def _rows(config: TrialConfig, sizes: dict[str, Rows]) -> Rows:

@@ -22,7 +22,7 @@ from greater_ray.trial import Observer
 
 
 class Progress(NamedTuple):
-    """How far a running cell is."""
+    """How far a running cell is; ``steps`` is how many its search has at most, None where no number bounds them."""
 
     step: int
     steps: int | None
@@ -247,9 +247,9 @@ class CellObserver(Observer):
         self.cell, self.report = cell, report
         self.progress = Progress(0, cell.config.budget.steps, "search", None, None, 0)
 
-    def started(self, config: TrialConfig, done_steps: int) -> None:
+    def started(self, config: TrialConfig, done_steps: int, steps: int | None) -> None:
         """Report where the search begins."""
-        self._tell(step=done_steps)
+        self._tell(step=done_steps, steps=steps)
 
     def stepped(self, config: TrialConfig, record: StepRecord) -> None:
         """Report a step."""

@@ -117,6 +117,15 @@ def next_pull(plan: Plan, tally: Tally, rng: random.Random) -> Pull | None:
     return Pull(tuple(best), plan.rows_per_pull, turn)
 
 
+def most_pulls(plan: Plan, num_arms: int) -> int:
+    """Return how many pulls the evaluator takes for at most so many arms."""
+    if plan.evaluator == "brute-force":
+        return -(-num_arms // plan.arms_per_round)
+    if plan.evaluator == "successive-rejects":
+        return max(1, num_arms - plan.keep)
+    return plan.rounds
+
+
 def pulled(plan: Plan, tally: Tally, pull: Pull, outcomes: Sequence[Sequence[bool]]) -> Tally:
     """Take in the outcomes of a pull, one list of right and wrong per arm; successive rejects drops the worst arm.
 

@@ -124,6 +124,16 @@ class BeamSearch(ABC, Generic[C]):
     def meta(self, config: C) -> str:
         """Return the wording of the meta-prompts without the prompts and rows that they are about."""
 
+    def most_steps(self, config: C, num_rows: int) -> int:
+        """Return how many prompts all rounds expand where every child can be used."""
+        steps, queue, held = 0, 1, 1
+        for _ in range(config.train_steps - 1):
+            steps, children = steps + queue, queue * config.n_expand
+            held = held + children if config.backtrack else children
+            queue = min(config.n_beam, held)
+        # Without a round the start is still scored.
+        return max(1, steps)
+
     def start(self, problem: Problem, config: C) -> BeamState:
         """Tokenize the initial prompt.
 

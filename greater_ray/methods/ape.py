@@ -85,6 +85,10 @@ class Ape:
         },
     }
 
+    def most_steps(self, config: ApeConfig, num_rows: int) -> int:
+        """Return how many steps all samples of all queries take."""
+        return config.queries * config.steps_per_query
+
     def start(self, problem: Problem, config: ApeConfig) -> TextState:
         """Tokenize the initial prompt, which is kept where no instruction is better.
 
@@ -113,7 +117,7 @@ class Ape:
         new = [p for p in proposals if p.usable]
         values = score(problem, config, [p.ids for p in new], len(archive))
         archive = archived(archive, [(p.text, p.ids) for p in new], values, state.step)
-        finished = state.step + 1 >= config.queries * config.steps_per_query
+        finished = state.step + 1 >= self.most_steps(config, len(problem.examples))
         if finished and len(archive) == 1:
             notes.append("no proposal could be used: the start prompt stays")
         best: Scored = max(archive, key=lambda s: (s.score, -s.number))

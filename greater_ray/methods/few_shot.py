@@ -77,6 +77,10 @@ class FewShot:
         },
     }
 
+    def most_steps(self, config: FewShotConfig, num_rows: int) -> int:
+        """Return 1: the prompt is put together at once."""
+        return 1
+
     def start(self, problem: Problem, config: FewShotConfig) -> FewShotState:
         """Tokenize the zero-shot prompt.
 

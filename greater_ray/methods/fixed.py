@@ -57,6 +57,10 @@ class Given:
     state_type = FixedState
     presets: dict[str, dict[str, Any]] = {"paper": AS_IT_IS}  # noqa: RUF012 - read-only
 
+    def most_steps(self, config: PromptConfig, num_rows: int) -> int:
+        """Return 0: there is nothing to search."""
+        return 0
+
     def start(self, problem: Problem, config: PromptConfig) -> FixedState:
         """Tokenize the prompts.
 

@@ -87,6 +87,10 @@ class Gpo:
         "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}}
     }
 
+    def most_steps(self, config: GpoConfig, num_rows: int) -> int:
+        """Return the number of batches in all epochs."""
+        return num_steps(config, num_rows)
+
     def start(self, problem: Problem, config: GpoConfig) -> GpoState:
         """Tokenize the initial prompt."""
         return GpoState(prompt_ids=start_ids(problem, config.initial_prompt))

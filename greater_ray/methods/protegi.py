@@ -65,6 +65,12 @@ class ProtegiConfig(RewriteConfig):
     exploration: float = Field(default=1.0, ge=0)
 
     @property
+    def most_children(self) -> int:
+        """How many new prompts an expansion gives at most: edits, and paraphrases of them and of the parent."""
+        edits = self.n_gradients * self.gradients_per_error * self.steps_per_gradient
+        return min(self.max_expansion_factor, edits + (edits + 1) * self.mc_samples_per_step)
+
+    @property
     def plan(self) -> bandits.Plan:
         """What the evaluator may spend in one round."""
         return bandits.Plan(
@@ -120,6 +126,15 @@ class Protegi:
             "method_config": {"reply": "whole"},
         },
     }
+
+    def most_steps(self, config: ProtegiConfig, num_rows: int) -> int:
+        """Return how many prompts all rounds expand, and how often they pull, where every child can be used."""
+        steps, beam = 0, 1
+        for _ in range(config.rounds):
+            arms = beam + beam * config.most_children
+            steps += beam + bandits.most_pulls(config.plan, arms)
+            beam = min(config.beam_size, arms)
+        return steps
 
     def start(self, problem: Problem, config: ProtegiConfig) -> ProtegiState:
         """Tokenize the initial prompt.

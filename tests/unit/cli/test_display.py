@@ -47,16 +47,18 @@ def test_a_token_whose_place_is_unknown_is_looked_for_near_its_position():
     assert Figures().mark(CONFIG, lost).plain() == "Use words"
 
 
-def test_speed_is_that_of_the_last_step_and_the_nearest_budget_ends_it():
+def test_speed_is_that_of_the_last_step_and_the_nearest_end_is_the_time_left():
     figures = Figures()
+    figures.steps = 4
     figures.add(CONFIG, step(1, 0, (5,), "Use a", (5, " a")))
     figures.add(CONFIG, step(2, 0, (5,), "Use a", (5, " a")))
     assert figures.tokens_per_second == pytest.approx(50)
     assert figures.seconds_left == pytest.approx(4)
     record = step(2, 0, (5,), "Use a", (5, " a"))
-    assert time_left(Budget(steps=4, tokens=300), record) == pytest.approx(2)
-    assert time_left(Budget(steps=4, seconds=5), record) == pytest.approx(1)
-    assert time_left(Budget(patience=3), record) is None
+    assert time_left(Budget(tokens=300), 4, record) == pytest.approx(2)
+    assert time_left(Budget(seconds=5), 4, record) == pytest.approx(1)
+    assert time_left(Budget(steps=1000), 3, record) == pytest.approx(2), "the method itself ends before its budget"
+    assert time_left(Budget(patience=3), None, record) is None
     assert (clock(None), clock(3725)) == ("-", "1:02:05")
 
 
@@ -64,7 +66,7 @@ def test_a_plain_line_per_step():
     stream = io.StringIO()
     with display(stream, Stop(), no_color=False) as screen:
         assert isinstance(screen, PlainDisplay)
-        screen.started(CONFIG, 0)
+        screen.started(CONFIG, 0, 4)
         screen.stepped(CONFIG, step(1, 0, (5, 6), "Use a\nb", (5, " a")))
     lines = stream.getvalue().splitlines()
     assert lines[0] == "greater on bbh/navigate (synthetic) with m"
@@ -89,7 +91,7 @@ def test_the_panel_shows_the_step(color: bool):
     live = LiveDisplay(stop)
     console = Console(file=io.StringIO(), width=100, no_color=not color, force_terminal=color)
     console.print(live)
-    live.started(CONFIG, 0)
+    live.started(CONFIG, 0, 4)
     live.stepped(CONFIG, step(1, 0, (5, 6), "Use a [b]", (5, " a"), notes=("few candidates",)))
     live.evaluating("test", "after", 3, 8)
     stop.requested = True
@@ -108,6 +110,27 @@ def test_the_panel_shows_the_step(color: bool):
         "once more aborts",
     ):
         assert part in screen
+
+
+def test_a_method_that_ends_itself_is_shown_by_its_own_number_of_steps():
+    stream, live = io.StringIO(), LiveDisplay(Stop())
+    config = CONFIG.model_copy(update={"budget": Budget(steps=1000)})
+    with display(stream, Stop(), no_color=False) as screen:
+        for shown in (screen, live):
+            shown.started(config, 0, 2)
+            shown.stepped(config, step(1, 0, (5, 6), "Use a b", (5, " a")))
+    assert "step 1 of 2" in stream.getvalue()
+    assert "left 0:00:02" in stream.getvalue()
+    assert live.text == "step 2 of 2 is running"
+    live.stepped(config, step(2, 0, (5, 6), "Use a b", (5, " a")))
+    assert live.text == "search finished"
+
+
+@pytest.mark.parametrize(("steps", "text"), [(0, "search finished"), (None, "step 1 is running")])
+def test_what_runs_first(steps: int | None, text: str):
+    live = LiveDisplay(Stop())
+    live.started(CONFIG, 0, steps)
+    assert live.text == text
 
 
 def rewritten(number: int, **changes) -> StepRecord:
@@ -137,7 +160,7 @@ def plain(record: StepRecord) -> str:
 
 def panel(record: StepRecord) -> str:
     live = LiveDisplay(Stop())
-    live.started(CONFIG, 0)
+    live.started(CONFIG, 0, 4)
     live.stepped(CONFIG, record)
     console = Console(file=io.StringIO(), width=100, no_color=True, force_terminal=False)
     console.print(live)
@@ -173,9 +196,9 @@ def test_limits_of_the_ledger_tell_the_time_left():
         ({"forward_tokens": 75}, 1.0), ({"seconds": 5.0}, 3.0), ({"prompt_tokens": 9}, None),
         ({"optimizer_tokens": 60, "tokens": 75}, 1.0), ({"backward_tokens": 9}, None), ({"calls": 3}, 0.0),
     ):  # fmt: skip
-        assert time_left(Budget(**budget), rewritten(1)) == (None if seconds is None else pytest.approx(seconds)), (
-            budget
-        )
+        assert time_left(Budget(**budget), None, rewritten(1)) == (
+            None if seconds is None else pytest.approx(seconds)
+        ), budget
 
 
 def test_signals_first_finish_then_abort(capfd):

@@ -36,7 +36,8 @@ def probed(*, steps: int = 1, prompts: int = 2) -> TrialRecord:
         evaluations=tuple(summarize("test", (k,), [row] * PROBE_ROWS) for k in range(prompts)), comparisons=(),
         optimization_usage=UsageRecord(tokens=1000 * steps, seconds=2.0 * steps, calls=50, generated_tokens=100),
         evaluation_usage=UsageRecord(tokens=80 * prompts, seconds=0.4 * prompts),
-        optimizer_usage=UsageRecord(tokens=500, calls=10), task={}, model={}, environment={},
+        optimizer_usage=UsageRecord(tokens=500 * steps, calls=10, seconds=4.0 * steps),
+        task={}, model={}, environment={},
     )  # fmt: skip
 
 
@@ -44,31 +45,41 @@ ROWS = Rows(40, 20, 30)
 
 
 @pytest.mark.parametrize(
-    ("changes", "times"),
+    ("changes", "steps"),
     [
-        # One step on 4 rows cost 1000 tokens: on 40 rows it costs 10 times that, and ten steps 100 times.
-        ({}, 100),
-        ({"budget": {"steps": 3}}, 30),
+        # One step on 4 rows cost 1000 tokens and 2 seconds: on 40 rows it costs 10 times that. The writer's 500 tokens
+        # and 4 seconds are the same on any number of rows.
+        ({}, 10),
+        ({"budget": {"steps": 3}}, 3),
         ({"budget": {"steps": 0}}, 0),
-        ({"budget": {"tokens": 7000}}, 7),
-        ({"budget": {"tokens": 10**9}}, 100),
-        ({"budget": {"seconds": 24}}, 12),
-        ({"budget": {"calls": 100}}, 2),
-        ({"budget": {"generated_tokens": 350}}, 3.5),
+        ({"budget": {"tokens": 7000}}, 0.7),
+        ({"budget": {"tokens": 10**9}}, 10),
+        ({"budget": {"seconds": 36}}, 1.5),
+        ({"budget": {"calls": 1000}}, 2),
+        ({"budget": {"generated_tokens": 3500}}, 3.5),
         ({"budget": {"optimizer_calls": 15}}, 1.5),
         ({"budget": {"optimizer_tokens": 500}}, 1),
-        ({"budget": {"backward_tokens": 5}}, 100),
-        ({"budget": {"forward_tokens": 7000}}, 7),
-        ({"budget": {"model_seconds": 24}}, 12),
-        ({"budget": {"steps": None, "calls": 100}}, 2),
-        ({"budget": {"patience": 2}}, 100),
+        ({"budget": {"optimizer_seconds": 6}}, 1.5),
+        ({"budget": {"backward_tokens": 5}}, 10),
+        ({"budget": {"forward_tokens": 7000}}, 0.7),
+        ({"budget": {"model_seconds": 24}}, 1.2),
+        ({"budget": {"steps": None, "calls": 1000}}, 2),
+        ({"budget": {"patience": 2}}, 10),
+        # Methods that end by themselves, whatever their presets allow: five batches of eight rows in three epochs.
+        ({"method": "gpo", "budget": {"steps": 100}}, 15),
+        ({"method": "gpo", "budget": {"steps": None, "tokens": 10**9}}, 15),
+        ({"method": "gpo", "budget": {"steps": 4}}, 4),
+        ({"method": "ape", "budget": {"steps": 1000}}, 25),
+        ({"method": "pe2", "budget": {"steps": 100}}, 9),
+        ({"method": "protegi", "preset": "paper", "budget": {"steps": 1000}}, 69),
+        ({"method": "few-shot"}, 1),
     ],
 )
-def test_the_search_scales_by_rows_and_steps_up_to_a_limit(changes: dict, times: float):
+def test_the_search_scales_by_rows_and_steps_up_to_its_end(changes: dict, steps: float):
     cost = _scaled(config(**changes), probed(), ROWS)
     # Two prompts on 20 + 30 rows, at 20 tokens and 0.1 seconds a row.
-    assert cost.tokens == pytest.approx(1000 * times + 2 * 50 * 20)
-    assert cost.seconds == pytest.approx(2.0 * times + 2 * 50 * 0.1)
+    assert cost.tokens == pytest.approx((10 * 1000 + 500) * steps + 2 * 50 * 20)
+    assert cost.seconds == pytest.approx((10 * 2.0 + 4.0) * steps + 2 * 50 * 0.1)
     assert cost.note is None
 
 
@@ -82,7 +93,7 @@ def test_a_method_without_steps_costs_its_evaluation():
 
 
 def test_few_rows_are_probed_as_they_are():
-    assert _scaled(config(), probed(), Rows(2, 0, 30)).tokens == pytest.approx(10 * 1000 + 2 * 30 * 20)
+    assert _scaled(config(), probed(), Rows(2, 0, 30)).tokens == pytest.approx(10 * 1500 + 2 * 30 * 20)
 
 
 def test_where_only_patience_ends_there_is_no_estimate():
@@ -106,15 +117,17 @@ def test_a_probe_is_one_step_without_other_limits():
 
 def test_a_real_grid_costs_about_what_was_estimated(tiny_folder: Path):
     settings = {"task": {"train_size": 12, "test_size": 12}, "decoding": {"max_reasoning_tokens": 8}, "shard_size": 12}
-    methods = [merged(GREATER, {"budget": {"steps": 3}}), "zero-shot-cot"]
+    writing = {"name": "gpo", "optimizer_model": "tests.babbler:load", "method_config": {"epochs": 1}}
+    methods = [merged(GREATER, {"budget": {"steps": 3}}), "zero-shot-cot", writing]
     cells = expand_grid(loaded(tiny_folder, settings=settings, methods=methods))
     models = local_models()
     costs = estimate(cells, models)
-    assert [cost.note for cost in costs] == [None] * 3
+    assert [cost.note for cost in costs] == [None] * 5
     assert costs[0] == costs[1], "seeds share a probe"
     for cell, cost in zip(cells[1:], costs[1:], strict=True):
         record = run_config(cell.config, models=models)
-        tokens = record.optimization_usage.tokens + record.evaluation_usage.tokens
+        usages = record.optimization_usage, record.optimizer_usage, record.evaluation_usage
+        tokens = sum(usage.tokens for usage in usages)
         assert 0.5 < cost.tokens / tokens < 2
 
 

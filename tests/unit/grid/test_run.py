@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from greater_ray.config import merged
 from greater_ray.errors import DataError, Interrupted, StoreError
 from greater_ray.grid.run import GridResult, LocalBackend, run_grid
 from greater_ray.grid.store import GridStore
 from greater_ray.models.engine import Engine
 from greater_ray.records import TrialRecord
 from tests.families import tiny_model
-from tests.grids import Told, loaded
+from tests.grids import GREATER, Told, loaded
 
 FAILING = {"name": "fixed", "label": "empty", "method_config": {"prompt": ""}}
 
@@ -93,6 +94,14 @@ def test_every_cell_gets_a_record_and_a_model_is_loaded_once(counted: list[str],
     assert max(p.step for p in told.steps) == 1
     assert any(p.phase.startswith("test, after") for p in told.steps)
     assert [e["event"] for e in GridStore(tmp_path).events.read()] == ["phase"]
+
+
+def test_progress_counts_up_to_the_budget_or_to_where_a_method_itself_ends(tiny_folder: Path, tmp_path: Path):
+    told = Told()
+    few_shot = {"name": "few-shot", "preset": "answer-only", "budget": {"steps": 7}}
+    methods = [few_shot, merged(GREATER, {"budget": {"steps": 2}})]
+    assert run(tmp_path, tiny_folder, told, methods=methods, seeds=[0]).complete
+    assert {p.steps for p in told.steps if p.step == 0} == {p.steps for p in told.steps} == {1, 2}
 
 
 def test_a_second_run_computes_nothing(counted: list[str], copied: Path, tiny_folder: Path):
