@@ -179,7 +179,8 @@ class Task(Protocol):
     """Rows of one benchmark, and the reading of answers to them.
 
     Contract: ``train`` and ``dev`` give the same rows in the same order every time, disjoint from each other and from
-    ``test``; ``score`` never raises on odd text. Only the final evaluation may call ``test``.
+    ``test``; ``score`` never raises on odd text. Only the trial may call ``test``: for the final evaluation, and before
+    the search for the room that its rows leave a prompt.
     """
 
     name: str
@@ -207,7 +208,8 @@ class Task(Protocol):
 class Problem:
     """What a method may know: train and dev rows, the models and a seed. There is no way from here to the test rows.
 
-    ``optimizer`` writes text for methods that ask for it; ``read`` turns an answer into a scored record.
+    ``optimizer`` writes text for methods that ask for it; ``read`` turns an answer into a scored record. ``room`` is
+    how many tokens of prompt fit the context window on the rows of the final evaluation; None: there is no limit.
     """
 
     examples: tuple[Example, ...]
@@ -216,15 +218,16 @@ class Problem:
     dev: tuple[Example, ...] = ()
     optimizer: TextModel | None = None
     read: Callable[[Example, Answer], ExampleRecord] | None = None
+    room: int | None = None
 
     def encode(self, text: str) -> TokenIds:
         """Tokenize a prompt as it follows the question; the blank between them belongs to the prompt."""
         return self.model.encode_prompt(text if text[:1].isspace() else " " + text) if text.strip() else ()
 
     def prompt_limit(self, tokens: int) -> int:
-        """Return ``tokens``, or less where the model's context window leaves less room on a train or dev row."""
-        room = self.model.prompt_room((*self.examples, *self.dev))
-        return tokens if room is None else min(tokens, room)
+        """Return ``tokens``, or less where the context window leaves less room on a train, dev or evaluated row."""
+        rooms = (self.model.prompt_room((*self.examples, *self.dev)), self.room)
+        return min([tokens, *(room for room in rooms if room is not None)])
 
     def score(self, prompts: Sequence[TokenIds], examples: Sequence[Example]) -> list[list[ExampleRecord]]:
         """Answer and score the examples under every prompt, by the task's own rules: one list per prompt."""

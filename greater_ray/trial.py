@@ -6,15 +6,16 @@ continues from the last finished step and ends with the same record as an undist
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from greater_ray import provenance
 from greater_ray.config import Budget, TrialConfig
-from greater_ray.errors import BudgetSpent, Interrupted
+from greater_ray.errors import BudgetSpent, DataError, Interrupted
 from greater_ray.evaluate import compare, read_answer, summarize
 from greater_ray.portions import anything, fitting
 from greater_ray.protocols import EndsItself, Method, MethodState, Problem, StepInfo, Task
@@ -93,7 +94,10 @@ class Trial:
     # What became of what the writer has proposed so far; part of the checkpoint.
     _proposals: Counter[str] = field(default_factory=Counter, init=False)
 
+    @cached_property
     def _problem(self) -> Problem:
+        """What the method may know: of test rows no more than how long a prompt may be beside them."""
+        evaluated = self._evaluated_rows()
         return Problem(
             examples=tuple(self.task.train()),
             model=self.model,
@@ -101,19 +105,32 @@ class Trial:
             dev=tuple(self.task.dev()),
             optimizer=self.optimizer,
             read=lambda example, answer: read_answer(self.task, example, answer),
+            room=self.model.prompt_room(evaluated) if evaluated else None,
         )
+
+    def _rows(self, split: str) -> list[Example]:
+        return {"train": self.task.train, "dev": self.task.dev, "test": self.task.test}[split]()
+
+    def _evaluated_rows(self) -> list[Example]:
+        """Return the rows that the end will answer, whatever the search finds."""
+        settings = self.config.evaluation
+        selecting = ["dev"] if settings.dev_select_top > 1 else []
+        return [row for split in dict.fromkeys([*selecting, *settings.splits]) for row in self._rows(split)]
 
     def run(self) -> TrialRecord:
         """Run or continue to the end; a finished run only returns its record.
 
         Raises:
             Interrupted: ``should_stop`` said so; the last finished step is saved.
+            DataError: the start prompt is too long for a row that is to be evaluated.
         """
         if self.store is not None and (record := self.store.load_record()) is not None:
             self.observer.finished(record)
             return record
         state, elapsed, stop_reason = self._resume()
-        problem = self._problem()
+        problem = self._problem
+        if not state.step:
+            self._refuse_long({state.prompt_ids, state.result})
         steps = steps_at_most(self.config.budget, self.method, self.method_config, len(problem.examples))
         self.observer.started(self.config, state.step, steps)
         begin = time.monotonic() - elapsed
@@ -131,6 +148,23 @@ class Trial:
         self._meter(None)
         self._save_state(state, time.monotonic() - begin, stop_reason)
         return self._finish(state, stop_reason)
+
+    def _refuse_long(self, prompts: Collection[TokenIds]) -> None:
+        """Tell before the search what would only show in the final evaluation: prompts that do not fit a row there."""
+        length, room = max(map(len, prompts)), self._problem.room
+        if room is None or length <= room:
+            return
+        rows = self._evaluated_rows()
+        while len(rows) > 1:
+            half = rows[: len(rows) // 2]
+            fits = (self.model.prompt_room(half) or 0) >= length
+            rows = rows[len(half) :] if fits else half
+        left = self.model.prompt_room(rows) or 0
+        raise DataError(
+            f"row '{rows[0].id}': beside it, up to {self.config.decoding.max_reasoning_tokens} tokens of reasoning and "
+            f"the answer, the model's context window has room for {max(0, left)} tokens of prompt, the start prompt "
+            f"has {length}; lower decoding.max_reasoning_tokens, shorten the prompt or leave the row out."
+        )
 
     def _meter(self, elapsed: Callable[[], float] | None) -> None:
         """Hold all work against the budget; ``elapsed`` tells the seconds so far, None lifts all limits."""
@@ -164,7 +198,7 @@ class Trial:
     def _resume(self) -> tuple[MethodState, float, str | None]:
         saved = self.store.load_state() if self.store is not None else None
         if saved is None:
-            return self.method.start(self._problem(), self.method_config), 0.0, None
+            return self.method.start(self._problem, self.method_config), 0.0, None
         assert self.store is not None
         rollouts = [
             (_key_from_json(line["key"]), [_rollout_from_json(r) for r in line["rollouts"]])
@@ -243,12 +277,11 @@ class Trial:
             return "patience"
         return None
 
-    # -- the end: only here are test rows loaded -----------------------------------------------------------------------
+    # -- the end: only here are test rows answered ---------------------------------------------------------------------
 
     def _finish(self, state: MethodState, stop_reason: str) -> TrialRecord:
         optimization = self.model.usage
-        initial = self.method.start(self._problem(), self.method_config).prompt_ids
-        loaders = {"train": self.task.train, "dev": self.task.dev, "test": self.task.test}
+        initial = self.method.start(self._problem, self.method_config).prompt_ids
         top = self.config.evaluation.dev_select_top
         finalists = [ids for _, ids in state.best[:top]] if top else [state.result]
         finalists = finalists or [state.result]
@@ -257,7 +290,7 @@ class Trial:
 
         def measure(split: str, prompt: TokenIds, which: str) -> None:
             nonlocal spent
-            if (split, prompt) not in evaluations and (rows := loaders[split]()):
+            if (split, prompt) not in evaluations and (rows := self._rows(split)):
                 evaluations[split, prompt], usage = self._evaluate(split, rows, prompt, which)
                 spent = spent + usage
 

@@ -2,20 +2,29 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import pytest
 
-from greater_ray.api import Served, load_engine, load_parts, local_models, resolve_config, run_config
+from greater_ray.api import (
+    Served,
+    load_engine,
+    load_method,
+    load_parts,
+    local_models,
+    resolve_config,
+    run_config,
+)
 from greater_ray.config import ModelConfig, TrialConfig, merged, parse
-from greater_ray.errors import Interrupted
+from greater_ray.errors import DataError, Interrupted
 from greater_ray.plugins import load
-from greater_ray.protocols import Score, Task
+from greater_ray.protocols import Problem, Score, Task
 from greater_ray.records import StepRecord, TrialRecord, spent_by_limit
-from greater_ray.sharding import LocalExecutor, ReplicaTextModel
-from greater_ray.trial import Silent, Trial
+from greater_ray.sharding import LocalExecutor, ReplicaTextModel, ShardedModel
+from greater_ray.trial import Observer, Silent, Trial
 from greater_ray.types import Call, Example, Usage, total
 from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, WRITING, settings_of
 
@@ -315,10 +324,10 @@ def test_interrupted_and_killed_it_meets_a_limit_like_a_straight_run(
 
 
 class Guarded:
-    """A task whose test rows are locked until the optimization has ended, and that scores by a rule of its own."""
+    """A task whose test rows are locked while the method is at work, and that scores by a rule of its own."""
 
-    def __init__(self, task: Task, needed_steps: int, rule: int) -> None:
-        self.task, self.needed, self.done, self.opened, self.rule = task, needed_steps, 0, 0, rule
+    def __init__(self, task: Task, rule: int) -> None:
+        self.task, self.locked, self.opened, self.rule = task, False, 0, rule
         self.name, self.answer_type = task.name, task.answer_type
         self.provenance: dict[str, Any] = {}
 
@@ -329,7 +338,7 @@ class Guarded:
         return self.task.dev()
 
     def test(self) -> list[Example]:
-        assert self.done == self.needed, "test rows asked for during the optimization"
+        assert not self.locked, "test rows asked for by a method"
         self.opened += 1
         return self.task.test()
 
@@ -340,40 +349,87 @@ class Guarded:
 
 
 class Watched:
-    """A method that unlocks the test rows when it says that it has ended, be it before its budget."""
+    """A method during whose work the test rows are locked, and that is not handed any."""
 
     def __init__(self, method: Any, task: Guarded) -> None:
         self.method, self.task = method, task
-        self.start, self.config_type, self.selects_by = method.start, method.config_type, method.selects_by
+        self.config_type, self.selects_by = method.config_type, method.selects_by
+
+    def start(self, *args: Any) -> Any:
+        return self._locked(self.method.start, *args)
 
     def step(self, *args: Any) -> Any:
-        state, info = self.method.step(*args)
-        if state.finished:
-            self.task.needed = state.step
-        return state, info
+        return self._locked(self.method.step, *args)
+
+    def _locked(self, work: Callable, problem: Problem, *args: Any) -> Any:
+        assert not {*problem.examples, *problem.dev} & {*self.task.task.test()}
+        self.task.locked = True
+        result = work(problem, *args)
+        self.task.locked = False
+        return result
 
 
 def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecord]:
     inner, model, facts = load_parts(config)
-    task = Guarded(inner, config.budget.steps or 0, rule)
-
-    class Counting(Silent):
-        def stepped(self, config: TrialConfig, record: StepRecord) -> None:
-            task.done = record.step
-
+    task = Guarded(inner, rule)
     method = Watched(load("methods", config.method), task)
     method_config = parse(method.config_type, config.method_config, "method_config")
     writer = ReplicaTextModel(LocalExecutor(load_engine(config.optimizer_model or config.model)))
-    return task, Trial(config, task, method, method_config, model, facts, observer=Counting(), optimizer=writer).run()
+    return task, Trial(config, task, method, method_config, model, facts, optimizer=writer).run()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_test_rows_are_loaded_only_after_the_optimization(method: str, configure: Callable):
+def test_no_method_comes_by_test_rows(method: str, configure: Callable):
     task, record = guarded_run(configure(method))
     assert task.opened > 0
     assert {e.split for e in record.evaluations} == {"train", "dev", "test"}
     task, _ = guarded_run(configure(method, evaluation={"splits": ["train", "dev"]}))
     assert task.opened == 0, "not loaded where they are not asked for"
+
+
+class LongRow:
+    """A task with a last test row that leaves a prompt so much ``room``, in tokens."""
+
+    def __init__(self, task: Task, model: ShardedModel, room: int) -> None:
+        self.name, self.answer_type, self.provenance = task.name, task.answer_type, {}
+        self.train, self.dev, self.score = task.train, task.dev, task.score
+        *rows, row = task.test()
+        # A word is a token or more, so the first question that is long enough leaves this room or little less.
+        while model.prompt_room([row]) > room:
+            words = max(1, (model.prompt_room([row]) - room) // 8)
+            row = replace(row, id="long", question=row.question + " and" * words)
+        self.test = lambda: [*rows, row]
+
+
+def long_row_run(config: TrialConfig, room: int, observer: Observer) -> tuple[TrialRecord, LongRow]:
+    task, model, facts = load_parts(config)
+    task = LongRow(task, model, room)
+    method, method_config = load_method(config)
+    return Trial(config, task, method, method_config, model, facts, observer=observer).run(), task
+
+
+def test_a_prompt_leaves_room_for_the_longest_test_row(configure: Callable, straight: Callable):
+    whole = straight("few-shot")[1]
+    room = len(whole.best.ids) - 1
+    record, task = long_row_run(configure("few-shot"), room, Silent())
+    assert len(whole.initial.ids) < len(record.best.ids) <= room, "one example or more is left out, not all"
+    after = record.evaluation("test", record.best)
+    assert after.examples[-1].id == task.test()[-1].id == "long"
+
+
+@pytest.mark.parametrize("method", ["greater", "few-shot", "zero-shot-cot"])
+def test_a_start_prompt_that_does_not_fit_a_test_row_is_refused_before_the_search(method: str, configure: Callable):
+    class Refused(Silent):
+        def started(self, config: TrialConfig, done_steps: int, steps: int | None) -> None:
+            raise AssertionError("began to search")
+
+    with pytest.raises(DataError, match=r"row 'long': .* room for [012] tokens of prompt, the start prompt has \d+;"):
+        long_row_run(configure(method), 2, Refused())
+
+
+def test_a_row_that_is_not_evaluated_is_in_nobodys_way(configure: Callable):
+    record, _ = long_row_run(configure("few-shot", evaluation={"splits": ["dev"]}), 2, Silent())
+    assert len(record.best.ids) > len(record.initial.ids) > 2
 
 
 @pytest.mark.parametrize("method", SEARCHING)

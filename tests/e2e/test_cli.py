@@ -358,7 +358,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "set method": (["--set", "method.topk=3"], 2, r"--set method_config.topk: .* Did you mean 'top_k'\?"),
     "set value": (["--set", "method.top_k=no"], 2, r"--set method_config.top_k: .* not False"),
     "split size": (["--test-size", "500"], 2, r"--test-size: the test split of .* has 100 rows, but 500"),
-    "window": (["--max-reasoning-tokens", "4000"], 2, r"row '.*': .* the model's context window has 2048"),
+    "window": (["--max-reasoning-tokens", "4000"], 2, r"row '.*': .* context window has room for 0 tokens of prompt"),
     "no prompt": (["--set", "method.initial_prompt=' '"], 2, r"--set method_config.initial_prompt: ' ' has no tokens"),
     "device": (["--device", "cuda:77"], 2, r"--device: 'cuda:77' is not available; here: auto, cpu"),
 }
