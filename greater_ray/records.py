@@ -126,6 +126,7 @@ class StepRecord(Record):
 class TrialRecord(Record):
     """A finished optimization. ``without_times`` is the same however often the run was interrupted.
 
+    ``optimization_usage`` is the task model's cost of the search, a choice among finalists on dev rows included.
     ``proposals`` counts what the writer proposed by what became of it, for instance ``{"scored": 5, "duplicate": 1}``.
     ``chosen_by`` names the splits whose scores chose the prompt: the search's first, then that of the finalists.
     """

@@ -280,31 +280,29 @@ class Trial:
     # -- the end: only here are test rows answered ---------------------------------------------------------------------
 
     def _finish(self, state: MethodState, stop_reason: str) -> TrialRecord:
-        optimization = self.model.usage
         initial = self.method.start(self._problem, self.method_config).prompt_ids
         top = self.config.evaluation.dev_select_top
         finalists = [ids for _, ids in state.best[:top]] if top else [state.result]
         finalists = finalists or [state.result]
         evaluations: dict[tuple[str, TokenIds], EvaluationRecord] = {}
-        spent = Usage()
 
-        def measure(split: str, prompt: TokenIds, which: str) -> None:
-            nonlocal spent
-            if (split, prompt) not in evaluations and (rows := self._rows(split)):
-                evaluations[split, prompt], usage = self._evaluate(split, rows, prompt, which)
-                spent = spent + usage
+        def measure(split: str, prompt: TokenIds, which: str) -> Usage:
+            if (split, prompt) in evaluations or not (rows := self._rows(split)):
+                return Usage()
+            evaluations[split, prompt], usage = self._evaluate(split, rows, prompt, which)
+            return usage
 
-        best = finalists[0]
+        best, searched, spent = finalists[0], self.model.usage, Usage()
         chosen_by = [self.method.selects_by if self.task.dev() else "train"]
         if len(finalists) > 1:
+            # A part of the search, as other methods go by dev rows in their steps; no limit cuts it off.
             for rank, prompt in enumerate(finalists):
-                measure("dev", prompt, f"finalist {rank + 1}")
+                searched = searched + measure("dev", prompt, f"finalist {rank + 1}")
             scored = [p for p in finalists if ("dev", p) in evaluations]
             best = max(scored, key=lambda p: evaluations["dev", p].accuracy, default=best)
             chosen_by += ["dev"] if scored else []
         for split in self.config.evaluation.splits:
-            measure(split, initial, "before")
-            measure(split, best, "after")
+            spent = spent + measure(split, initial, "before") + measure(split, best, "after")
         losses = {ids: loss for loss, ids in state.best}
         if state.initial_loss is not None:
             losses[initial] = state.initial_loss
@@ -323,7 +321,7 @@ class Trial:
                 for split in self.config.evaluation.splits
                 if best != initial and (split, initial) in evaluations
             ),
-            optimization_usage=_usage_record(optimization),
+            optimization_usage=_usage_record(searched),
             evaluation_usage=_usage_record(spent),
             optimizer_usage=_usage_record(self._written()),
             proposals=dict(sorted(self._proposals.items())),

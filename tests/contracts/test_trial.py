@@ -58,6 +58,24 @@ def straight(
     return run
 
 
+@pytest.fixture(scope="module")
+def searched(
+    configure: Callable, straight: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Path, TrialRecord]]:
+    """Like ``straight``, with a ledger that holds the steps alone: there is no choice among finalists."""
+    known: dict[str, tuple[Path, TrialRecord]] = {}
+
+    def run(method: str) -> tuple[Path, TrialRecord]:
+        if not configure(method).evaluation.dev_select_top:
+            return straight(method)
+        if method not in known:
+            folder = tmp_path_factory.mktemp("searched") / method
+            known[method] = folder, run_config(configure(method, evaluation={"dev_select_top": 0}), folder)
+        return known[method]
+
+    return run
+
+
 class After:
     """Ask to stop after ``num`` units of work."""
 
@@ -282,13 +300,13 @@ def spent_in(record: TrialRecord, limit: str) -> int:
 @pytest.mark.parametrize("method", LIMITED)
 @pytest.mark.parametrize("limit", LEDGER)
 def test_a_limit_of_the_ledger_ends_the_run_and_is_passed_by_one_batch_at_most(
-    method: str, limit: str, configure: Callable, straight: Callable, tmp_path: Path
+    method: str, limit: str, configure: Callable, searched: Callable, tmp_path: Path
 ):
-    expected = straight(method)[1]
+    expected = searched(method)[1]
     whole = spent_in(expected, limit)
     number = max(1, whole // 2)
     budget, meter = {"steps": STEPS, limit: number}, Metered()
-    config = configure(method, budget=budget, evaluation={"splits": ["dev"]})
+    config = configure(method, budget=budget, evaluation={"splits": ["dev"], "dev_select_top": 0})
     record = run_config(config, tmp_path / "run", observer=meter, models=meter.serve)
     if not whole:
         assert record.stop_reason == expected.stop_reason, "what a method does not spend does not stop it"
@@ -302,14 +320,14 @@ def test_a_limit_of_the_ledger_ends_the_run_and_is_passed_by_one_batch_at_most(
     assert record.stop_reason == limit
     assert record.steps <= expected.steps
     assert meter.batches[-1][limit], "no work of any kind follows the batch that passed the limit"
-    assert steps_in(tmp_path / "run") == steps_in(straight(method)[0])[: record.steps], "finished steps are the same"
+    assert steps_in(tmp_path / "run") == steps_in(searched(method)[0])[: record.steps], "finished steps are the same"
 
 
 @pytest.mark.parametrize("method", LIMITED)
 def test_interrupted_and_killed_it_meets_a_limit_like_a_straight_run(
-    method: str, configure: Callable, straight: Callable, tmp_path: Path
+    method: str, configure: Callable, searched: Callable, tmp_path: Path
 ):
-    expected = straight(method)[1]
+    expected = searched(method)[1]
     # Whatever comes first: most methods meet it within a step, which is given up.
     limits = {limit: max(1, 2 * spent_in(expected, limit) // 3) for limit in LEDGER if spent_in(expected, limit)}
     config = configure(method, budget={"steps": STEPS, **limits}, evaluation={"splits": ["dev"]})
@@ -451,6 +469,25 @@ def test_among_the_best_prompts_the_one_best_on_dev_is_chosen(method: str, confi
     _, plain = guarded_run(configure(method, evaluation={"dev_select_top": 0}))
     # Among equals a method may prefer a later one.
     assert plain.best in [p for p in plain.finalists if p.loss == plain.finalists[0].loss]
+
+
+@pytest.mark.parametrize("method", ["greater", "opro"])
+def test_the_choice_among_finalists_is_booked_as_search_and_cut_off_by_no_limit(method: str, configure: Callable):
+    def run(top: int, **budget: int) -> TrialRecord:
+        return run_config(configure(method, budget=budget, evaluation={"splits": ["test"], "dev_select_top": top}))
+
+    def answered(record: TrialRecord, split: str) -> int:
+        return sum(e.num_examples for e in record.evaluations if e.split == split)
+
+    plain, chosen = run(0), run(3)
+    calls, choice = plain.optimization_usage.calls, answered(chosen, "dev")
+    assert choice > SMALL["task"]["dev_size"], "the case needs several finalists"
+    assert chosen.optimization_usage.calls == calls + choice
+    assert chosen.evaluation_usage.calls == answered(chosen, "test")
+    limited = run(3, steps=10**6, calls=calls)
+    assert limited.stop_reason == "calls"
+    assert answered(limited, "dev") == choice
+    assert limited.optimization_usage.calls == calls + choice
 
 
 # -- GReaTer's own switches --------------------------------------------------------------------------------------------
