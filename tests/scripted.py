@@ -7,6 +7,7 @@ method runs on it can be followed with pencil and paper.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from greater_ray.methods.greater import PLUGIN, GreaterConfig, GreaterState
@@ -150,6 +151,24 @@ class ScriptedModel:
     def questions(self, kind: str) -> list[Any]:
         """Return what was asked of one kind."""
         return [what for name, what in self.asked if name == kind]
+
+
+@dataclass
+class Distance(ScriptedModel):
+    """The loss of a prompt is the number of words in which it differs from ``goal``."""
+
+    goal: str = " then and check"
+
+    def rollouts(
+        self,
+        examples: Sequence[Example],
+        prompts: Sequence[TokenIds],
+        loss: LossSpec,
+        reasoning_of: TokenIds | None = None,
+    ) -> list[list[Rollout]]:
+        goal = self.encode_prompt(self.goal)
+        wrong = [sum(a != b for a, b in zip_longest(prompt, goal)) for prompt in prompts]
+        return [[Rollout((), False, float(n), 0.0, n == 0)] * len(examples) for n in wrong]
 
 
 # -- one step of GReaTer on it -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Every method that lets a model write prompts, on a model by table: where better prompts are written, one is found."""
+"""On models by table: where better prompts are written, or better tokens are likely, a method finds a better prompt."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 
 from greater_ray.config import parse
+from greater_ray.methods.greater import PLUGIN as GREATER
 from greater_ray.methods.greater_textual import PLUGIN as GREATER_TEXTUAL
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem
@@ -13,7 +14,7 @@ from greater_ray.types import Example, LossSpec, Rollout, TokenIds
 from tests.all_methods import NEEDED, WRITING
 from tests.babbler import babble
 from tests.letters import LetterModel, read, task
-from tests.scripted import ScriptedWriter
+from tests.scripted import START, Distance, ScriptedWriter, config, rows
 
 GOOD = ("think", "check", "plan")
 # Works on tokens that words are written for; its own test is in tests/unit/methods/test_greater_textual.py.
@@ -54,3 +55,21 @@ def test_a_known_better_prompt_is_found(method: str):
         if not state.finished:
             state, _ = plugin.step(problem, config, state)
     assert _good(model.text(state.result)) > _good(model.text(begin.result))
+
+
+@pytest.mark.parametrize("without", [False, True])
+@pytest.mark.parametrize("dynamic_length", [False, True])
+def test_greater_finds_a_known_better_prompt_with_and_without_reasoning_in_its_gradient(
+    without: bool, dynamic_length: bool
+):
+    # Steepest are two words that do no good: taking a word is left to its loss.
+    model = Distance(slope={" by": -5.0, " step": -4.0, " then": -3.0, " and": -2.0, " check": -1.0})
+    problem = Problem(rows(4), model, 0)
+    settings = config(num_evaluated=5, gradient_without_reasoning=without, dynamic_length=dynamic_length)
+    state = GREATER.start(problem, settings)
+    assert model.text(state.result) == START
+    for _ in range(4):
+        state, _ = GREATER.step(problem, settings, state)
+    assert model.text(state.result) == model.goal
+    assert state.best[0][0] < 1 < state.initial_loss, "the loss is the distance and a constant"
+    assert {with_reasoning for _, _, with_reasoning, _ in model.questions("gradients")} == {not without}

@@ -11,7 +11,7 @@ from greater_ray.methods._tokens import mean_fit
 from greater_ray.methods.autoprompt import PLUGIN, AutoPromptConfig
 from greater_ray.protocols import MethodState, Problem, StepInfo
 from greater_ray.types import Example, LossSpec, Rollout, TokenIds
-from tests.scripted import START, ScriptedModel, evaluated, rows
+from tests.scripted import START, Distance, ScriptedModel, evaluated, rows
 
 DEV = tuple(Example(f"dev{k}", f"dev question {k}", "Yes", "Yes") for k in range(3))
 SLOPE = {" then": -4.0, " and": -3.0, " check": -2.0, " slow": -1.0}
@@ -180,23 +180,13 @@ def test_the_criterion_is_a_mean_over_rows(criterion: str, expected: float):
 
 
 def test_a_known_better_prompt_is_found():
-    goal = " then and check"
-    words = [" then", " and", " check"]
-
-    class Distance(ScriptedModel):
-        """The loss of a prompt is the number of words in which it differs from the goal."""
-
-        def rollouts(self, examples: Sequence[Example], prompts: Sequence[TokenIds], *_: Any, **__: Any) -> Any:
-            wrong = [sum(self.words[t] != w for t, w in zip(p, words, strict=True)) for p in prompts]
-            return [[Rollout((), False, float(n), 0.0, n == 0)] * len(examples) for n in wrong]
-
     model = Distance(slope=SLOPE)
     problem = problem_with(model)
     config = AutoPromptConfig(initial_prompt=START)
     state = PLUGIN.start(problem, config)
     for _ in range(20):
         state, _ = PLUGIN.step(problem, config, state)
-    assert model.text(state.result) == goal
+    assert model.text(state.result) == model.goal
     assert [loss for loss, _ in state.best] == [0.0, 1.0, 2.0, 3.0]
     assert state.steps_since_best > 0
 
