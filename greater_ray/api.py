@@ -148,6 +148,14 @@ def row_hash(task: Task) -> dict[str, str]:
     return {} if rows is None else {"rows": rows}
 
 
+def input_hashes(config: TrialConfig, task: Task, facts: Mapping[str, Any], writer: Served) -> dict[str, str]:
+    """Return the hashes of what a config only names: rows, and the weights of model and writer, as far as told."""
+    weights = {"weights": facts.get("weights")}
+    if config.optimizer_model is not None:
+        weights["optimizer_weights"] = writer.facts.get("weights")
+    return {**row_hash(task), **{name: value for name, value in weights.items() if value is not None}}
+
+
 def run_config(
     config: TrialConfig,
     out: Path | None = None,
@@ -155,8 +163,11 @@ def run_config(
     observer: Observer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     models: Models | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> TrialRecord:
     """Run, or continue, the optimization that a resolved config describes; ``models`` says where its models run.
+
+    ``files`` are hashes of the models' files, noted in ``config.json`` beside those of rows and weights.
 
     Raises:
         GreaterRayError: a wrong setting, wrong data, an unusable model or folder; ``Interrupted`` when asked to stop.
@@ -178,14 +189,12 @@ def run_config(
                 return record
         models = models or local_models()
         task, model, facts = load_parts(config, models)
-        writer = _serve_writer(config, models)
+        writer = serve_writer(config, models)
         # Only now is a new folder claimed: a mistyped model leaves nothing behind.
         if store is None and out is not None:
             store = RunStore(out, config)
         if store is not None:
-            other = {"optimizer_weights": writer.facts.get("weights")} if config.optimizer_model is not None else {}
-            inputs = {**row_hash(task), "weights": facts["weights"], **other}
-            store.match_inputs({name: value for name, value in inputs.items() if value is not None})
+            store.match_inputs({**input_hashes(config, task, facts, writer), **(files or {})})
         method, method_config = load_method(config)
         return Trial(
             config=config,
@@ -206,7 +215,7 @@ def run_config(
             store.close()
 
 
-def _serve_writer(config: TrialConfig, models: Models) -> Served:
+def serve_writer(config: TrialConfig, models: Models) -> Served:
     """Return the model that writes; an error names the setting that it comes from."""
     if config.optimizer_model is None:
         return models(config.model)

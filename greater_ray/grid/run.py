@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from greater_ray.api import Models, Served, load_parts, local_models, row_hash, run_config
+from greater_ray.api import (
+    Models,
+    Served,
+    input_hashes,
+    load_parts,
+    local_models,
+    row_hash,
+    run_config,
+    serve_writer,
+)
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig
 from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell, expand_grid
@@ -285,10 +294,11 @@ def run_cell(
         files = files_hash(cell.config)
         task, _, facts = load_parts(cell.config, models)
         inputs = {**row_hash(task), **files}
-        folder = store.cell_folder(cell, {**row_hash(task), "weights": facts["weights"]})
+        writer = serve_writer(cell.config, models)
+        inputs |= input_hashes(cell.config, task, facts, writer)
+        folder = store.cell_folder(cell, inputs)
         restore(folder)
-        run_config(cell.config, folder, observer=observer, should_stop=should_stop, models=models)
-        store.note_files(folder, files)
+        run_config(cell.config, folder, observer=observer, should_stop=should_stop, models=models, files=files)
     except (Interrupted, PoolError, StoreError):
         raise
     except GreaterRayError as error:

@@ -1,7 +1,7 @@
 """The folder of a grid: one run folder per cell, found by content, and beside them what failed.
 
-``cells/<name>-<trial_id>-<inputs>``: the trial's identity and that of its rows and weights stand in the name, so a
-changed setting, row or weight never meets an old result, and an old one is never overwritten.
+``cells/<name>-<trial_id>-<inputs>``: the trial's identity and that of its rows, weights and models' files stand in the
+name, so a changed setting, row, weight or file never meets an old result, and an old one is never overwritten.
 """
 
 import json
@@ -21,8 +21,6 @@ from greater_ray.records import SCHEMA_VERSION, TrialRecord
 from greater_ray.store import Lines, write_atomic
 
 GRID_FILE = "grid.json"
-# In the folder of a finished cell: hash of its model's files, which a driver can compare without loading the model.
-FILES_FILE = "files.json"
 
 
 class CellState(NamedTuple):
@@ -106,11 +104,18 @@ class GridStore:
     # -- cells ---------------------------------------------------------------------------------------------------------
 
     def cell_folder(self, cell: Cell, inputs: Mapping[str, str]) -> Path:
-        """Return the run folder of a cell for these rows and weights."""
+        """Return the run folder of a cell for these hashes of rows, weights and files.
+
+        All that ``state`` compares must be among them: what it calls open would otherwise meet the old folder again.
+        """
         return self.cells / f"{cell.slug}-{cell.trial_id}-{fingerprint(dict(inputs))[:8]}"
 
     def state(self, trial_id: str, inputs: Mapping[str, str] | None = None) -> CellState:
-        """Tell how far a cell is; only folders whose noted inputs agree with ``inputs`` count."""
+        """Tell how far a cell is; only folders whose noted inputs agree with ``inputs`` count.
+
+        Inputs are noted before the first step, so every record has them. A folder without a note was claimed and no
+        more: it is begun, whatever the inputs.
+        """
         begun = None
         for folder in sorted(self.cells.glob(f"*-{trial_id}-*")):
             noted = _noted_inputs(folder)
@@ -123,11 +128,6 @@ class GridStore:
         if reason is not None:
             return CellState("failed", begun, reason)
         return CellState("begun", begun) if begun is not None else CellState("open")
-
-    def note_files(self, folder: Path, files: Mapping[str, str]) -> None:
-        """Note the hash of the model's files that a cell was run with, if they are on this disk."""
-        if files:
-            write_atomic(folder / FILES_FILE, json.dumps(dict(files)) + "\n")
 
     def record(self, folder: Path) -> TrialRecord:
         """Read a finished cell's record.
@@ -180,9 +180,7 @@ def _others(noted: Mapping[str, str], inputs: Mapping[str, str] | None) -> bool:
 
 
 def _noted_inputs(folder: Path) -> dict[str, str]:
-    inputs: dict[str, str] = {}
     with suppress(OSError, ValueError, KeyError):
-        inputs |= json.loads((folder / "config.json").read_text(encoding="utf-8"))["inputs"]
-    with suppress(OSError, ValueError):
-        inputs |= json.loads((folder / FILES_FILE).read_text(encoding="utf-8"))
-    return inputs
+        inputs: dict[str, str] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["inputs"]
+        return inputs
+    return {}

@@ -9,7 +9,8 @@ import pytest
 
 from greater_ray.config import merged
 from greater_ray.errors import DataError, Interrupted, StoreError
-from greater_ray.grid.run import GridResult, LocalBackend, run_grid
+from greater_ray.grid.cells import expand_grid
+from greater_ray.grid.run import GridResult, Inputs, LocalBackend, run_grid
 from greater_ray.grid.store import GridStore
 from greater_ray.models.engine import Engine
 from greater_ray.records import TrialRecord
@@ -182,6 +183,59 @@ def test_changed_weights_never_meet_an_old_result_and_the_old_one_stays(own_fold
     told = Told()
     assert run(out, own_folder, told, methods=["zero-shot-cot"]).cells[0][1] == first.cells[0][1]
     assert told.begun == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_changed_writer_never_meets_what_the_old_one_began(
+    finished: bool, tiny_folder: Path, own_folder: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    writing = {"name": "tests.writing:PLUGIN", "budget": {"steps": 2}, "method_config": {"max_new_tokens": 5}}
+    settings = {"task": {"dev_size": 2}, "optimizer_model": str(own_folder)}
+
+    def once(stop_at: int | None = None) -> tuple[GridResult, Told]:
+        told = Told()
+        grid = loaded(tiny_folder, methods=[writing], seeds=[0], settings=settings)
+        backend = LocalBackend(lambda: stop_at is not None and any(p.step >= stop_at for p in told.steps))
+        return run_grid(grid, out, backend, observer=told), told
+
+    if finished:
+        assert once()[0].complete
+    else:
+        with pytest.raises(Interrupted):
+            once(stop_at=1)
+    before = files(out)
+    (folder,) = (out / "cells").iterdir()
+    weights = own_folder / "model.safetensors"
+    kept = weights.read_bytes()
+    model, _ = tiny_model("llama")
+    model.get_output_embeddings().weight.neg_()
+    model.save_pretrained(own_folder)
+    second, told = once()
+    assert (second.complete, len(told.begun)) == (True, 1), [end[2] for end in told.ends]
+    new = second.cells[0][1].folder
+    assert new != folder
+    assert {name: files(out)[name] for name in before} == before
+    assert once()[1].begun == [], "its own record counts"
+    weights.write_bytes(kept)
+    third, told = once()
+    assert (third.complete, len(told.begun)) == (True, 0 if finished else 1)
+    assert third.cells[0][1].folder == folder, "the old writer finds its own folder again"
+    written = [GridStore(out).record(path).optimizer["weights"] for path in (folder, new)]
+    assert written[0] != written[1]
+
+
+def test_what_a_cell_is_computed_with_is_noted_from_its_first_step_on(own_folder: Path, tmp_path: Path):
+    out, told = tmp_path / "out", Told()
+    backend = LocalBackend(lambda: any(p.step >= 1 for p in told.steps))
+    with pytest.raises(Interrupted):
+        run_grid(loaded(own_folder, seeds=[0]), out, backend, observer=told)
+    (folder,) = (out / "cells").iterdir()
+    assert {"rows", "weights", "files"} <= json.loads((folder / "config.json").read_text())["inputs"].keys()
+    (cell,) = expand_grid(loaded(own_folder, seeds=[0], methods=[GREATER]))
+    inputs = Inputs([cell]).of(cell)
+    assert GridStore(out).state(cell.trial_id, inputs) == ("begun", folder, None)
+    assert GridStore(out).state(cell.trial_id, inputs | {"files": "other"}).state == "open"
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

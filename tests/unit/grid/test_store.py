@@ -72,11 +72,25 @@ def test_results_for_other_rows_or_weights_do_not_count(store: GridStore, cells:
 
 
 def test_files_are_compared_where_they_were_noted(store: GridStore, cells: list[Cell]):
-    folder = end(begin(store, cells[0]))
-    assert store.state(cells[0].trial_id, INPUTS | {"files": "f1"}).state == "done", "nothing is known of them"
-    store.note_files(folder, {"files": "f1"})
-    assert store.state(cells[0].trial_id, INPUTS | {"files": "f1"}).state == "done"
-    assert store.state(cells[0].trial_id, INPUTS | {"files": "f2"}).state == "open"
+    first, second = cells[:2]
+    end(begin(store, first))
+    assert store.state(first.trial_id, INPUTS | {"files": "f1"}).state == "done", "nothing is known of them"
+    folder = begin(store, second, INPUTS | {"files": "f1"})
+    for end_of_it, state in ((lambda folder: None, "begun"), (end, "done")):
+        end_of_it(folder)
+        assert store.state(second.trial_id, INPUTS | {"files": "f1"}) == (state, folder, None)
+        assert store.state(second.trial_id, INPUTS | {"files": "f2"}).state == "open"
+    assert store.cell_folder(second, INPUTS | {"files": "f2"}) != folder, "what is open does not meet the old folder"
+
+
+@pytest.mark.parametrize("content", [None, "{half", '{"trial_id": "x"}'])
+def test_a_folder_without_noted_inputs_is_begun_and_no_more(store: GridStore, cells: list[Cell], content: str | None):
+    folder = store.cell_folder(cells[0], INPUTS)
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    for inputs in (INPUTS, INPUTS | {"files": "f2"}):
+        assert store.state(cells[0].trial_id, inputs) == ("begun", folder, None)
 
 
 def test_a_failure_has_a_reason_until_it_is_forgotten(store: GridStore, cells: list[Cell]):
