@@ -64,7 +64,7 @@ class AsyncBroker(Broker):
             # On a Ray that others started, a worker would see all GPUs of its machine.
             options["runtime_env"] = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
         actor = ray.remote(Replica).options(**options)
-        super().__init__(model, demand.count or 1, lambda: actor.remote(prefix_memory, folder), ray.kill)
+        super().__init__(model, demand.count or 1, lambda: actor.remote(prefix_memory, folder, demand.gpus), ray.kill)
         self._reporting = asyncio.get_running_loop().create_task(self._report())
 
     async def _report(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from greater_ray.api import load_engine
 from greater_ray.config import ModelConfig
+from greater_ray.errors import ModelError
 from greater_ray.provenance import processor
 from greater_ray.types import Call, Usage
 
@@ -17,11 +18,11 @@ class Replica:
     death of the actor.
     """
 
-    def __init__(self, prefix_memory: int, folder: str) -> None:
+    def __init__(self, prefix_memory: int, folder: str, gpus: float = 0.0) -> None:
         # Relative names of models mean the same as for the driver, where its folder exists.
         if os.path.isdir(folder):
             os.chdir(folder)
-        self.prefix_memory = prefix_memory
+        self.prefix_memory, self.gpus = prefix_memory, gpus
         self.engine: Any = None
 
     def load(self, config: ModelConfig) -> dict[str, Any]:
@@ -31,6 +32,14 @@ class Replica:
             ModelError: the model cannot be loaded, or the device is not the one this replica was given.
         """
         self.engine = load_engine(config)
+        # A model of one's own need not tell its device.
+        device = self.engine.facts.get("device")
+        if self.gpus and device not in (None, "cuda"):
+            where = f"the {device} of {socket.gethostname()}"
+            raise ModelError(
+                f"model.device: '{config.device}' put '{config.name}' on {where}, though its replica was given "
+                f"{self.gpus:g} GPU; install a torch that can use it, or set replicas.gpus to 0."
+            )
         if hasattr(self.engine, "prefix_memory"):
             self.engine.prefix_memory = self.prefix_memory
         hardware = getattr(self.engine, "hardware", None) or processor()
