@@ -179,7 +179,7 @@ def run_transfer(
 
 
 class Inputs:
-    """Hashes of what configs only name: the rows, and the weights of models that lie on this disk.
+    """Hashes of what configs only name: the rows, and the files of models that lie on this disk.
 
     Rows are loaded here, once per task, so that a mistake shows before anything starts.
 
@@ -216,11 +216,11 @@ class Inputs:
 
 
 def files_hash(config: TrialConfig) -> dict[str, str]:
-    """Return the hashes of the files of local models, that of the writer apart; nothing for one that is elsewhere."""
-    from greater_ray.models._sources import sample_files
+    """Return the hashes of the files of models, that of the writer apart; nothing for one that is not at hand."""
+    from greater_ray.models._identity import sample_files
 
     named = {"files": config.model, "optimizer_files": config.optimizer_model}
-    found = {key: sample_files(model.name) for key, model in named.items() if model is not None}
+    found = {key: sample_files(model) for key, model in named.items() if model is not None}
     return {key: value for key, value in found.items() if value is not None}
 
 

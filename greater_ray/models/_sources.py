@@ -5,7 +5,6 @@ again; ``load`` does that. Torch and transformers are imported only where they a
 reading profiles stays instant.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 Kind = Literal["builtin", "folder", "gguf", "hub"]
 
 _PROFILES = Path(__file__).parent / "profiles"
-_SAMPLES, _SAMPLE = 1024, 2048  # pieces of a weight file that are compared, and their bytes
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 # Gemma 3 and its like are ...ForConditionalGeneration on disk and still causal.
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -80,22 +78,9 @@ def _profiles() -> dict[str, ModelProfile]:
     return {file.stem: parse(ModelProfile, read_yaml(file), file.stem) for file in sorted(_PROFILES.glob("*.yaml"))}
 
 
-def sample_files(name: str) -> str | None:
-    """Return 16 hex digits over a sample of a local model's weight files, in milliseconds; None for other models.
-
-    It tells changed weights without loading them.
-    """
-    path = Path(name).expanduser()
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    digest = hashlib.sha256()
-    for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size} ".encode())
-        with file.open("rb") as stream:
-            for start in range(0, size, max(_SAMPLE, size // _SAMPLES)):
-                stream.seek(start)
-                digest.update(stream.read(_SAMPLE))
-    return digest.hexdigest()[:16] if files else None
+def is_on_hub(name: str) -> bool:
+    """Tell whether a name that is no built-in model's can only be a hub id."""
+    return "/" in name and not Path(name).expanduser().exists() and not name.lower().endswith(".gguf")
 
 
 def _builtins() -> dict[str, ModelProfile]:
@@ -111,8 +96,7 @@ def resolve(config: ModelConfig, progress: Callable[[str], None] | None = None) 
     """
     name, report = config.name, progress or (lambda _: None)
     path, profile = Path(name).expanduser(), profile_for(name)
-    on_hub = "/" in name and not path.exists() and not name.lower().endswith(".gguf")
-    if config.revision is not None and not on_hub:
+    if config.revision is not None and not is_on_hub(name):
         raise ConfigError(f"model.revision: only hub models have revisions, '{name}' is none; leave it unset.")
     if profile.source is not None:
         folder = _gguf_cache.from_wheel(name, profile.source, report)

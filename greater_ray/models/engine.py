@@ -4,7 +4,6 @@ Every public method is one kind of unit of work. Its result is plain numbers, id
 its arguments: what is cached here (questions' keys and values, token ids) only saves time.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -19,6 +18,7 @@ from greater_ray.models._attention import register
 from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
+from greater_ray.models._identity import weights_hash
 from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
@@ -69,7 +69,7 @@ class Engine(Vocabulary):
         self.facts = {
             **(facts or {}),
             "architecture": type(model).__name__,
-            "weights": _weights_hash(model),
+            "weights": weights_hash(model, tokenizer),
             "parameters": model.num_parameters(),
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": self.device.type,
@@ -377,16 +377,6 @@ class Engine(Vocabulary):
             passes=1,
         )
         return self._decode_batch.map(work, len(parts)), usage
-
-
-def _weights_hash(model: Any) -> str:
-    """16 hex digits over a sample of every weight: tells changed weights, in milliseconds."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        flat = weight.flatten()
-        sample = flat[:: max(1, flat.numel() // 64)].double().cpu()
-        digest.update(f"{name}{tuple(weight.shape)}{sample.tolist()}".encode())
-    return digest.hexdigest()[:16]
 
 
 def _rollout(row: RowResult) -> Rollout:

@@ -185,6 +185,24 @@ def test_changed_weights_never_meet_an_old_result_and_the_old_one_stays(own_fold
     assert told.begun == []
 
 
+def test_a_changed_chat_template_never_meets_an_old_result(own_folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    first = run(out, own_folder, methods=["zero-shot-cot"])
+    before = files(out)
+    template = own_folder / "chat_template.jinja"
+    kept = template.read_text()
+    template.write_text("Now: " + kept)
+    told = Told()
+    second = run(out, own_folder, told, methods=["zero-shot-cot"])
+    assert (second.complete, len(told.begun)) == (True, 1)
+    assert first.cells[0][1].folder != second.cells[0][1].folder
+    assert {name: files(out)[name] for name in before} == before
+    template.write_text(kept)
+    told = Told()
+    assert run(out, own_folder, told, methods=["zero-shot-cot"]).cells[0][1] == first.cells[0][1]
+    assert told.begun == []
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_changed_writer_never_meets_what_the_old_one_began(
     finished: bool, tiny_folder: Path, own_folder: Path, tmp_path: Path
