@@ -98,6 +98,21 @@ class SlotStore:
         self.layers = [SlotLayer(self) for _ in range(num_layers)]
         self.cache = Cache(layers=list(self.layers))
 
+    def copy_to(self, layers: list[Any], start: int, rows: int) -> None:
+        """Put this batch's keys and values at ``start`` of (keys, values) pairs ``[rows, H, S, D]``, one per layer.
+
+        Pairs that are not there yet are made; a batch of all rows becomes them, without a copy.
+        """
+        states = [(layer.keys, layer.values) for layer in self.layers]
+        if self.capacity_rows == rows:
+            layers[:] = states
+            return
+        for number, pair in enumerate(states):
+            if number == len(layers):
+                layers.append(tuple(part.new_empty(rows, *part.shape[1:]) for part in pair))
+            for whole, part in zip(layers[number], pair, strict=True):
+                whole[start : start + self.rows] = part
+
     def put_prefix(self, prefix: "Prefix", rows: Tensor) -> None:
         """Copy the chosen rows of a prefix into the first slots."""
         length = prefix.positions.shape[1]

@@ -1,4 +1,7 @@
-"""Out of memory is not the end: the batch is halved and the work goes on, with the same result up to rounding."""
+"""Out of memory is not the end: what is only kept to save time goes, then the batch is halved.
+
+The work goes on with the same result, up to rounding where a batch was halved.
+"""
 
 import ctypes
 import platform
@@ -33,10 +36,13 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 class MicroBatch:
-    """A row limit that halves whenever memory runs out, and stays there."""
+    """A row limit that halves whenever memory runs out and ``free`` frees nothing, and stays there.
 
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit = limit
+    ``free`` gives up what is kept only to save time, and tells whether there was any.
+    """
+
+    def __init__(self, limit: int | None = None, free: Callable[[], bool] = lambda: False) -> None:
+        self.limit, self._free = limit, free
 
     def map(self, work: Callable[[int, int], list[ResultT]], rows: int) -> list[ResultT]:
         """Apply ``work(start, stop)`` over all rows in order, in pieces that fit into memory.
@@ -54,13 +60,15 @@ class MicroBatch:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if stop - start == 1:
+                freed = self._free()
+                if stop - start == 1 and not freed:
                     raise ModelError(
                         "out of memory with a single row: use a smaller model, a shorter max_reasoning_tokens or "
                         "a smaller dtype."
                     ) from error
             # Outside the except block, so that the traceback no longer holds the tensors of the failed attempt.
-            self.limit = (stop - start) // 2
+            if not freed:
+                self.limit = (stop - start) // 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return results

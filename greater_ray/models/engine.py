@@ -49,7 +49,7 @@ class Engine(Vocabulary):
     Args:
         model: any ``AutoModelForCausalLM``; it is put into eval mode and frozen.
         tokenizer: its tokenizer; never changed.
-        prefix_memory: how many bytes of questions' keys and values may be kept.
+        prefix_memory: how many bytes of questions' keys and values may be kept; given up when memory runs out.
         decode_rows, gradient_rows: how many rows are computed at once, at most; halved when memory runs out.
     """
 
@@ -82,8 +82,11 @@ class Engine(Vocabulary):
         self._spans: dict[Layout, SpanBuilder] = {}
         self._filters: dict[str, Tensor] = {}
         self._prefixes: OrderedDict[tuple[TokenIds, ...], Prefix] = OrderedDict()
+        # Whose questions the running unit of work reads.
+        self._in_use: tuple[TokenIds, ...] | None = None
         self.prefix_memory = prefix_memory
-        self._decode_batch, self._gradient_batch = MicroBatch(decode_rows), MicroBatch(gradient_rows)
+        self._decode_batch = MicroBatch(decode_rows, self._evict)
+        self._gradient_batch = MicroBatch(gradient_rows, self._evict)
         blanks = frozenset(i for i, text in enumerate(self._vocabulary()) if text and not text.strip())
         stop = model.generation_config.eos_token_id
         stop = tokenizer.eos_token_id if stop is None else stop
@@ -144,6 +147,7 @@ class Engine(Vocabulary):
     @torch.no_grad()
     def _prefix(self, heads: tuple[TokenIds, ...]) -> Prefix:
         """Prefill opening, x, joint and frozen prefix of a shard, but for the last token; kept while memory allows."""
+        self._in_use = heads
         if heads in self._prefixes:
             self._prefixes.move_to_end(heads)
             return self._prefixes[heads]
@@ -152,32 +156,36 @@ class Engine(Vocabulary):
         ids = torch.tensor([[self.decoder.pad] * pad + list(h[:-1]) for h, pad in zip(heads, pads, strict=True)])
         positions = torch.tensor([[_NEVER] * pad + list(range(len(h) - 1)) for h, pad in zip(heads, pads, strict=True)])
         ids, positions = ids.to(self.device), positions.to(self.device)
-        pieces: list[list[tuple[Tensor, Tensor]]] = []
+        # All rows of a layer lie in one block: joined piece by piece within what is tried again.
+        layers: list[Any] = [] if length else [(None, None)] * self.decoder.num_layers
 
         def work(start: int, stop: int) -> list[None]:
             store = SlotStore(self.decoder.num_layers, stop - start, length, self.device)
-            if length:
-                self.model(
-                    input_ids=ids[start:stop],
-                    attention_mask=self.decoder.masks.build(positions[start:stop], positions[start:stop]),
-                    position_ids=positions[start:stop].clamp(min=0),
-                    past_key_values=store.cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-            pieces.append([(layer.keys, layer.values) for layer in store.layers])
+            self.model(
+                input_ids=ids[start:stop],
+                attention_mask=self.decoder.masks.build(positions[start:stop], positions[start:stop]),
+                position_ids=positions[start:stop].clamp(min=0),
+                past_key_values=store.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            store.copy_to(layers, start, len(heads))
             return [None] * (stop - start)
 
-        self._decode_batch.map(work, len(heads))
-        layers = pieces[0]
-        if len(pieces) > 1 and length:
-            columns = zip(*pieces, strict=True)
-            layers = [(torch.cat([k for k, _ in c]), torch.cat([v for _, v in c])) for c in columns]
+        if length:
+            self._decode_batch.map(work, len(heads))
         prefix = Prefix(positions, layers)
         self._prefixes[heads] = prefix
         while sum(p.nbytes for p in self._prefixes.values()) > self.prefix_memory and len(self._prefixes) > 1:
             self._prefixes.popitem(last=False)
         return prefix
+
+    def _evict(self) -> bool:
+        """Drop the questions that the running unit of work does not read; tell whether there were any."""
+        others = [heads for heads in self._prefixes if heads != self._in_use]
+        for heads in others:
+            del self._prefixes[heads]
+        return bool(others)
 
     def _parts(self, shard: Shard, prompt: TokenIds, layout: Layout, reasoning: int) -> list[Parts]:
         """Token ids of every row, checked against the context window with ``reasoning`` tokens to come."""
@@ -282,6 +290,7 @@ class Engine(Vocabulary):
         self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
     ) -> tuple[list[Generation], Usage]:
         """Continue every conversation, each with a seed of its own; temperature 0 is greedy."""
+        self._in_use = None
         return self._writer.generate(conversations, seeds, max_tokens, temperature)
 
     @cached_property

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from greater_ray.errors import DataError, ModelError
 from greater_ray.models.engine import Engine
-from greater_ray.types import Example, Layout, LossSpec, Rollout, ShardGradient, TokenIds
+from greater_ray.types import Example, Layout, LossSpec, Message, Rollout, ShardGradient, TokenIds
 from tests.families import tiny_model
 
 LAYOUT = Layout(" Therefore, the final answer is", max_reasoning_tokens=8, max_answer_tokens=3)
@@ -167,6 +168,78 @@ def test_the_host_running_out_of_memory_counts_too(text: str):
     expected = rollouts(engine)
     with watching(engine, lambda rows: RuntimeError(text) if rows > 3 else None):
         assert_same_rollouts(rollouts(engine), expected)
+
+
+class RefuseOnce(TorchDispatchMode):
+    """Memory runs out at the first tensor of keys or values ``[rows, H, S, D]``."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows, self.refused = rows, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dim() == 4 and len(result) == self.rows and not self.refused:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return result
+
+
+def test_joining_the_keys_of_pieces_is_tried_again_too():
+    expected = rollouts(tiny_engine())
+    engine = tiny_engine(decode_rows=2)
+    with RefuseOnce(len(SHARD)) as joining, watching(engine) as seen:
+        assert_same_rollouts(rollouts(engine), expected)
+    assert joining.refused == 1, "no single piece holds all rows"
+    assert [rows for rows, _ in seen["done"]][:2] == [2, 1]
+
+
+# -- what is kept goes first -------------------------------------------------------------------------------------------
+
+OTHERS = tuple((Example(q, q, "9", "9"),) for q in ("2 + 4 =", "2 + 5 =", "3 + 4 ="))
+
+
+def while_kept(engine: Engine, most: int) -> Callable[[int], Exception | None]:
+    """Refuse every pass as long as the questions of more than ``most`` shards are kept."""
+    return lambda rows: torch.OutOfMemoryError("CUDA out of memory") if len(engine._prefixes) > most else None
+
+
+@pytest.mark.parametrize("work", [rollouts, gradients])
+def test_questions_of_other_shards_make_room_before_a_batch_is_halved(work: Callable[[Engine], Any]):
+    engine = tiny_engine()
+    expected = work(engine)
+    for shard in OTHERS:
+        rollouts(engine, shard)
+    with watching(engine, while_kept(engine, 1)) as seen:
+        assert work(engine) == expected, "bit for bit"
+    assert len(seen["refused"]) == 1
+    assert max(rows for rows, _ in seen["done"]) == seen["refused"][0][0], "the batch was not halved"
+    assert [len(heads) for heads in engine._prefixes] == [len(SHARD)], "those that are read are kept"
+
+
+def test_questions_that_are_new_and_texts_need_none_of_those_that_are_kept():
+    conversation = (Message("user", "Is it?"),)
+    expected = rollouts(tiny_engine()), tiny_engine().generate([conversation], [1], 4, 1.0)[0]
+    engine = tiny_engine()
+    for shard in OTHERS:
+        rollouts(engine, shard)
+    with watching(engine, while_kept(engine, 0)) as seen:
+        assert engine.generate([conversation], [1], 4, 1.0)[0] == expected[1], "a single row fits then, too"
+    assert len(seen["refused"]) == 1
+    for shard in OTHERS:
+        rollouts(engine, shard)
+    with watching(engine, while_kept(engine, 1)) as seen:
+        assert rollouts(engine) == expected[0]
+    assert [rows for rows, _ in seen["refused"]] == [len(SHARD)], "the questions themselves were refused, once"
+
+
+def test_other_errors_leave_the_questions_where_they_are():
+    engine = tiny_engine()
+    for shard in OTHERS:
+        rollouts(engine, shard)
+    with watching(engine, lambda rows: RuntimeError("index out of range")), pytest.raises(RuntimeError, match="index"):
+        rollouts(engine)
+    assert len(engine._prefixes) == len(OTHERS)
 
 
 # -- questions that are kept -------------------------------------------------------------------------------------------
