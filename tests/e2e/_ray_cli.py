@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -30,6 +30,13 @@ SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/s
 PR_SET_CHILD_SUBREAPER = 36
 # sshd started by root insists on this folder, which the system's service makes and a container often lacks.
 PRIVILEGE_SEPARATION = Path("/run/sshd")
+
+
+def skip_without_ssh(reason: str) -> NoReturn:
+    """Skip, or fail where GREATER_RAY_REQUIRE_SSH says that a login over SSH must be possible."""
+    if os.environ.get("GREATER_RAY_REQUIRE_SSH"):
+        pytest.fail(f"GREATER_RAY_REQUIRE_SSH is set, but: {reason}")
+    pytest.skip(reason)
 
 
 def missing_for_ssh() -> str:
@@ -181,10 +188,14 @@ class Account:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The whole environment of a command that this account runs, in token mode."""
+        """The whole environment of a command that this account runs, in token mode.
+
+        On a dumb terminal every message is a line that stays, also behind the terminal that `ray submit` asks for.
+        """
         passed_on = {name: os.environ[name] for name in ("LANG", "LC_ALL", "USER", "LOGNAME") if name in os.environ}
         path = os.pathsep.join([str(self.home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**passed_on, **self.variables, "PATH": path, "RAY_AUTH_MODE": "token", "COLUMNS": "200"}
+        screen = {"TERM": "dumb", "COLUMNS": "200"}
+        return {**passed_on, **self.variables, **screen, "PATH": path, "RAY_AUTH_MODE": "token"}
 
     def run(self, *command: str, cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, with output and errors in one text.
@@ -261,7 +272,7 @@ def check_login(user: Account, log: Path) -> None:
     command = ["ssh", "-tt", *options, "-o", "UserKnownHostsFile=/dev/null", f"{getpass.getuser()}@127.0.0.1", "true"]
     done = user.run(*command, cwd=user.home, timeout=20)
     if done.returncode != 0:
-        pytest.skip(f"no login over SSH on this machine: {done.stdout.strip()[-300:]} / {log.read_text()[-300:]}")
+        skip_without_ssh(f"no login over SSH on this machine: {done.stdout.strip()[-300:]} / {log.read_text()[-300:]}")
 
 
 # -- Ray's commands
@@ -272,14 +283,14 @@ def ray(*arguments: str) -> list[str]:
     return [str(Path(sys.executable).parent / "ray"), *arguments]
 
 
-def start_head(*more: str) -> tuple[list[str], int]:
-    """Return ``ray start --head`` with every fixed default port replaced by a free one, and the dashboard's port."""
+def start_head(*more: str) -> tuple[list[str], int, int]:
+    """Return ``ray start --head`` with free ports for the fixed ones, the port where drivers join, the dashboard's."""
     gcs, dashboard, client, agent = free_ports(4)
     command = ["ray", "start", "--head", "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--num-cpus=4"]
     ports = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
     ports.append(f"--dashboard-agent-listen-port={agent}")
     # Small, because /dev/shm of a container is; Ray takes 30 % of the memory by itself.
-    return [*command, *ports, "--object-store-memory=100000000", *more], dashboard
+    return [*command, *ports, "--object-store-memory=100000000", *more], gcs, dashboard
 
 
 def one_machine(shipped: Path, node: Account, user: Account, key: Path) -> dict[str, Any]:
@@ -298,7 +309,7 @@ def one_machine(shipped: Path, node: Account, user: Account, key: Path) -> dict[
     config["setup_commands"] = setup
     # No `ray stop`: it would end every other Ray on this machine. What comes before `ray start` stays as shipped.
     before = config["head_start_ray_commands"][-1].partition("ray start")[0]
-    start, _ = start_head("--autoscaling-config=~/ray_bootstrap_config.yaml", "--include-dashboard=false")
+    start, _, _ = start_head("--autoscaling-config=~/ray_bootstrap_config.yaml", "--include-dashboard=false")
     config["head_start_ray_commands"] = [before + " ".join(start)]
     config["worker_start_ray_commands"] = []
     return config

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -23,6 +24,7 @@ from tests.e2e._ray_cli import (
     one_machine,
     ray,
     remove_ssh_sockets,
+    skip_without_ssh,
     ssh_server,
     start_head,
 )
@@ -78,7 +80,7 @@ def test_whatever_was_started_is_ended_and_nothing_else(tmp_path: Path) -> None:
 
 def test_ray_up_and_ray_submit_run_the_grid(short_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     if lacking := missing_for_ssh():
-        pytest.skip(lacking)
+        skip_without_ssh(lacking)
     node, user = Account.create(short_folder / "n"), Account.create(short_folder / "u")
     user.write_token()
     user.token.chmod(0o644)  # as `ray get-auth-token --generate` leaves it
@@ -94,6 +96,7 @@ def test_ray_up_and_ray_submit_run_the_grid(short_folder: Path, tiny_folder: Pat
             submit = ray("submit", "--no-config-cache", str(file), str(PIPELINE), "--", *arguments)
             done = user.run(*submit, cwd=tmp_path, timeout=120)
             assert done.returncode == 0, done.stdout
+            assert "joining Ray at auto" in done.stdout, f"not on the launched Ray: {done.stdout}"
         finally:
             remove_ssh_sockets(config["cluster_name"])
     # Only the one file went to the node; everything else came from the installed package.
@@ -105,16 +108,18 @@ def test_ray_up_and_ray_submit_run_the_grid(short_folder: Path, tiny_folder: Pat
 def test_ray_job_submit_runs_the_grid(short_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     account = Account.create(short_folder / "n")
     account.write_token()
-    start, dashboard = start_head("--dashboard-host=127.0.0.1")
+    start, gcs, dashboard = start_head("--dashboard-host=127.0.0.1")
     with all_processes_ended():
         up = account.run(*ray(*start[1:]), cwd=tmp_path, timeout=60)
         assert up.returncode == 0, up.stdout
         url = f"http://127.0.0.1:{dashboard}"
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{url}/api/jobs/", timeout=10)
-        address = ["--address", url, "--working-dir", str(PIPELINE.parent)]
+        where = ["--address", url, "--working-dir", str(PIPELINE.parent)]
         arguments = pipeline_arguments(tiny_folder, tmp_path / "grid")
-        submit = ray("job", "submit", *address, "--", "python", PIPELINE.name, *arguments)
+        submit = ray("job", "submit", *where, "--", "python", PIPELINE.name, *arguments)
         done = account.run(*submit, cwd=tmp_path, timeout=120)
         assert done.returncode == 0, done.stdout
+        # The job is told an address of this machine that Ray chose.
+        assert re.search(rf"joining Ray at \S+:{gcs}\s", done.stdout), f"not on the launched Ray: {done.stdout}"
     check_finished(tmp_path / "grid")
