@@ -104,10 +104,14 @@ class GridStore:
     # -- cells ---------------------------------------------------------------------------------------------------------
 
     def cell_folder(self, cell: Cell, inputs: Mapping[str, str]) -> Path:
-        """Return the run folder of a cell for these hashes of rows, weights and files.
+        """Return the run folder of a cell for these hashes of rows, weights and files: a new one, or one to go on in.
 
         All that ``state`` compares must be among them: what it calls open would otherwise meet the old folder again.
         """
+        known = self.state(cell.trial_id, inputs).folder
+        # One that was begun where less was known, as before a hub model was cached, has another name.
+        if known is not None and _noted_inputs(known):
+            return known
         return self.cells / f"{cell.slug}-{cell.trial_id}-{fingerprint(dict(inputs))[:8]}"
 
     def state(self, trial_id: str, inputs: Mapping[str, str] | None = None) -> CellState:

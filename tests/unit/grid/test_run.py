@@ -254,6 +254,14 @@ def test_what_a_cell_is_computed_with_is_noted_from_its_first_step_on(own_folder
     inputs = Inputs([cell]).of(cell)
     assert GridStore(out).state(cell.trial_id, inputs) == ("begun", folder, None)
     assert GridStore(out).state(cell.trial_id, inputs | {"files": "other"}).state == "open"
+    # As one that was begun before its model lay on this disk.
+    noted = json.loads((folder / "config.json").read_text())
+    del noted["inputs"]["files"]
+    (folder / "config.json").write_text(json.dumps(noted))
+    result = run(out, own_folder, seeds=[0], methods=[GREATER])
+    assert result.complete
+    assert result.cells[0][1].folder == folder, "it goes on where it was"
+    assert json.loads((folder / "config.json").read_text())["inputs"]["files"] == inputs["files"]
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

@@ -91,6 +91,17 @@ def test_a_folder_without_noted_inputs_is_begun_and_no_more(store: GridStore, ce
         (folder / "config.json").write_text(content)
     for inputs in (INPUTS, INPUTS | {"files": "f2"}):
         assert store.state(cells[0].trial_id, inputs) == ("begun", folder, None)
+    assert store.cell_folder(cells[0], INPUTS) == folder
+    assert store.cell_folder(cells[0], INPUTS | {"files": "f2"}) != folder, "its name stands for other inputs"
+
+
+def test_a_cell_goes_on_in_its_folder_when_more_is_known_than_before(store: GridStore, cells: list[Cell]):
+    folder = begin(store, cells[0])
+    for more in ({"files": "f1"}, {"optimizer_weights": "o1"}):
+        assert store.cell_folder(cells[0], INPUTS | more) == folder
+    assert store.cell_folder(cells[1], INPUTS) != folder
+    for changed in ({"rows": "r2"}, {"weights": "w2"}):
+        assert store.cell_folder(cells[0], INPUTS | {"files": "f1"} | changed) != folder
 
 
 def test_a_failure_has_a_reason_until_it_is_forgotten(store: GridStore, cells: list[Cell]):
