@@ -16,7 +16,7 @@ import ray
 
 from benchmarks.processes import processor_of_all
 from greater_ray.api import load_engine, resolve_config
-from greater_ray.cluster.connect import Demand
+from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.pool import Pool
 from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.methods.greater import PLUGIN, GreaterConfig

@@ -11,37 +11,22 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
+# Ray gives what is free on every node nowhere else; its sum over nodes does not tell what fits.
+from ray._private.state import available_resources_per_node
+
+from greater_ray.cluster.placement import Demand, first_short
 from greater_ray.errors import ConfigError, PoolError
 
 # Seconds between two looks at a cluster that is growing, and at whether to stop.
 _LOOK = 1.0
-_TINY = 1e-6  # what sums of fractions may be wrong by
 # `ray up` leaves this file on the head, in the home of the user that Ray runs as, and on no other machine.
 _LAUNCHED = "~/ray_bootstrap_config.yaml"
-_MANY = 10**9  # replicas that need nothing of a kind
 _OBJECT_STORE = 200 * 2**20  # bytes; what passes through is small, and the default takes a third of the memory
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What ``count`` replicas of a model need: ``cpus`` and ``gpus`` each; ``count`` None means as many as fit."""
-
-    model: str
-    count: int | None
-    cpus: float
-    gpus: float
-
-    def sentence(self) -> str:
-        """Say what is needed."""
-        each = f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
-        number = self.count or 1
-        return f"{number} replica{'s' if number > 1 else ''} of '{self.model}' with {each} each"
 
 
 def address_to_join(address: str | None) -> str:
@@ -117,46 +102,25 @@ def has_gpus() -> bool:
     return bool(ray.cluster_resources().get("GPU"))
 
 
-def capacity(cpus: float, gpus: float, used: Mapping[str, float] | None = None) -> int:
-    """Return how many replicas of this size fit into the nodes that are alive, beside what is used."""
-    return room(_nodes(), cpus, gpus, used or {})
+def in_use() -> dict[str, dict[str, float]]:
+    """Return what others use of every node now, by its id."""
+    free = available_resources_per_node()
+    return {
+        node: {kind: there.get(kind, 0.0) - free.get(node, there).get(kind, 0.0) for kind in ("CPU", "GPU")}
+        for node, there in _nodes().items()
+    }
 
 
-def room(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float, used: Mapping[str, float]) -> int:
-    """Return how many replicas of this size fit into nodes with these resources, beside what is used in all."""
-    free_cpus = sum(node.get("CPU", 0.0) for node in nodes) - used.get("CPU", 0.0)
-    free_gpus = sum(node.get("GPU", 0.0) for node in nodes) - used.get("GPU", 0.0)
-    each = [min(_by_cpus(node.get("CPU", 0.0), cpus), _by_gpus(node.get("GPU", 0.0), gpus)) for node in nodes]
-    return max(0, min(sum(each), _by_cpus(free_cpus, cpus), _by_gpus(free_gpus, gpus)))
+def beside(others: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Return what every node that is alive has beside what others use of it, by its id."""
+    return {
+        node: {kind: there.get(kind, 0.0) - others.get(node, {}).get(kind, 0.0) for kind in ("CPU", "GPU")}
+        for node, there in _nodes().items()
+    }
 
 
-def _by_cpus(have: float, need: float) -> int:
-    return int(have / need + _TINY) if need else _MANY
-
-
-def _by_gpus(have: float, need: float) -> int:
-    """Return for how many these GPUs are enough; a part of a GPU never spans two of them."""
-    if not need:
-        return _MANY
-    if need >= 1:
-        return int(have / need + _TINY)
-    whole, rest = divmod(have + _TINY, 1)
-    return int(whole) * int(1 / need + _TINY) + int(rest / need + _TINY)
-
-
-def _nodes() -> list[Mapping[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def in_use() -> dict[str, float]:
-    """Return what others use of the cluster now."""
-    total, free = ray.cluster_resources(), ray.available_resources()
-    return {name: total.get(name, 0.0) - free.get(name, 0.0) for name in ("CPU", "GPU")}
-
-
-def fits(demands: list[Demand]) -> bool:
-    """Tell whether all demands fit side by side."""
-    return first_short(demands, _nodes()) is None
+def _nodes() -> dict[str, Mapping[str, float]]:
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
 def check_wait(demands: Sequence[Demand], wait: float) -> None:
@@ -183,7 +147,7 @@ def require(
     Raises:
         ConfigError: they do not fit; the sentence names what is needed and what is there.
     """
-    short = first_short(demands, _nodes())
+    short = first_short(demands, [*_nodes().values()])
     if wait > 0 and short is not None:
         short = _wait(demands, wait, tell, check)
     if short is not None:
@@ -206,7 +170,7 @@ def _wait(demands: list[Demand], wait: float, tell: Callable[[str], None], check
     """
     begin = told = time.monotonic()
     try:
-        while (short := first_short(demands, _nodes())) is not None and time.monotonic() - begin < wait:
+        while (short := first_short(demands, [*_nodes().values()])) is not None and time.monotonic() - begin < wait:
             check()
             now = time.monotonic()
             if told == begin or now - told >= 30:
@@ -218,36 +182,6 @@ def _wait(demands: list[Demand], wait: float, tell: Callable[[str], None], check
     finally:
         # A request outlives its driver and would keep idle nodes alive.
         _ask_autoscaler([])
-
-
-def first_short(demands: Sequence[Demand], nodes: Sequence[Mapping[str, float]]) -> Demand | None:
-    """Put all replicas side by side on nodes with these resources; return the first demand that does not fit."""
-    # Free CPUs and, of every GPU, the free part.
-    free = [(node.get("CPU", 0.0), [1.0] * int(node.get("GPU", 0.0))) for node in nodes]
-    # Large ones first: small ones fit into what those leave.
-    for demand in sorted(demands, key=lambda d: (d.gpus, d.cpus), reverse=True):
-        for _ in range(demand.count or 1):
-            for number, (cpus, gpus) in enumerate(free):
-                left = _without(gpus, demand.gpus)
-                if cpus + _TINY >= demand.cpus and left is not None:
-                    free[number] = cpus - demand.cpus, left
-                    break
-            else:
-                return demand
-    return None
-
-
-def _without(gpus: list[float], need: float) -> list[float] | None:
-    """Return the free parts of GPUs once one replica more is there; None if it does not fit."""
-    # Those that are used the most come first, so that whole ones stay whole.
-    rest = sorted(gpus)
-    for _ in range(max(1, round(need)) if need else 0):
-        share = min(need, 1.0)
-        place = next((n for n, part in enumerate(rest) if part + _TINY >= share), None)
-        if place is None:
-            return None
-        rest[place] -= share
-    return rest
 
 
 def _ask_autoscaler(demands: list[Demand]) -> None:

@@ -1,7 +1,8 @@
 """A grid on Ray: pools of replicas for the models, and one Tune trial per cell that calls them.
 
 Cells are run in waves of models whose replicas fit side by side; the pools of a wave load while its first trials
-start, and end with its last one. The driver keeps nothing that a second start of the same command would miss.
+start, and each ends with the last trial that calls it. The driver keeps nothing that a second start of the same command
+would miss.
 """
 
 import os
@@ -9,9 +10,9 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from greater_ray.cluster import connect
-from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.coordinator import Plan, coordinate
 from greater_ray.cluster.metrics import MeteredObserver
+from greater_ray.cluster.placement import Demand, arranged, first_short
 from greater_ray.cluster.pool import Pool
 from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
 from greater_ray.config import ModelConfig
@@ -63,19 +64,19 @@ class RayBackend:
     def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
         """Run the cells; see ``Backend``."""
         waves = self._waves(cells)
-        connect.check_wait([demand for demands, _ in waves for demand in demands.values()], self.wait)
-        for demands, _ in waves:
-            connect.require(list(demands.values()), self.wait, observer.message, lambda: self._check_stop(store))
+        connect.check_wait([demand for wave in waves for demand in wave.demands.values()], self.wait)
+        for wave in waves:
+            connect.require([*wave.demands.values()], self.wait, observer.message, lambda: self._check_stop(store))
         observer = MeteredObserver(observer, cells)
-        for demands, wave in waves:
+        for wave in waves:
             self._check_stop(store)
             pools: list[Pool] = []
             try:
-                for model, demand in self._filled(demands).items():
+                for model, demand, nodes in self._filled(wave.demands):
                     number = f"{demand.count} replica{'s' if demand.count != 1 else ''}"
-                    observer.message(f"loading '{model.name}' into {number}")
-                    pools.append(Pool.launch(model, demand, self._prefix_memory(model)))
-                self._run_wave(wave, pools, store, observer)
+                    observer.message(f"loading '{demand.model}' into {number}")
+                    pools.append(Pool.launch(model, demand, self._prefix_memory(model), nodes))
+                self._run_wave(wave.cells(), pools, store, observer)
             finally:
                 for pool in pools:
                     pool.stop()
@@ -96,36 +97,33 @@ class RayBackend:
     def _prefix_memory(self, model: ModelConfig) -> int:
         return int(self.replicas.get(model.name, self.default).prefix_memory_gib * 2**30)
 
-    def _waves(self, cells: Sequence[Cell]) -> list[tuple[dict[ModelConfig, Demand], list[Cell]]]:
+    def _waves(self, cells: Sequence[Cell]) -> list["Wave"]:
         """Group cells by the models they need; groups whose replicas are counted and fit share a wave."""
         groups: dict[frozenset[ModelConfig], list[Cell]] = {}
         for cell in cells:
             groups.setdefault(frozenset(cell.models), []).append(cell)
-        waves: list[tuple[dict[ModelConfig, Demand], list[Cell]]] = []
+        # One that waits for what others hold would wait beside the idle replicas of its own wave.
+        free = [*connect.beside(self._others).values()]
+        waves: list[Wave] = []
         for group in groups.values():
-            models = dict.fromkeys(model for cell in group for model in cell.models)
-            demands = {model: self._demand(model) for model in models}
+            demands = {model: self._demand(model) for cell in group for model in cell.models}
             if waves:
-                both = waves[-1][0] | demands
-                if all(d.count is not None for d in both.values()) and connect.fits(list(both.values())):
-                    waves[-1] = both, waves[-1][1] + group
+                both = waves[-1].demands | demands
+                if all(d.count is not None for d in both.values()) and first_short([*both.values()], free) is None:
+                    waves[-1] = Wave(both, [*waves[-1].groups, group])
                     continue
-            waves.append((demands, group))
+            waves.append(Wave(demands, [group]))
         return waves
 
-    def _filled(self, demands: dict[ModelConfig, Demand]) -> dict[ModelConfig, Demand]:
-        """Share what is left of the cluster among the models whose replicas are not counted, at least one each."""
-        open_ended = sum(d.count is None for d in demands.values())
-        counted = [d for d in demands.values() if d.count is not None]
-        used = {
-            "CPU": self._others["CPU"] + sum(d.cpus * (d.count or 0) for d in counted),
-            "GPU": self._others["GPU"] + sum(d.gpus * (d.count or 0) for d in counted),
-        }
-        filled = {}
-        for model, d in demands.items():
-            count = d.count or max(1, connect.capacity(d.cpus, d.gpus, used) // open_ended)
-            filled[model] = Demand(d.model, count, d.cpus, d.gpus)
-        return filled
+    def _filled(self, demands: dict[ModelConfig, Demand]) -> Iterator[tuple[ModelConfig, Demand, list[str]]]:
+        """Give every demand a number of replicas, as many as others leave room for, and the nodes to begin on."""
+        free = connect.beside(self._others)
+        places = arranged([*demands.values()], [*free.values()])
+        # Replicas of one size fit wherever Ray puts them.
+        mixed = len({demand.size for demand in demands.values()}) > 1
+        for (model, demand), found in zip(demands.items(), places, strict=True):
+            nodes = [list(free)[place] for place in found] if mixed else []
+            yield model, replace(demand, count=demand.count or max(1, len(found))), nodes
 
     # -- one wave ------------------------------------------------------------------------------------------------------
 
@@ -165,7 +163,7 @@ class RayBackend:
             ),
         )
         handler = signal.getsignal(signal.SIGUSR1)
-        watch = _Watch(pools, store, observer, self.should_stop)
+        watch = _Watch(pools, store, observer, self.should_stop, events.needed)
         try:
             tuner.fit()
         finally:
@@ -177,6 +175,23 @@ class RayBackend:
                 shutil.rmtree(folder / name, ignore_errors=True)
         if self.should_stop():
             raise _interrupted(store)
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Models whose pools are up at the same time, and the cells that call them, by the models they need."""
+
+    demands: dict[ModelConfig, Demand]
+    groups: list[list[Cell]]
+
+    def cells(self) -> list[Cell]:
+        """Return the cells, mixed in proportion to their models' replicas: any first few keep all pools at work."""
+        turns = [
+            ((place + 1) / (self.demands[cell.config.model].count or 1), number, cell)
+            for number, group in enumerate(self.groups)
+            for place, cell in enumerate(group)
+        ]
+        return [cell for *_, cell in sorted(turns, key=lambda turn: turn[:2])]
 
 
 def _interrupted(store: GridStore) -> Interrupted:
@@ -203,6 +218,11 @@ class _Events(LocalCallback):
         self.source, self.most = source, most
         source.max_concurrent = self._starting = min(source.max_concurrent, most)
         self._running: set[str] = set()
+        self._left = set(range(len(cells)))
+
+    def needed(self) -> set[ModelConfig]:
+        """Return the models that cells which have not ended may still call; asked by another thread."""
+        return {model for number in list(self._left) for model in self.cells[number].models}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.add(trial.trial_id)
@@ -221,12 +241,14 @@ class _Events(LocalCallback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
+        self._left.discard(trial.config["cell"])
         # Statistics that Tune keeps of every metric, which nobody asks for: half of the driver's growth per cell.
         trial.run_metadata.metric_analysis = {}
         trial.run_metadata.metric_n_steps = {}
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
+        self._left.discard(trial.config["cell"])
         # The process of a coordinator died too often; the cell itself can go on.
         self.observer.ended(self.cells[trial.config["cell"]], "stopped", "its coordinator died three times")
 
@@ -234,13 +256,20 @@ class _Events(LocalCallback):
 class _Watch:
     """Looks at the pools every second: for the screen, for the log of events, and for a pool that has stopped.
 
-    It also passes on that somebody wants to stop, by Tune's own way out, as soon as Tune listens.
+    It also passes on that somebody wants to stop, by Tune's own way out, as soon as Tune listens, and ends the pools of
+    models that no cell needs any more: another pool of the wave may wait for their room.
     """
 
     def __init__(
-        self, pools: Sequence[Pool], store: GridStore, observer: GridObserver, should_stop: Callable[[], bool]
+        self,
+        pools: Iterable[Pool],
+        store: GridStore,
+        observer: GridObserver,
+        should_stop: Callable[[], bool],
+        needed: Callable[[], set[ModelConfig]],
     ) -> None:
-        self.pools, self.store, self.observer, self.should_stop = pools, store, observer, should_stop
+        self.pools, self.store, self.observer, self.should_stop = list(pools), store, observer, should_stop
+        self._needed = needed
         self._said = time.monotonic()
         self._stopped: set[Pool] = set()
         self._ended = threading.Event()
@@ -268,10 +297,14 @@ class _Watch:
         if tell:
             self._said = time.monotonic()
         self.observer.pools(stats)
+        needed = self._needed()
+        for pool in [pool for pool in self.pools if pool.model not in needed]:
+            self.pools.remove(pool)
+            pool.stop()
 
     def _note(self, pool: Pool, figures: dict[str, Any]) -> None:
         """Write down what has happened since the last look."""
-        name = pool.model.name
+        name = pool.demand.model
         for event in figures["events"]:
             kind = event.pop("event")
             self.observer.message(f"{name}: {kind}: {event.get('why') or event}")
@@ -284,7 +317,7 @@ class _Watch:
         waited = [seconds for seconds in figures["starting_seconds"] if seconds >= _PATIENCE]
         if waited and figures["error"] is None:
             self.observer.message(
-                f"waiting for {len(waited)} of {len(figures['slots'])} replicas of '{pool.model.name}' "
+                f"waiting for {len(waited)} of {len(figures['slots'])} replicas of '{pool.demand.model}' "
                 f"({max(waited):.0f} s): loading, or {pool.demand.cpus:g} CPU and {pool.demand.gpus:g} GPU for each "
                 "are in use by others"
             )

@@ -12,8 +12,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from greater_ray.api import Served
 from greater_ray.cluster.broker import Broker
-from greater_ray.cluster.connect import Demand, driver_node, has_gpus
+from greater_ray.cluster.connect import driver_node, has_gpus
 from greater_ray.cluster.metrics import PoolMetrics
+from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.replica import Replica
 from greater_ray.config import ModelConfig
 from greater_ray.errors import GreaterRayError, PoolError
@@ -52,19 +53,28 @@ class PoolExecutor:
 class AsyncBroker(Broker):
     """The broker as an actor: it launches its replicas itself, so they end with it."""
 
-    def __init__(self, model: ModelConfig, demand: Demand, prefix_memory: int, folder: str) -> None:
+    def __init__(
+        self, model: ModelConfig, demand: Demand, prefix_memory: int, folder: str, nodes: Sequence[str]
+    ) -> None:
         options: dict[str, Any] = {
             "num_cpus": demand.cpus,
             "num_gpus": demand.gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
-            "scheduling_strategy": "SPREAD",
         }
         if not demand.gpus and has_gpus():
             # On a Ray that others started, a worker would see all GPUs of its machine.
             options["runtime_env"] = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
-        actor = ray.remote(Replica).options(**options)
-        super().__init__(model, demand.count or 1, lambda: actor.remote(prefix_memory, folder, demand.gpus), ray.kill)
+        actor, planned = ray.remote(Replica), iter(nodes)
+
+        def launch() -> Any:
+            # One that takes the place of another finds its room wherever there is some.
+            node = next(planned, None)
+            where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+            replica = actor.options(**options, scheduling_strategy=where)
+            return replica.remote(prefix_memory, folder, demand.gpus)
+
+        super().__init__(model, demand.count or 1, launch, ray.kill)
         self._reporting = asyncio.get_running_loop().create_task(self._report())
 
     async def _report(self) -> None:
@@ -83,12 +93,12 @@ class Pool:
     broker: Any
 
     @classmethod
-    def launch(cls, model: ModelConfig, demand: Demand, prefix_memory: int) -> "Pool":
-        """Start broker and replicas; they load while others get ready to call them."""
+    def launch(cls, model: ModelConfig, demand: Demand, prefix_memory: int, nodes: Sequence[str] = ()) -> "Pool":
+        """Start broker and replicas, the first ones on ``nodes``; they load while others get ready to call them."""
         # On the driver's node: a worker that is lost takes replicas away, never the broker.
         near = NodeAffinitySchedulingStrategy(driver_node(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": _MANY, "scheduling_strategy": near}
-        broker = ray.remote(AsyncBroker).options(**options).remote(model, demand, prefix_memory, os.getcwd())
+        broker = ray.remote(AsyncBroker).options(**options).remote(model, demand, prefix_memory, os.getcwd(), nodes)
         return cls(model, demand, broker)
 
     @property

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from greater_ray.cluster import connect
-from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.grid import RayBackend
+from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.pool import Pool
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError, PoolError

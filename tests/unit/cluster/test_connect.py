@@ -1,4 +1,4 @@
-"""Where Ray is looked for, what fits where, and how waiting for nodes ends."""
+"""Where Ray is looked for, and how waiting for nodes ends."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from greater_ray.cluster import connect
-from greater_ray.cluster.connect import Demand
 from greater_ray.cluster.grid import RayBackend
+from greater_ray.cluster.placement import Demand
 from greater_ray.errors import ConfigError, Interrupted
 from greater_ray.grid.config import ReplicaConfig, load_grid
 from greater_ray.grid.run import Quiet, run_grid
@@ -37,72 +37,6 @@ def test_an_address_that_is_given_wins(home: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert connect.address_to_join(None) == "10.0.0.1:6379"
     assert connect.address_to_join("local") == "local"
-
-
-# -- what fits ---------------------------------------------------------------------------------------------------------
-
-TWO_GPUS = {"CPU": 16.0, "GPU": 2.0}
-
-
-@pytest.mark.parametrize(
-    ("gpus", "number"), [(1.0, 2), (2.0, 1), (3.0, 0), (0.6, 2), (0.5, 4), (1 / 3, 6), (0.4, 4), (0.1, 16), (0.0, 16)]
-)
-def test_a_part_of_a_gpu_lies_on_one_gpu(gpus: float, number: int):
-    assert connect.room([TWO_GPUS], 1, gpus, {}) == number
-
-
-def test_a_replica_lies_on_one_node():
-    assert connect.room([{"CPU": 3.0}, {"CPU": 3.0}], 2, 0, {}) == 2
-    assert connect.room([{"CPU": 8.0, "GPU": 1.0}] * 2, 1, 2, {}) == 0
-    assert connect.room([{"CPU": 8.0}, {"CPU": 1.0, "GPU": 4.0}], 1, 1, {}) == 1
-
-
-@pytest.mark.parametrize(
-    ("gpus", "used", "number"), [(1.0, {"GPU": 1.0}, 1), (0.6, {"GPU": 0.5}, 1), (0.5, {"GPU": 0.5}, 3)]
-)
-def test_what_others_use_is_left_to_them(gpus: float, used: dict[str, float], number: int):
-    assert connect.room([TWO_GPUS], 1, gpus, used) == number
-    assert connect.room([TWO_GPUS], 1, gpus, {"CPU": 16.0}) == 0
-
-
-def short(demands: list[tuple[int | None, float, float]], *nodes: dict[str, float]) -> str | None:
-    """Return the first demand that does not fit: demands are (count, CPUs, GPUs), named a, b and so on."""
-    named = [Demand(name, *demand) for name, demand in zip("abc", demands, strict=False)]
-    found = connect.first_short(named, nodes)
-    return None if found is None else found.model
-
-
-def test_demands_fit_side_by_side_or_not():
-    assert short([(2, 1, 0.6)], TWO_GPUS) is None
-    assert short([(3, 1, 0.6)], TWO_GPUS) == "a"
-    assert short([(2, 1, 0.6), (1, 1, 0.6)], TWO_GPUS) == "b"
-    assert short([(2, 1, 0.6), (2, 1, 0.4)], TWO_GPUS) is None
-    assert short([(1, 1, 0.5), (1, 1, 1), (1, 1, 0.5)], TWO_GPUS) is None
-    assert short([(1, 1, 1), (2, 1, 1)], TWO_GPUS) is not None
-    assert short([(1, 1, 2), (14, 1, 0)], TWO_GPUS) is None
-    assert short([(1, 1, 2), (16, 1, 0)], TWO_GPUS) == "b"
-
-
-def test_a_demand_that_is_open_needs_one_replica():
-    assert short([(None, 1, 1)], TWO_GPUS) is None
-    assert short([(None, 1, 1)], {"CPU": 4.0}) == "a"
-    assert short([(None, 1, 0)]) == "a"
-
-
-def test_small_replicas_leave_the_large_nodes_to_large_ones():
-    small, large = {"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}
-    assert short([(4, 1, 0), (1, 4, 1)], large, small) is None
-
-
-@pytest.mark.parametrize("gpus", [0, 0.25, 1, 2, 8, None])
-def test_parts_and_whole_numbers_of_gpus_are_allowed(gpus: float | None):
-    assert load_grid({"replicas": {"gpus": gpus}}).replicas.gpus == gpus
-
-
-def test_more_than_one_gpu_and_a_part_is_refused():
-    with pytest.raises(ConfigError) as refused:
-        load_grid({"replicas": {"gpus": 1.5}})
-    assert str(refused.value) == "replicas.gpus: input should be a part of one GPU or a whole number of them, not 1.5."
 
 
 # -- waiting -----------------------------------------------------------------------------------------------------------

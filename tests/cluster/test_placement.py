@@ -1,0 +1,96 @@
+"""Nodes with a GPU each, as far as Ray knows: models share them, with each other and with strangers."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from greater_ray.cluster.connect import connected, in_use
+from greater_ray.cluster.grid import RayBackend
+from greater_ray.cluster.placement import Demand
+from greater_ray.cluster.pool import Pool
+from greater_ray.config import ModelConfig
+from greater_ray.grid.cells import expand_grid
+from greater_ray.grid.config import ReplicaConfig
+from greater_ray.grid.run import run_grid
+
+TWO = ["benchmarks.simulated:quick", "benchmarks.simulated:instant"]
+LONGEST = 30.0  # seconds after which a grid that waits for ever is stopped
+
+
+@pytest.fixture(scope="module")
+def two_gpus() -> Iterator[None]:
+    """A cluster of two nodes."""
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "num_gpus": 1})
+    try:
+        cluster.add_node(num_cpus=3, num_gpus=1)
+        cluster.wait_for_nodes()
+        with connected(cluster.address):
+            yield
+    finally:
+        cluster.shutdown()
+
+
+@contextmanager
+def stranger() -> Iterator[None]:
+    """Somebody else uses a GPU."""
+
+    class Stranger:
+        def up(self) -> bool:
+            return True
+
+    actor = ray.remote(Stranger).options(num_gpus=1).remote()
+    assert ray.get(actor.up.remote())
+    try:
+        wait_for(lambda: sum(used["GPU"] for used in in_use().values()) == 1)
+        yield
+    finally:
+        ray.kill(actor)
+        wait_for(lambda: not any(used["GPU"] for used in in_use().values()))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def backend(**settings: Any) -> RayBackend:
+    end = time.monotonic() + LONGEST
+    return RayBackend(should_stop=lambda: time.monotonic() > end, **settings)
+
+
+def test_models_do_not_share_a_wave_where_others_hold_the_room(two_gpus: None, small_grid: Callable):
+    cells, each = expand_grid(small_grid(models=TWO)), ReplicaConfig(count=1, gpus=1)
+    assert len(backend(default=each)._waves(cells)) == 1
+    with stranger():
+        assert len(backend(default=each)._waves(cells)) == 2
+
+
+def test_a_pool_that_no_cell_needs_makes_room_for_the_next(two_gpus: None, small_grid: Callable, tmp_path: Path):
+    grid = small_grid(methods=["zero-shot-cot"], models=TWO)
+    before = backend(default=ReplicaConfig(count=1, gpus=1))
+    with stranger():
+        assert len(before._waves(expand_grid(grid))) == 1, "the stranger came too late to be known"
+        assert run_grid(grid, tmp_path, before).complete
+
+
+def test_small_replicas_that_come_first_leave_a_gpu_to_a_large_one(two_gpus: None):
+    small, large = (ModelConfig(name=name) for name in TWO)
+    demands = {small: Demand("small", 2, 1, 0.5), large: Demand("large", 1, 1, 1)}
+    pools: list[Pool] = []
+    try:
+        for model, demand, nodes in backend()._filled(demands):
+            pools.append(Pool.launch(model, demand, 2**20, nodes))
+            wait_for(lambda: {slot["state"] for slot in pools[-1].stats()["slots"]} == {"idle"})
+    finally:
+        for pool in pools:
+            pool.stop()
