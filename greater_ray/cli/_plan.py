@@ -11,6 +11,7 @@ from greater_ray.grid.config import GridConfig
 from greater_ray.grid.estimate import Estimate, estimate
 from greater_ray.grid.run import Inputs, open_cells
 from greater_ray.grid.store import GridStore
+from greater_ray.grid.transfer import transfer_models
 
 
 def print_plan(
@@ -25,6 +26,7 @@ def print_plan(
 ) -> None:
     """Print the plan; nothing is run but the probe, nothing is written."""
     cells = expand_grid(grid, only)
+    models = transfer_models(cells[0].config, grid.transfer)
     inputs, store = Inputs(cells), GridStore(out)
     states = [inputs.state(store, cell).state for cell in cells]
     todo = open_cells(store, cells, inputs, retry_failed)
@@ -47,8 +49,8 @@ def print_plan(
         if cost is not None:
             entry |= {"tokens": round(cost.tokens), "seconds": round(cost.seconds, 1), "note": cost.note}
     # Each is one evaluation of a prompt that is not known yet, where the target is another model than its own.
-    targets = [entry["name"] for entry in grid.transfer.models]
-    transfers = sum(cell.config.model.name != target for cell in cells for target in targets)
+    transfers = sum(cell.config.model != model for cell in cells for model in models)
+    targets = [str(entry.get("label", entry["name"])) for entry in grid.transfer.models]
     count = replicas or grid.replicas.count or 1
     known = [c for c in costs.values() if c.note is None]
     total: dict[str, Any] = {"cells": len(cells), "done": states.count("done"), "to_run": len(todo)}

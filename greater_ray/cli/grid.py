@@ -169,6 +169,7 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
     from greater_ray.grid.cells import expand_grid
     from greater_ray.grid.config import load_grid, parse_only
     from greater_ray.grid.run import run_grid
+    from greater_ray.grid.transfer import transfer_models
 
     options = where.settings()
     if model:
@@ -184,7 +185,7 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
 
         print_plan(parsed, out, rule, given, probe=probe, replicas=where.replicas, retry_failed=retry_failed)
         return
-    expand_grid(parsed, rule)
+    transfer_models(expand_grid(parsed, rule)[0].config, parsed.transfer)
     with _running(parsed, out, given, where) as (backend, observer):
         result = run_grid(parsed, out, backend, only=rule, retry_failed=retry_failed, observer=observer)
     _finish(result, out, given)
@@ -301,4 +302,6 @@ def _finish(result: Any, out: Path, given: Given) -> None:
         sys.stdout.write(as_json(result_json(result, out)) + "\n")
     else:
         print_result(result, out, given)
+    if result.refused is not None:
+        raise result.refused
     raise typer.Exit(0 if result.complete else 1)

@@ -30,7 +30,7 @@ from greater_ray.cluster.pool import Pool
 from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
 from greater_ray.config import ModelConfig
 from greater_ray.errors import Interrupted, PoolError, StoreError
-from greater_ray.grid.cells import Cell
+from greater_ray.grid.cells import Cell, model_titles
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import GridObserver, Progress
 from greater_ray.grid.store import GridStore
@@ -46,12 +46,12 @@ _STARTING = 2  # coordinators per core that start at the same time; more would o
 class RayBackend:
     """Runs cells on the Ray that this process is connected to.
 
-    ``replicas`` says how each model is served, by name, and ``default`` how all others are; ``wait`` is how many
-    seconds a growing cluster is waited for.
+    ``replicas`` says how each model is served, and ``default`` how all others are; ``wait`` is how many seconds a
+    growing cluster is waited for.
     """
 
     default: ReplicaConfig = field(default_factory=ReplicaConfig)
-    replicas: dict[str, ReplicaConfig] = field(default_factory=dict)
+    replicas: dict[ModelConfig, ReplicaConfig] = field(default_factory=dict)
     concurrency: int | None = None
     wait: float = 0.0
     trackers: tuple[str, ...] = ()
@@ -60,6 +60,13 @@ class RayBackend:
     def __post_init__(self) -> None:
         # Before any pool of ours is up: what is in use now is used by others.
         self._others = connect.in_use()
+
+    def check(self, models: Sequence[ModelConfig], store: GridStore, observer: GridObserver) -> None:
+        """Refuse what no wave could serve; see ``Backend``."""
+        demands = [*self._demands(models).values()]
+        connect.check_wait(demands, self.wait)
+        for demand in demands:
+            connect.require([demand], self.wait, observer.message, lambda: self._check_stop(store))
 
     def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
         """Run the cells; see ``Backend``."""
@@ -87,15 +94,18 @@ class RayBackend:
 
     # -- which models at the same time ---------------------------------------------------------------------------------
 
-    def _demand(self, model: ModelConfig) -> Demand:
-        config = self.replicas.get(model.name, self.default)
+    def _demands(self, models: Iterable[ModelConfig]) -> dict[ModelConfig, Demand]:
+        return {model: self._demand(model, title) for model, title in model_titles(models).items()}
+
+    def _demand(self, model: ModelConfig, title: str) -> Demand:
+        config = self.replicas.get(model, self.default)
         gpus = config.gpus
         if gpus is None:
             gpus = 1.0 if model.device.startswith("cuda") or (model.device == "auto" and connect.has_gpus()) else 0.0
-        return Demand(model.name, config.count, float(model.threads or 1), gpus)
+        return Demand(title, config.count, float(model.threads or 1), gpus)
 
     def _prefix_memory(self, model: ModelConfig) -> int:
-        return int(self.replicas.get(model.name, self.default).prefix_memory_gib * 2**30)
+        return int(self.replicas.get(model, self.default).prefix_memory_gib * 2**30)
 
     def _waves(self, cells: Sequence[Cell]) -> list["Wave"]:
         """Group cells by the models they need; groups whose replicas are counted and fit share a wave."""
@@ -104,9 +114,10 @@ class RayBackend:
             groups.setdefault(frozenset(cell.models), []).append(cell)
         # One that waits for what others hold would wait beside the idle replicas of its own wave.
         free = [*connect.beside(self._others).values()]
+        known = self._demands(model for cell in cells for model in cell.models)
         waves: list[Wave] = []
-        for group in groups.values():
-            demands = {model: self._demand(model) for cell in group for model in cell.models}
+        for models, group in groups.items():
+            demands = {model: demand for model, demand in known.items() if model in models}
             if waves:
                 both = waves[-1].demands | demands
                 if all(d.count is not None for d in both.values()) and first_short([*both.values()], free) is None:

@@ -75,10 +75,11 @@ class AsyncBroker(Broker):
             return replica.remote(prefix_memory, folder, demand.gpus)
 
         super().__init__(model, demand.count or 1, launch, ray.kill)
+        self.title = demand.model
         self._reporting = asyncio.get_running_loop().create_task(self._report())
 
     async def _report(self) -> None:
-        metrics = PoolMetrics(self.model.name)
+        metrics = PoolMetrics(self.title)
         while True:
             metrics.report(self.slots, len(self.queue))
             await asyncio.sleep(_REPORT)
@@ -107,9 +108,9 @@ class Pool:
         return PoolExecutor(self.broker, self.demand.count or 1)
 
     def stats(self) -> dict[str, Any]:
-        """See ``Broker.stats``."""
+        """See ``Broker.stats``; the model goes by the name that no other pool has."""
         stats: dict[str, Any] = _get(self.broker.stats.remote())
-        return stats
+        return stats | {"model": self.demand.model}
 
     def stop(self) -> None:
         """End broker and replicas and free their GPUs."""

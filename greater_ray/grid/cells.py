@@ -133,13 +133,32 @@ def _own(entry: Entry, config_type: type[Any]) -> Entry:
     return {key: value for key, value in entry.items() if key in config_type.model_fields}
 
 
-def replica_configs(grid: GridConfig) -> dict[str, ReplicaConfig]:
-    """Return how each model is served, by its name: the entry's own ``replicas`` over the grid's."""
+def replica_configs(grid: GridConfig) -> dict[ModelConfig, ReplicaConfig]:
+    """Return how each model is served: the entry's own ``replicas`` over the grid's."""
     entries = [entry for axes in (grid, *grid.include) for entry in axes.models] + list(grid.transfer.models)
     return {
-        entry["name"]: parse(
+        _model(grid, entry): parse(
             ReplicaConfig, merged(grid.replicas.model_dump(), entry["replicas"]), f"models: {entry['name']}"
         )
         for entry in entries
         if "replicas" in entry
     }
+
+
+def _model(grid: GridConfig, entry: Entry) -> ModelConfig:
+    model: ModelConfig = parse(
+        ModelConfig, merged(DEFAULTS["model"], grid.settings.get("model", {}), _own(entry, ModelConfig)), "model"
+    )
+    return model
+
+
+def model_titles(models: Iterable[ModelConfig]) -> dict[ModelConfig, str]:
+    """Return a name for each model that no other of them has; models of one name are told apart by their settings."""
+    distinct = list(dict.fromkeys(models))
+    names = [model.name for model in distinct]
+    return {model: model.name if names.count(model.name) == 1 else _with_settings(model) for model in distinct}
+
+
+def _with_settings(model: ModelConfig) -> str:
+    settings = model.model_dump(exclude={"name"}, exclude_defaults=True)
+    return f"{model.name} ({', '.join(f'{key} {value}' for key, value in settings.items())})"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from greater_ray.config import Config, ModelConfig, TaskConfig, parse, read_yaml
+from greater_ray.config import Config, ModelConfig, TaskConfig, merged, parse, read_yaml
 from greater_ray.errors import ConfigError, unknown_name
 
 AXES = ("method", "task", "model", "seed")
@@ -112,13 +112,20 @@ def load_grid(source: Path | Mapping[str, Any]) -> GridConfig:
     for key in ("method", "seed", "model.name", "task.name"):
         section, _, name = key.partition(".")
         value = grid.settings.get(section)
-        if name in value if name and isinstance(value, Mapping) else not name and value is not None:
+        if name in value if name and isinstance(value, Mapping) else value is not None:
             raise ConfigError(f"settings.{key}: the grid's own axes say this; write it under {section}s.")
     for rule in grid.exclude:
         for axis in rule:
             if axis not in AXES:
                 raise unknown_name("exclude", axis, AXES)
-    return grid
+    return _with_settings(grid)
+
+
+def _with_settings(grid: GridConfig) -> GridConfig:
+    """Put the settings that hold for every model below those of the models that are transferred to."""
+    common = grid.settings.get("model") or {}
+    models = tuple(merged(common, entry) for entry in grid.transfer.models)
+    return grid.model_copy(update={"transfer": grid.transfer.model_copy(update={"models": models})})
 
 
 def _check_entries(axis: str, entries: Iterable[Entry], allowed: set[str]) -> None:

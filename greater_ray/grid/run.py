@@ -25,7 +25,7 @@ from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreErr
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import GridConfig, TransferConfig
 from greater_ray.grid.store import CellState, GridStore
-from greater_ray.grid.transfer import Missing, plan_transfer, sources_in
+from greater_ray.grid.transfer import Missing, plan_transfer, sources_in, transfer_models
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.trial import Observer
 
@@ -94,6 +94,15 @@ class Quiet:
 class Backend(Protocol):
     """Runs cells to their end and leaves records or failures in the store."""
 
+    def check(self, models: Sequence[ModelConfig], store: GridStore, observer: GridObserver) -> None:
+        """Make sure that each of these models could be served here, as a later phase will need it.
+
+        Raises:
+            Interrupted: the user asked to stop while nodes were waited for.
+            ConfigError: there is no room for one.
+        """
+        ...
+
     def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
         """Run the cells in any order. A cell that fails does not stop the others.
 
@@ -106,16 +115,18 @@ class Backend(Protocol):
 
 @dataclass
 class GridResult:
-    """Every cell of both phases with its state, and what transfer had to leave out."""
+    """Every cell of both phases with its state, what transfer had to leave out, and why it was refused if it was."""
 
     cells: list[tuple[Cell, CellState]]
     transfers: list[tuple[Cell, CellState]]
     missing: list[Missing] = field(default_factory=list)
+    refused: GreaterRayError | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every cell has a record."""
-        return not self.missing and all(state.state == "done" for _, state in [*self.cells, *self.transfers])
+        ended = all(state.state == "done" for _, state in [*self.cells, *self.transfers])
+        return ended and not self.missing and self.refused is None
 
 
 def run_grid(
@@ -127,29 +138,38 @@ def run_grid(
     retry_failed: bool = False,
     observer: GridObserver | None = None,
 ) -> GridResult:
-    """Run what is not done yet, in both phases.
+    """Run what is not done yet, in both phases; what phase two needs is checked before phase one.
 
     Raises:
         GreaterRayError: a wrong setting, wrong data or folder; ``Interrupted`` when asked to stop.
     """
     observer = observer or Quiet()
     cells = expand_grid(grid, only)
+    own = {cell.config.model for cell in cells}
+    targets = [model for model in transfer_models(cells[0].config, grid.transfer) if own != {model}]
     inputs = Inputs(cells)
     store = GridStore(out)
     store.claim()
     try:
         store.write_grid(grid.name, cells)
-        _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed)
-        transfers, missing = plan_transfer(store, cells, grid.transfer, inputs.of)
-        if transfers:
+        _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=targets)
+        result = GridResult([(cell, inputs.state(store, cell)) for cell in cells], [])
+        if not grid.transfer.models:
+            return result
+        try:
+            transfers, result.missing = plan_transfer(store, cells, grid.transfer, inputs.of)
             inputs.add(transfers)
-            store.write_grid(grid.name, transfers)
-            _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
-        return GridResult(
-            [(cell, inputs.state(store, cell)) for cell in cells],
-            [(cell, inputs.state(store, cell)) for cell in transfers],
-            missing if grid.transfer.models else [],
-        )
+            result.transfers = [(cell, inputs.state(store, cell)) for cell in transfers]
+            if transfers:
+                store.write_grid(grid.name, transfers)
+                _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
+            result.transfers = [(cell, inputs.state(store, cell)) for cell in transfers]
+        except Interrupted:
+            raise
+        except GreaterRayError as error:
+            # Phase one took hours: what it found is told all the same.
+            result.refused = error
+        return result
     finally:
         store.close()
 
@@ -239,12 +259,15 @@ def _run_phase(
     backend: Backend,
     observer: GridObserver,
     retry_failed: bool,
+    then: Sequence[ModelConfig] = (),
 ) -> None:
+    """Run what is open of a phase; ``then`` are the models of the next one."""
     todo = open_cells(store, cells, inputs, retry_failed)
     observer.planned(phase, cells, todo)
     for cell in todo:
         store.forget_failure(cell.trial_id)
     if todo:
+        backend.check(then, store, observer)
         store.note("phase", phase=phase, cells=len(cells), open=len(todo))
         backend.run_cells(todo, store, observer)
 
@@ -321,6 +344,9 @@ class LocalBackend:
 
     def __init__(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         self.should_stop = should_stop
+
+    def check(self, models: Sequence[ModelConfig], store: GridStore, observer: GridObserver) -> None:
+        """Refuse nothing: models are loaded one after the other."""
 
     def run_cells(self, cells: Sequence[Cell], store: GridStore, observer: GridObserver) -> None:
         """Run the cells; see ``Backend``."""

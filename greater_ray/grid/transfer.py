@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from greater_ray.api import resolve_config
-from greater_ray.config import ModelConfig, merged
+from greater_ray.config import ModelConfig, TrialConfig, merged
+from greater_ray.errors import ConfigError
 from greater_ray.grid.cells import DEFAULTS, Cell
-from greater_ray.grid.config import TransferConfig
+from greater_ray.grid.config import Entry, TransferConfig
 from greater_ray.grid.store import GridStore
 from greater_ray.records import TrialRecord
 
@@ -39,8 +40,8 @@ def plan_transfer(
         record = store.record(state.folder)
         for entry in transfer.models:
             cell = transfer_cell(record, source, entry, transfer.splits)
-            # Under the source's own model the prompt is measured already.
-            if cell.config.model.name != record.config.model.name:
+            # Under the source's own model the prompt is measured already; with another dtype it is another model.
+            if cell.config.model != record.config.model:
                 cells.append(cell)
     return cells, missing
 
@@ -61,32 +62,48 @@ def sources_in(store: GridStore) -> tuple[list[Cell], list[Missing]]:
     return cells, missing
 
 
-def transfer_cell(record: TrialRecord, source: Cell, entry: dict[str, object], splits: Iterable[str]) -> Cell:
+def transfer_models(config: TrialConfig, transfer: TransferConfig) -> list[ModelConfig]:
+    """Return the target models as phase two will name them, before there is a prompt for them.
+
+    ``config`` is that of a cell of phase one.
+
+    Raises:
+        ConfigError: a target cannot be resolved.
+    """
+    return [_measuring("Think.", None, config, entry, transfer.splits).model for entry in transfer.models]
+
+
+def transfer_cell(record: TrialRecord, source: Cell, entry: Entry, splits: Iterable[str]) -> Cell:
     """Return the cell that measures a record's prompt on one target model; text is what travels, not token ids."""
-    own = {key: value for key, value in entry.items() if key in ModelConfig.model_fields}
-    config = record.config
-    reference = record.initial.full_text
-    settings = merged(
-        DEFAULTS,
-        {
-            "model": own,
-            "task": config.task.model_dump(mode="json", exclude={"extractor"}),
-            "method": "fixed",
-            "method_config": {
-                "prompt": record.best.full_text,
-                "reference": reference if reference != record.best.full_text else None,
-            },
-            "layout": {**config.layout.model_dump(), "frozen_prefix": ""},
-            "decoding": config.decoding.model_dump(),
-            "evaluation": {"splits": list(splits)},
-            "shard_size": config.shard_size,
-        },
-    )
+    best, first = record.best.full_text, record.initial.full_text
     return Cell(
-        config=resolve_config(settings),
+        config=_measuring(best, first if first != best else None, record.config, entry, splits),
         method=source.method,
         task=source.task,
         model=str(entry.get("label", entry["name"])),
         seed=source.seed,
         source=record.trial_id,
     )
+
+
+def _measuring(
+    prompt: str, reference: str | None, config: TrialConfig, entry: Entry, splits: Iterable[str]
+) -> TrialConfig:
+    """Return what measures two prompts on a target model, with rows and texts of the source's config."""
+    settings = merged(
+        DEFAULTS,
+        {
+            "model": {key: value for key, value in entry.items() if key in ModelConfig.model_fields},
+            "task": config.task.model_dump(mode="json", exclude={"extractor"}),
+            "method": "fixed",
+            "method_config": {"prompt": prompt, "reference": reference},
+            "layout": {**config.layout.model_dump(), "frozen_prefix": ""},
+            "decoding": config.decoding.model_dump(),
+            "evaluation": {"splits": list(splits)},
+            "shard_size": config.shard_size,
+        },
+    )
+    try:
+        return resolve_config(settings)
+    except ConfigError as error:
+        raise ConfigError(f"transfer.models: {entry['name']}: {error}") from error

@@ -14,6 +14,7 @@ from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.pool import Pool
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError, PoolError
+from greater_ray.grid.cells import replica_configs
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import LocalBackend, Quiet, run_grid
 from greater_ray.records import TrialRecord
@@ -183,6 +184,11 @@ def test_too_few_cpus_or_gpus_is_said_before_anything_starts(small_grid: Callabl
         run_grid(small_grid(), tmp_path / "a", RayBackend(default=ReplicaConfig(count=99)))
     with pytest.raises(ConfigError, match=r"1 replica of .* with 1 CPU and 1 GPU each do not fit"):
         run_grid(small_grid(), tmp_path / "b", RayBackend(default=ReplicaConfig(count=1, gpus=1)))
+    # What only phase two needs is not found missing after phase one.
+    far = small_grid(transfer={"models": [{"name": "far", "replicas": {"count": 99}}]})
+    backend = RayBackend(default=ReplicaConfig(count=1), replicas=replica_configs(far))
+    with pytest.raises(ConfigError, match=r"99 replicas of 'far' with 1 CPU each do not fit"):
+        run_grid(far, tmp_path / "c", backend)
     assert time.monotonic() - begin < 10
     assert list(tmp_path.glob("*/cells/*")) == []
 

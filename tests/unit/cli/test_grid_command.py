@@ -139,6 +139,28 @@ def test_a_failed_cell_is_named_and_the_exit_code_tells(
     assert json.loads(said.out)["cells"][0]["reason"] == reason
 
 
+def test_what_phase_one_found_is_printed_though_phase_two_is_refused(
+    small: dict, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    # One's own task that does not let another model read it; that shows only once there is a prompt for it.
+    (tmp_path / "shy_task.py").write_text(
+        "from greater_ray.errors import DataError\n"
+        "from greater_ray.tasks._registry import load_task as load\n"
+        "def make(config):\n"
+        "    if config.extractor == 'plain': raise DataError('rows: too shy.')\n"
+        "    return load(config.model_copy(update={'name': 'bbh/navigate'}))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tasks = ["bbh/boolean_expressions", {"name": "shy_task:make", "extractor": "dollar"}]
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump({**small, "tasks": tasks, "methods": ["zero-shot-cot"]}))
+    args = ["grid", str(tmp_path / "grid.yaml"), "--out", str(tmp_path / "out"), "--replicas", "0"]
+    assert run([*args, "--transfer-to", target]) == 2
+    said = capsys.readouterr()
+    assert len(table(said.out, "optimize")) == 1
+    assert "shy_task:make" in said.out
+    assert said.err == "error: rows: too shy.\n"
+
+
 def test_options_go_over_the_file(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     grid = write(tmp_path, "not-there")
     args = ["--model", str(tiny_folder), "--set", "settings.shard_size=7", "--set", "seeds=[5]"]
@@ -255,6 +277,8 @@ def test_status_shows_failures_and_a_grid_that_runs_now(small: dict, tmp_path: P
         (["bbh-smoke", "--replicas", "-1"], ("--replicas", "-1")),
         (["bbh-smoke", "--concurrency", "0"], ("--concurrency", "0")),
         (["bbh-smoke", "--replica", "1"], ("--replica", "Did you mean '--replicas'?")),
+        (["bbh-smoke", "--transfer-to", "openai/x"], ("transfer.models: openai/x: ", "is an endpoint")),
+        (["bbh-smoke", "--plan", "--no-probe", "--transfer-to", "openai/x"], ("transfer.models: openai/x: ",)),
         (["bbh-smoke", "--tracker", "tensorbord"], ("--tracker: 'tensorbord'", "Did you mean 'tensorboard'?")),
     ],
 )

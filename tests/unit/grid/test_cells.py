@@ -8,7 +8,7 @@ import pytest
 
 from greater_ray.config import read_yaml
 from greater_ray.errors import ConfigError
-from greater_ray.grid.cells import Cell, expand_grid, replica_configs
+from greater_ray.grid.cells import Cell, expand_grid, model_titles, replica_configs
 from greater_ray.grid.config import load_grid, parse_only
 from tests.grids import tiny_grid
 
@@ -56,6 +56,7 @@ def places(found: list[Cell]) -> set[tuple[str, ...]]:
         ({"settings": {"seed": 3}}, ("settings.seed", "seeds")),
         ({"settings": {"method": "greater"}}, ("settings.method", "methods")),
         ({"settings": {"model": {"name": "x"}}}, ("settings.model.name", "models")),
+        ({"settings": {"model": "x"}}, ("settings.model.name", "models")),
         ({"settings": {"task": {"name": "gsm8k"}}}, ("settings.task.name", "tasks")),
         ({"seeds": [-1]}, ("seed", "not -1")),
         ({"replicas": {"cuont": 1}}, ("replicas.cuont", "Did you mean 'count'?")),
@@ -254,9 +255,26 @@ def test_how_a_model_is_served_is_said_by_its_entry_over_the_grid():
         }
     )
     found = replica_configs(grid)
-    assert {name: (c.count, c.gpus) for name, c in found.items()} == {"tiny-b": (1, 1), "far": (2, 0.5)}
+    assert {model.name: (c.count, c.gpus) for model, c in found.items()} == {"tiny-b": (1, 1), "far": (2, 0.5)}
     served = {cell.trial_id for cell in expand_grid(grid)}
     assert served == {cell.trial_id for cell in cells()}, "and changes no result"
+
+
+def test_two_variants_of_a_model_are_served_and_named_apart():
+    variants = [
+        {"name": "tiny", "label": "a", "replicas": {"count": 1}},
+        {"name": "tiny", "label": "b", "dtype": "bfloat16", "replicas": {"count": 4}},
+    ]
+    settings = {"model": {"device": "cpu"}}
+    grid = load_grid({**PLAIN, "models": [*variants, "other"], "settings": settings})
+    served = replica_configs(grid)
+    found = {cell.model: cell.config.model for cell in expand_grid(grid)}
+    assert {label: served[model].count for label, model in found.items() if model in served} == {"a": 1, "b": 4}
+    assert list(model_titles(found.values()).values()) == [
+        "tiny (device cpu, threads 1)",
+        "tiny (dtype bfloat16, device cpu, threads 1)",
+        "other",
+    ]
 
 
 def test_a_grid_is_the_same_from_a_file(tmp_path: Path, tiny_folder: Path):

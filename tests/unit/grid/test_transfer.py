@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from greater_ray.errors import StoreError
+from greater_ray.errors import ConfigError, StoreError
 from greater_ray.grid.config import TransferConfig, load_grid
 from greater_ray.grid.run import GridResult, LocalBackend, run_grid, run_transfer
 from greater_ray.grid.store import GridStore
@@ -209,3 +209,37 @@ def test_targets_may_be_mappings_with_a_label(tiny_folder: Path, targets: list[s
     result = run_grid(grid, tmp_path, LocalBackend())
     ((cell, _),) = result.transfers
     assert (cell.model, cell.config.model.dtype, cell.config.model.threads) == ("small", "float64", 2)
+
+
+def test_a_target_that_differs_from_the_source_in_a_setting_is_another_model(tiny_folder: Path, tmp_path: Path):
+    targets = [str(tiny_folder), {"name": str(tiny_folder), "label": "twice", "dtype": "float64"}]
+    result = run_grid(
+        loaded(tiny_folder, methods=["zero-shot-cot"], transfer={"models": targets}), tmp_path, LocalBackend()
+    )
+    assert result.complete
+    assert [(cell.model, cell.config.model.dtype) for cell, _ in result.transfers] == [("twice", "float64")]
+
+
+def test_settings_of_the_grid_hold_for_targets_below_their_own(tiny_folder: Path, targets: list[str], tmp_path: Path):
+    settings = {"model": {"device": "cpu", "threads": 2}}
+    models = [targets[0], {"name": targets[1], "threads": 1}]
+    grid = loaded(tiny_folder, methods=["zero-shot-cot"], settings=settings, transfer={"models": models})
+    result = run_grid(grid, tmp_path, LocalBackend())
+    assert [(m.device, m.threads) for m in (cell.config.model for cell, _ in result.transfers)] == [
+        ("cpu", 2),
+        ("cpu", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        ({"name": "m", "dtype": "bf16"}, ("transfer.models: m: model.dtype", "not 'bf16'")),
+        ("openai/x", ("transfer.models: openai/x: model.name", "is an endpoint")),
+    ],
+)
+def test_a_wrong_target_is_told_before_phase_one(target: Any, parts: tuple[str, ...], tiny_folder, tmp_path: Path):
+    with pytest.raises(ConfigError) as raised:
+        run_grid(loaded(tiny_folder, transfer={"models": [target]}), tmp_path / "out", LocalBackend())
+    assert all(part in str(raised.value) for part in parts), raised.value
+    assert list(tmp_path.iterdir()) == []
