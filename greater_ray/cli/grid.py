@@ -201,18 +201,55 @@ def transfer(
     split: Annotated[
         list[str] | None, typer.Option("--split", metavar="NAME", help="train, dev or test.", show_default="test")
     ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the target models or their replicas, for instance model.dtype=bfloat16 or "
+            "replicas.gpus=1.",
+            show_default=False,
+        ),
+    ] = None,
     retry_failed: _Retry = False,
 ) -> None:
     """Measure the prompts that a grid found on other models, beside the prompts they started from."""
+    from greater_ray.grid.cells import task_model
     from greater_ray.grid.config import load_grid
     from greater_ray.grid.run import run_transfer
     from greater_ray.grid.store import GridStore
 
-    parsed = load_grid({"transfer": {"models": to, "splits": split or ["test"]}, **where.settings()})
+    layers = _of_targets(parse_assignments(assignments or []))
+    options = {"transfer": {"models": to, "splits": split or ["test"]}, **where.settings()}
+    load_grid(layers)
+    parsed = load_grid(merged(layers, options))
+    for entry in parsed.transfer.models:
+        task_model(parsed, entry)
     GridStore(folder).read_grid()
     with _running(parsed, folder, given, where) as (backend, observer):
         result = run_transfer(folder, parsed.transfer, backend, retry_failed=retry_failed, observer=observer)
     _finish(result, folder, given)
+
+
+def _of_targets(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn what ``--set`` says of target models and their replicas into layers of a grid.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    from greater_ray.config import ModelConfig
+
+    for key in values:
+        if key not in ("model", "replicas"):
+            raise unknown_name("--set", key, ("model", "replicas"))
+    allowed = ModelConfig.model_fields.keys() - {"name"}
+    model = values.get("model", {})
+    if not isinstance(model, dict):
+        raise ConfigError(f"--set: model={model} must name a setting, for instance model.dtype=bfloat16.")
+    for key in model:
+        if key not in allowed:
+            raise unknown_name("--set: model", key, allowed)
+    return {"settings": {"model": model}} | {key: values[key] for key in values if key == "replicas"}
 
 
 @with_options(settings=False)

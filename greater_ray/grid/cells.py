@@ -9,7 +9,7 @@ from greater_ray.api import resolve_config
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
 from greater_ray.errors import ConfigError
 from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
-from greater_ray.models._openai import is_endpoint
+from greater_ray.models._openai import is_endpoint, refuse_endpoint
 from greater_ray.plugins import load
 from greater_ray.protocols import Method
 
@@ -137,7 +137,7 @@ def replica_configs(grid: GridConfig) -> dict[ModelConfig, ReplicaConfig]:
     """Return how each model is served: the entry's own ``replicas`` over the grid's."""
     entries = [entry for axes in (grid, *grid.include) for entry in axes.models] + list(grid.transfer.models)
     return {
-        _model(grid, entry): parse(
+        task_model(grid, entry): parse(
             ReplicaConfig, merged(grid.replicas.model_dump(), entry["replicas"]), f"models: {entry['name']}"
         )
         for entry in entries
@@ -145,10 +145,15 @@ def replica_configs(grid: GridConfig) -> dict[ModelConfig, ReplicaConfig]:
     }
 
 
-def _model(grid: GridConfig, entry: Entry) -> ModelConfig:
-    model: ModelConfig = parse(
-        ModelConfig, merged(DEFAULTS["model"], grid.settings.get("model", {}), _own(entry, ModelConfig)), "model"
-    )
+def task_model(grid: GridConfig, entry: Entry) -> ModelConfig:
+    """Return the model that an entry of ``models`` or of ``transfer.models`` stands for.
+
+    Raises:
+        ConfigError: a value that is not allowed, or an endpoint.
+    """
+    settings = merged(DEFAULTS["model"], grid.settings.get("model", {}), _own(entry, ModelConfig))
+    model: ModelConfig = parse(ModelConfig, settings, "model")
+    refuse_endpoint(model)
     return model
 
 

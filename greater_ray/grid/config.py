@@ -27,9 +27,9 @@ Entry = dict[str, Any]
 class ReplicaConfig(Config):
     """How a model is served. Nothing here changes a result.
 
-    ``count`` None means as many as fit. ``gpus`` per replica may be a part of one; None means one where the cluster has
-    GPUs when the grid starts, and none elsewhere. ``prefix_memory_gib`` bounds the questions' keys and values that a
-    replica keeps.
+    ``count`` None means as many as fit. ``gpus`` per replica is one, a part of one or none, as a replica computes on
+    one device; None means one where the cluster has GPUs when the grid starts, and none elsewhere.
+    ``prefix_memory_gib`` bounds the questions' keys and values that a replica keeps.
     """
 
     count: int | None = Field(default=None, ge=1)
@@ -38,9 +38,9 @@ class ReplicaConfig(Config):
 
     @field_validator("gpus")
     @classmethod
-    def _whole_above_one(cls, value: float | None) -> float | None:
-        if value is not None and value > 1 and value % 1:
-            raise PydanticCustomError("part_of_gpu", "input should be a part of one GPU or a whole number of them")
+    def _one_device(cls, value: float | None) -> float | None:
+        if value is not None and value > 1:
+            raise PydanticCustomError("one_gpu", "input should be 0, 1 or a part of one GPU, as a replica uses no more")
         return value
 
 

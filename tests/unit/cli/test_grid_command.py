@@ -107,6 +107,10 @@ def test_transfer_alone_finds_what_the_grid_found(finished: Path, target: str, c
     assert run([*args, "--split", "train"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert {score["split"] for entry in value["transfers"] for score in entry["scores"]} == {"train"}
+    assert run([*args, "--set", "model.dtype=float64", "--set", "replicas.gpus=1"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    configs = [json.loads((Path(entry["folder"]) / "config.json").read_text()) for entry in value["transfers"]]
+    assert {config["config"]["model"]["dtype"] for config in configs} == {"float64"}
 
 
 def test_a_failed_cell_is_named_and_the_exit_code_tells(
@@ -303,6 +307,14 @@ def test_a_wrong_command_is_one_sentence_and_leaves_nothing(
         (["transfer", "nowhere", "--to", "m"], 1, "holds no grid"),
         (["transfer", "nowhere"], 2, "--to"),
         (["transfer", "nowhere", "--to", "m", "--split", "tset"], 2, "'train', 'dev' or 'test', not 'tset'"),
+        (["transfer", "nowhere", "--to", "m", "--set", "replicas.gpus=2"], 2, "replicas.gpus: input should be 0, 1"),
+        (["transfer", "nowhere", "--to", "m", "--set", "replicas=2"], 2, "replicas"),
+        (["transfer", "nowhere", "--to", "m", "--set", "replica.gpus=1"], 2, "Did you mean 'replicas'?"),
+        (["transfer", "nowhere", "--to", "m", "--set", "model.devise=cpu"], 2, "Did you mean 'device'?"),
+        (["transfer", "nowhere", "--to", "m", "--set", "model.name=x"], 2, "--set: model: 'name' is unknown"),
+        (["transfer", "nowhere", "--to", "m", "--set", "model=x"], 2, "--set: model=x must name a setting"),
+        (["transfer", "nowhere", "--to", "m", "--set", "model.dtype=bf16"], 2, "model.dtype: input should be"),
+        (["transfer", "nowhere", "--to", "openai/m"], 2, "is an endpoint"),
     ],
 )
 def test_other_wrong_commands(args: list[str], code: int, part: str, tmp_path: Path, monkeypatch: Any, capsys: Any):
