@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from greater_ray.cluster.grid import RayBackend
+from greater_ray.config import ModelConfig
 from greater_ray.grid.config import ReplicaConfig, load_grid
 from greater_ray.grid.run import LocalBackend, run_grid
-from tests.all_methods import METHODS, SMALL, settings_of
+from tests.all_methods import METHODS, NEEDED, SMALL, settings_of
 from tests.cluster.conftest import records_in
+from tests.grids import Told
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -56,6 +58,27 @@ def test_what_any_method_finds_does_not_depend_on_the_number_of_replicas(tiny_fo
     backend = RayBackend(default=ReplicaConfig(count=2), concurrency=4)
     assert run_grid(grid, tmp_path / "two replicas", backend).complete
     assert records_in(tmp_path / "two replicas") == expected
+
+
+def test_a_writer_of_its_own_and_a_transfer_find_the_same_on_replicas(
+    small_grid: Callable, tiny_folder: Path, tmp_path: Path
+):
+    # The same folder in another precision is another model: it writes, and what was found is measured on it.
+    other = {"name": str(tiny_folder), "dtype": "float64"}
+    writing = {"name": "opro", "optimizer_model": other, "budget": {"steps": 1}} | NEEDED["opro"]
+    methods = [{"name": "greater", "budget": {"steps": 1}}, writing]
+    grid, told = small_grid(methods=methods, seeds=[0], transfer={"models": [{**other, "label": "far"}]}), Told()
+    here = run_grid(grid, tmp_path / "in process", LocalBackend())
+    replicas = {ModelConfig(**other, threads=1): ReplicaConfig(count=1)}
+    backend = RayBackend(default=ReplicaConfig(count=2), replicas=replicas)
+    there = run_grid(grid, tmp_path / "on replicas", backend, observer=told)
+    for result in (here, there):
+        assert result.complete
+        assert [cell.method for cell, _ in result.transfers] == ["greater", "opro"]
+    assert records_in(tmp_path / "on replicas") == records_in(tmp_path / "in process")
+    assert [phase[0] for phase in told.phases] == ["optimize", "transfer"]
+    shown = {pool["model"] for look in told.looks for pool in look}
+    assert f"{tiny_folder} (dtype float64, threads 1)" in shown, "two variants of a model are told apart"
 
 
 def test_a_second_run_computes_nothing_and_a_larger_grid_only_what_is_new(small_grid: Callable, tmp_path: Path):
