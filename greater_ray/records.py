@@ -139,7 +139,7 @@ class TrialRecord(Record):
     initial: PromptRecord
     best: PromptRecord
     finalists: tuple[PromptRecord, ...]
-    chosen_by: tuple[str, ...] = ("train",)
+    chosen_by: tuple[str, ...] = ()
     evaluations: tuple[EvaluationRecord, ...]
     comparisons: tuple[ComparisonRecord, ...]
     optimization_usage: UsageRecord

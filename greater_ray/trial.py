@@ -293,7 +293,8 @@ class Trial:
             return usage
 
         best, searched, spent = finalists[0], self.model.usage, Usage()
-        chosen_by = [self.method.selects_by if self.task.dev() else "train"]
+        # Where no prompt was scored, none was chosen.
+        chosen_by = [self.method.selects_by if self.task.dev() else "train"] if state.best else []
         if len(finalists) > 1:
             # A part of the search, as other methods go by dev rows in their steps; no limit cuts it off.
             for rank, prompt in enumerate(finalists):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDE = 200
+_CHOSE = "; rows marked (chose) chose the prompt"
 _FIGURES = ("before", "after", "change", "p", "loss", "search", "writer", "eval", "time")
 _COLUMNS = ("method", "task", "model", "seed", "split", *_FIGURES)
 
@@ -94,7 +95,7 @@ def print_result(result: GridResult, out: Path, given: Given) -> None:
             continue
         screen.print(
             f"\n{title}: accuracy with 95 % intervals; loss of the right answer, * beyond noise; tokens of search, "
-            "writer and final evaluation; time of own calls; rows marked (chose) chose the prompt",
+            f"writer and final evaluation; time of own calls{_CHOSE if any(map(_chosen_rows, entries)) else ''}",
             style="bold",
         )
         screen.print(_table(entries))
@@ -107,6 +108,11 @@ def print_result(result: GridResult, out: Path, given: Given) -> None:
         screen.print(f"missing source: {missing['source']}: {missing['reason']}", style="bold red", soft_wrap=True)
     if any(entry["state"] == "failed" for entry in (*value["cells"], *value["transfers"])):
         screen.print("failed cells run again with --retry-failed", soft_wrap=True)
+
+
+def _chosen_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the scores of a cell on rows that chose its prompt: they tell nothing about new rows."""
+    return [score for score in entry.get("scores", ()) if score["split"] in entry["chosen_by"]]
 
 
 def _title(entry: dict[str, Any]) -> str:
@@ -128,7 +134,7 @@ def _table(entries: list[dict[str, Any]]) -> "Table":
                 entry["task"],
                 entry["model"],
                 entry["seed"],
-                score["split"] + (" (chose)" if score["split"] in entry["chosen_by"] else ""),
+                score["split"] + (" (chose)" if score in _chosen_rows(entry) else ""),
                 percent(score["before"]) if changed else "-",
                 f"{percent(score['after'])} [{100 * low:.0f}, {100 * high:.0f}]",
                 f"{100 * score['change']:+.1f}" if changed else "-",

@@ -88,7 +88,8 @@ def test_the_same_command_again_prints_the_same_tables_and_runs_nothing(finished
         assert entry["seconds"] == sum(part["seconds"] for part in parts.values())
         # The search of GReaTer without a writer has one step with one candidate; zero-shot CoT has no step.
         assert entry["proposals"] == {}, "nothing was written"
-        assert entry["chosen_by"] == ["train"]
+        assert entry["chosen_by"] == (["train"] if entry["method"] == "greater" else [])
+    assert "(chose)" not in out, "test rows chose nothing"
     (score,) = value["cells"][2]["scores"]
     assert "-" in table(out, "optimize")[2]
     assert (score["split"], score["rows"], score["change"]) == ("test", 2, None)
@@ -97,6 +98,19 @@ def test_the_same_command_again_prints_the_same_tables_and_runs_nothing(finished
         assert Path(entry["folder"], "prompt.txt").read_text().strip() == entry["prompt"]
     ids = {entry["trial_id"] for entry in value["cells"]}
     assert {entry["source"] for entry in value["transfers"]} == ids
+
+
+def test_rows_that_chose_a_prompt_are_marked(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    models = [{"name": str(tiny_folder), "label": "tiny"}]
+    file = write(tmp_path, "-", models=models, seeds=[0], settings={"evaluation": {"splits": ["train", "test"]}})
+    assert run(["grid", file, "--out", str(tmp_path / "out"), "--replicas", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "rows marked (chose) chose the prompt" in out
+    marked = [(row[0], " ".join(row[4:6])) for row in table(out, "optimize") if row[4] == "train"]
+    assert [(method, split == "train (chose)") for method, split in marked] == [
+        ("greater", True),
+        ("zero-shot-cot", False),
+    ]
 
 
 def test_transfer_alone_finds_what_the_grid_found(finished: Path, target: str, capsys: pytest.CaptureFixture):

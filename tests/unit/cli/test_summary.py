@@ -30,7 +30,7 @@ def trial(before: list[bool], after: list[bool], split: str = "test", **changes)
         "trial_id": CONFIG.trial_id(), "config": CONFIG, "stop_reason": "steps", "steps": 3, "initial": old,
         "best": new, "finalists": (new, old), "evaluations": pair, "comparisons": (compare(*pair),),
         "optimization_usage": UsageRecord(tokens=1234, generated_tokens=1000, seconds=61),
-        "evaluation_usage": UsageRecord(), "model": {}, "environment": {},
+        "evaluation_usage": UsageRecord(), "model": {}, "environment": {}, "chosen_by": ("train",),
         "task": {"name": "bbh/navigate", "task": "bbh/navigate (synthetic)", "source": "synthetic"},
     }  # fmt: skip
     return TrialRecord(**values | changes)
