@@ -295,6 +295,8 @@ class _Watch:
             self._look()
 
     def _look(self) -> None:
+        # Asked first: what has happened to a pool that nobody needs any more is then in its last figures.
+        needed = self._needed()
         stats = []
         tell = time.monotonic() - self._said >= _PATIENCE
         for pool in self.pools:
@@ -308,7 +310,6 @@ class _Watch:
         if tell:
             self._said = time.monotonic()
         self.observer.pools(stats)
-        needed = self._needed()
         for pool in [pool for pool in self.pools if pool.model not in needed]:
             self.pools.remove(pool)
             pool.stop()
