@@ -280,6 +280,7 @@ class Trial:
     # -- the end: only here are test rows answered ---------------------------------------------------------------------
 
     def _finish(self, state: MethodState, stop_reason: str) -> TrialRecord:
+        searched, spent = self.model.usage, Usage()
         initial = self.method.start(self._problem, self.method_config).prompt_ids
         top = self.config.evaluation.dev_select_top
         finalists = [ids for _, ids in state.best[:top]] if top else [state.result]
@@ -292,7 +293,7 @@ class Trial:
             evaluations[split, prompt], usage = self._evaluate(split, rows, prompt, which)
             return usage
 
-        best, searched, spent = finalists[0], self.model.usage, Usage()
+        best = finalists[0]
         # Where no prompt was scored, none was chosen.
         chosen_by = [self.method.selects_by if self.task.dev() else "train"] if state.best else []
         if len(finalists) > 1:
