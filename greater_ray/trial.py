@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -168,19 +168,14 @@ class Trial:
 
     def _meter(self, elapsed: Callable[[], float] | None) -> None:
         """Hold all work against the budget; ``elapsed`` tells the seconds so far, None lifts all limits."""
-        if elapsed is None:
-            self.model.allow = anything
-        else:
-            self.model.allow = lambda spent, calls: self._allow(elapsed(), spent, Usage(), calls)
-        if self.optimizer is not None and elapsed is None:
-            self.optimizer.allow = anything
-        elif self.optimizer is not None and elapsed is not None:
-            self.optimizer.allow = lambda spent, calls: self._allow(elapsed(), Usage(), spent, calls)
+        for model, writes in ((self.model, False), (self.optimizer, True)):
+            if model is not None:
+                model.allow = anything if elapsed is None else partial(self._allow, elapsed, writes)
 
-    def _allow(self, elapsed: float, task: Usage, writer: Usage, calls: int) -> int | None:
+    def _allow(self, elapsed: Callable[[], float], writes: bool, spent: Usage, calls: int) -> int | None:
         """Tell how many more calls of a batch may run that has cost this; see ``portions.Allow``."""
-        costs = spent_by_limit(task, writer, task.seconds + writer.seconds)
-        return fitting(self._check_ledger(elapsed), costs, calls)
+        task, writer = (Usage(), spent) if writes else (spent, Usage())
+        return fitting(self._check_ledger(elapsed()), spent_by_limit(task, writer, spent.seconds), calls)
 
     def _check_ledger(self, elapsed: float) -> dict[str, float]:
         """Return what is left of every limit; raise ``BudgetSpent`` with the name of one that is reached."""

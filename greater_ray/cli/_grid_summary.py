@@ -44,7 +44,6 @@ def _entry(store: GridStore, cell: Cell, state: CellState) -> dict[str, Any]:
         cost = _cost(record)
         entry |= {name: sum(part[name] for part in cost.values()) for name in ("tokens", "seconds")}
         entry |= {"cost": cost, "proposals": record.proposals, "no_improvement": record.no_improvement}
-        entry["chosen_by"] = list(record.chosen_by)
     return entry
 
 
@@ -68,6 +67,8 @@ def _scores(record: TrialRecord) -> list[dict[str, Any]]:
         scores.append(
             {
                 "split": split,
+                # Such rows tell nothing about new ones.
+                "chose": split in record.chosen_by,
                 "rows": after.num_examples,
                 "before": before.accuracy,
                 "after": after.accuracy,
@@ -93,9 +94,10 @@ def print_result(result: GridResult, out: Path, given: Given) -> None:
     for title, entries in (("optimize", value["cells"]), ("transfer", value["transfers"])):
         if not entries:
             continue
+        marked = any(score["chose"] for entry in entries for score in entry.get("scores", ()))
         screen.print(
             f"\n{title}: accuracy with 95 % intervals; loss of the right answer, * beyond noise; tokens of search, "
-            f"writer and final evaluation; time of own calls{_CHOSE if any(map(_chosen_rows, entries)) else ''}",
+            f"writer and final evaluation; time of own calls{_CHOSE if marked else ''}",
             style="bold",
         )
         screen.print(_table(entries))
@@ -108,11 +110,6 @@ def print_result(result: GridResult, out: Path, given: Given) -> None:
         screen.print(f"missing source: {missing['source']}: {missing['reason']}", style="bold red", soft_wrap=True)
     if any(entry["state"] == "failed" for entry in (*value["cells"], *value["transfers"])):
         screen.print("failed cells run again with --retry-failed", soft_wrap=True)
-
-
-def _chosen_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the scores of a cell on rows that chose its prompt: they tell nothing about new rows."""
-    return [score for score in entry.get("scores", ()) if score["split"] in entry["chosen_by"]]
 
 
 def _title(entry: dict[str, Any]) -> str:
@@ -134,7 +131,7 @@ def _table(entries: list[dict[str, Any]]) -> "Table":
                 entry["task"],
                 entry["model"],
                 entry["seed"],
-                score["split"] + (" (chose)" if score in _chosen_rows(entry) else ""),
+                score["split"] + (" (chose)" if score["chose"] else ""),
                 percent(score["before"]) if changed else "-",
                 f"{percent(score['after'])} [{100 * low:.0f}, {100 * high:.0f}]",
                 f"{100 * score['change']:+.1f}" if changed else "-",

@@ -135,7 +135,7 @@ def verdict(record: TrialRecord) -> list[str]:
             return [f"None of the proposals could be used ({counts}): the start prompt stays."]
         return ["No prompt with a lower criterion than the initial one was found; nothing has changed."]
     by_split = {comparison.split: comparison for comparison in record.comparisons}
-    # Train rows are no new ones either where dev rows chose: the method has seen their answers.
+    # Train rows are never new: every method may have seen their answers.
     held_out = next((by_split[s] for s in ("test", "dev") if s in by_split and s not in record.chosen_by), None)
     if held_out is None:
         return ["No rows were evaluated that had no part in the search: this says nothing about new rows."]

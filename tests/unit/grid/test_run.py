@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -164,40 +165,34 @@ def test_changed_rows_never_meet_an_old_result_and_the_old_one_stays(tiny_folder
     assert (told.begun, third.cells[0][1].folder) == ([], old), "and the old rows find the old one again"
 
 
-def test_changed_weights_never_meet_an_old_result_and_the_old_one_stays(own_folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    first = run(out, own_folder, methods=["zero-shot-cot"])
-    before = files(out)
-    weights = own_folder / "model.safetensors"
-    kept = weights.read_bytes()
+def turn_weights(folder: Path) -> None:
     model, _ = tiny_model("llama")
     model.get_output_embeddings().weight.neg_()
-    model.save_pretrained(own_folder)
-    assert weights.stat().st_size == len(kept)
-    told = Told()
-    second = run(out, own_folder, told, methods=["zero-shot-cot"])
-    assert (second.complete, len(told.begun)) == (True, 1)
-    assert first.cells[0][1].folder != second.cells[0][1].folder
-    assert {name: files(out)[name] for name in before} == before
-    weights.write_bytes(kept)
-    told = Told()
-    assert run(out, own_folder, told, methods=["zero-shot-cot"]).cells[0][1] == first.cells[0][1]
-    assert told.begun == []
+    model.save_pretrained(folder)
 
 
-def test_a_changed_chat_template_never_meets_an_old_result(own_folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
+def turn_template(folder: Path) -> None:
+    file = folder / "chat_template.jinja"
+    file.write_text("Now: " + file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("model.safetensors", turn_weights), ("chat_template.jinja", turn_template)]
+)
+def test_a_changed_file_of_a_model_never_meets_an_old_result_and_the_old_one_stays(
+    name: str, change: Callable[[Path], None], own_folder: Path, tmp_path: Path
+):
+    out, file = tmp_path / "out", own_folder / name
     first = run(out, own_folder, methods=["zero-shot-cot"])
-    before = files(out)
-    template = own_folder / "chat_template.jinja"
-    kept = template.read_text()
-    template.write_text("Now: " + kept)
+    before, kept = files(out), file.read_bytes()
+    change(own_folder)
+    assert file.read_bytes() != kept
     told = Told()
     second = run(out, own_folder, told, methods=["zero-shot-cot"])
     assert (second.complete, len(told.begun)) == (True, 1)
     assert first.cells[0][1].folder != second.cells[0][1].folder
     assert {name: files(out)[name] for name in before} == before
-    template.write_text(kept)
+    file.write_bytes(kept)
     told = Told()
     assert run(out, own_folder, told, methods=["zero-shot-cot"]).cells[0][1] == first.cells[0][1]
     assert told.begun == []
