@@ -138,7 +138,8 @@ def parse_arguments() -> argparse.Namespace:
         if name == "overhead":
             speed.add_argument("--task", default=TASKS[0])
         else:
-            speed.add_argument("--cells", type=int, default=8)
+            # At the end of a turn one replica waits for the other's last shard, as it does once in a whole grid.
+            speed.add_argument("--cells", type=int, default=16)
             speed.add_argument("--kinds", nargs="+", default=["answers", "rollouts", "step"])
     idle = commands.add_parser("orchestrator")
     idle.add_argument("--replicas", type=int, default=64)

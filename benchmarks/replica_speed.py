@@ -76,6 +76,10 @@ class Work:
         with ThreadPoolExecutor(len(self.cells)) as threads:
             return list(threads.map(lambda cell: unit(executor, cell), range(len(self.cells))))
 
+    def warm(self, executor: Executor) -> None:
+        """Let every replica compute once, and keep the questions; the work of all cells at once reaches them all."""
+        self.everywhere("answers", executor)
+
 
 def _config(options: Any, task: str, seed: int) -> TrialConfig:
     return resolve_config(
@@ -125,17 +129,15 @@ class Turns:
 def take_turns(
     names: tuple[str, str], work: Callable[[Executor], Any], executors: tuple[Executor, Executor], turns: int
 ) -> Turns:
-    """Run work in both ways, alternately and in alternating order; the first pair is warm-up and not counted."""
+    """Run work in both ways, alternately and in alternating order."""
     result = Turns(names)
-    for turn in range(turns + 1):
+    for turn in range(turns):
         outcomes: list[Any] = [None, None]
         for way in (0, 1) if turn % 2 else (1, 0):
             used, begin = processor_of_all(), time.perf_counter()
             outcomes[way] = work(executors[way])
-            seconds = time.perf_counter() - begin
-            if turn:
-                result.seconds[way].append(seconds)
-                result.processor[way].append(processor_of_all() - used)
+            result.seconds[way].append(time.perf_counter() - begin)
+            result.processor[way].append(processor_of_all() - used)
         result.equal &= outcomes[0] == outcomes[1]
     return result
 
@@ -154,6 +156,8 @@ def measure_overhead(options: Any) -> dict[str, Turns]:
     work = Work.make(options, [options.task])
     model = ModelConfig(name=options.model, threads=1)
     local, pool = LocalExecutor(load_engine(model)), launch(model, 1)
+    for executor in (pool.executor, local):
+        work.warm(executor)
     names = ("one replica", "in process")
     results = {}
     for kind in ("step", "answers"):
@@ -173,7 +177,7 @@ def measure_scaling(options: Any, tasks: Sequence[str]) -> Iterator[tuple[str, l
     plain = [_plain_process(work, model) for _ in range(2)]
     one, two = launch(model, 1), launch(model, 2)
     for pool in (one, two):
-        warm(work, pool)
+        work.warm(pool.executor)
     for kind in options.kinds:
 
         def run(executor: Executor, kind: str = kind) -> Any:
@@ -198,7 +202,9 @@ def _plain_process(work: Work, model: ModelConfig) -> ProcessPoolExecutor:
 
 def _load(work: Work, model: ModelConfig) -> None:
     global _alone
-    _alone = work, LocalExecutor(load_engine(model))
+    executor = LocalExecutor(load_engine(model))
+    work.answers(executor, 0)
+    _alone = work, executor
 
 
 def _timed(kind: str) -> float:
@@ -211,19 +217,14 @@ def _timed(kind: str) -> float:
 def measure_machine(plain: Sequence[ProcessPoolExecutor], kind: str, turns: int) -> list[float]:
     """Return how many times as much two plain processes do as one, turn by turn.
 
-    Each does the first cell, alone and then beside the other. The first turn is warm-up and not counted.
+    Each does the first cell, alone and then beside the other.
     """
     ratios = []
-    for _ in range(turns + 1):
+    for _ in range(turns):
         alone = sum(process.submit(_timed, kind).result() for process in plain)
         both = max(future.result() for future in [process.submit(_timed, kind) for process in plain])
         ratios.append(alone / both)
-    return ratios[1:]
-
-
-def warm(work: Work, pool: Pool) -> None:
-    """Let every replica compute once; the work of all cells at once reaches them all."""
-    work.everywhere("answers", pool.executor)
+    return ratios
 
 
 def start_ray(cpus: int) -> None:

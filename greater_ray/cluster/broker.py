@@ -52,8 +52,8 @@ class WorkQueue:
     """Waiting jobs, oldest first, each found at once by the slot that prefers it.
 
     A free slot takes, in this order: what is urgent (small work without rows, work whose replica has died), work whose
-    questions it holds, work that no slot holds, the oldest of the rest. So preference never leaves a replica idle, and
-    never changes a result.
+    questions it holds, work that no slot holds, the oldest of the rest whose own slot is not free as well. So
+    preference never leaves a replica idle that could help, and never changes a result.
     """
 
     def __init__(self) -> None:
@@ -62,14 +62,15 @@ class WorkQueue:
         self._by_home: dict[int | None, OrderedDict[int, Job]] = {}
         self._home: OrderedDict[str, int] = OrderedDict()
         self._homes_of: dict[int, int | None] = {}
-        self._waiter = asyncio.Condition()
+        self._free: set[int] = set()
+        self._changed = asyncio.Condition()
 
     def __len__(self) -> int:
         return len(self._all) + len(self._urgent)
 
     async def put(self, jobs: Sequence[Job], *, first: bool = False) -> None:
         """Add jobs; ``first`` puts those that were begun before in front of all."""
-        async with self._waiter:
+        async with self._changed:
             for job in jobs:
                 if first:
                     self._urgent.appendleft(job)
@@ -79,27 +80,36 @@ class WorkQueue:
                     home = self._home.get(job.shard)
                     self._homes_of[job.number] = home
                     self._all[job.number] = self._by_home.setdefault(home, OrderedDict())[job.number] = job
-            self._waiter.notify(len(jobs))
+            self._changed.notify_all()
 
     async def take(self, slot: int) -> Job:
         """Wait for work and take what suits the slot best."""
-        async with self._waiter:
-            await self._waiter.wait_for(lambda: len(self) > 0)
+        async with self._changed:
+            self._free.add(slot)
+            try:
+                await self._changed.wait_for(lambda: self._first(slot) is not None)
+            finally:
+                self._free.discard(slot)
+                # What this slot was left to do may be for others now.
+                self._changed.notify_all()
+            job = self._first(slot)
+            assert job is not None
             if self._urgent:
-                job = self._urgent.popleft()
-                self._settle_in(job, slot)
-                return job
-            for home in (slot, None):
-                if own := self._by_home.get(home):
-                    return self._remove(next(iter(own)), slot)
-            return self._remove(next(iter(self._all)), slot)
+                self._urgent.popleft()
+            else:
+                del self._all[job.number]
+                del self._by_home[self._homes_of.pop(job.number)][job.number]
+            self._settle_in(job, slot)
+            return job
 
-    def _remove(self, number: int, slot: int) -> Job:
-        job = self._all.pop(number)
-        home = self._homes_of.pop(number)
-        del self._by_home[home][number]
-        self._settle_in(job, slot)
-        return job
+    def _first(self, slot: int) -> Job | None:
+        """Return what a free slot takes now."""
+        if self._urgent:
+            return self._urgent[0]
+        for home in (slot, None):
+            if own := self._by_home.get(home):
+                return next(iter(own.values()))
+        return next((job for number, job in self._all.items() if self._homes_of[number] not in self._free), None)
 
     def _settle_in(self, job: Job, slot: int) -> None:
         """Remember which slot holds the questions from now on."""

@@ -56,6 +56,33 @@ def test_a_slot_takes_small_work_then_its_own_then_nobodys_then_anybodys():
     run(work)
 
 
+def test_work_waits_for_the_slot_that_holds_its_questions_when_that_one_is_free_too():
+    async def work() -> None:
+        queue = WorkQueue()
+        await homes(queue, a=2, b=0, c=1)
+        taken: dict[int, list[int]] = {slot: [] for slot in range(3)}
+
+        async def serve(slot: int) -> None:
+            while True:
+                taken[slot].append((await queue.take(slot)).number)
+                await asyncio.sleep(0.05)
+
+        slots = [asyncio.create_task(serve(slot)) for slot in range(3)]
+        for number, shard in enumerate("abc", 1):
+            await asyncio.sleep(0.01)
+            await queue.put([job(number, shard)])
+        await asyncio.sleep(0.2)
+        assert taken == {0: [2], 1: [3], 2: [1]}
+        await queue.put([job(4, "a"), job(5, "a"), job(6, None)])
+        await asyncio.sleep(0.2)
+        assert {number for numbers in taken.values() for number in numbers} == {1, 2, 3, 4, 5, 6}
+        assert all(len(numbers) == 2 for numbers in taken.values()), "nobody is left idle for preference's sake"
+        for task in slots:
+            task.cancel()
+
+    run(work)
+
+
 def test_a_slot_that_helps_out_becomes_the_home():
     async def work() -> None:
         queue = WorkQueue()
