@@ -1,6 +1,7 @@
 """What came of a grid, in tables and as JSON: every score beside its cost, and what is missing by name."""
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,18 @@ def _entry(store: GridStore, cell: Cell, state: CellState) -> dict[str, Any]:
         entry["reason"] = state.reason
     if state.state == "done" and state.folder is not None:
         record = store.record(state.folder)
-        entry |= {"folder": str(state.folder), "prompt": record.best.full_text, "scores": _scores(record)}
+        chosen_by = {*record.chosen_by, *_source_chosen_by(store, cell)}
+        entry |= {"folder": str(state.folder), "prompt": record.best.full_text, "scores": _scores(record, chosen_by)}
         cost = _cost(record)
         entry |= {name: sum(part[name] for part in cost.values()) for name in ("tokens", "seconds")}
         entry |= {"cost": cost, "proposals": record.proposals, "no_improvement": record.no_improvement}
     return entry
+
+
+def _source_chosen_by(store: GridStore, cell: Cell) -> tuple[str, ...]:
+    """Return the splits that chose the prompt which a cell of phase two measures."""
+    state = store.state(cell.source) if cell.source else CellState("open")
+    return store.record(state.folder).chosen_by if state.state == "done" and state.folder is not None else ()
 
 
 def _cost(record: TrialRecord) -> dict[str, dict[str, Any]]:
@@ -56,8 +64,11 @@ def _cost(record: TrialRecord) -> dict[str, dict[str, Any]]:
     }
 
 
-def _scores(record: TrialRecord) -> list[dict[str, Any]]:
-    """Accuracy before and after on every split, with the paired comparison where the prompt has changed."""
+def _scores(record: TrialRecord, chosen_by: Collection[str]) -> list[dict[str, Any]]:
+    """Accuracy before and after on every split, with the paired comparison where the prompt has changed.
+
+    ``chosen_by`` are the splits whose scores chose the prompt, here or under the source's model.
+    """
     scores = []
     for split in record.config.evaluation.splits:
         before, after = record.evaluation(split, record.initial), record.evaluation(split, record.best)
@@ -68,7 +79,7 @@ def _scores(record: TrialRecord) -> list[dict[str, Any]]:
             {
                 "split": split,
                 # Such rows tell nothing about new ones.
-                "chose": split in record.chosen_by,
+                "chose": split in chosen_by,
                 "rows": after.num_examples,
                 "before": before.accuracy,
                 "after": after.accuracy,

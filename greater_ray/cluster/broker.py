@@ -275,7 +275,8 @@ class Broker:
         if self.facts is None:
             self.facts = model
         elif model.get("weights") != self.facts.get("weights"):
-            self._stop(f"model: '{self.model.name}' has other weights on {slot.host} than on the first replica.")
+            what = "has other weights, another tokenizer or another chat template"
+            self._stop(f"model: '{self.model.name}' {what} on {slot.host} than on the first replica.")
             return None
         if self.hardware and facts["hardware"] not in self.hardware:
             why = f"{slot.host} computes on {facts['hardware']}, others on {self.hardware[0]}: last bits may differ"

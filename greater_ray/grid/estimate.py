@@ -74,7 +74,7 @@ def _probe(config: TrialConfig, rows: Rows) -> TrialConfig:
 
 
 def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
-    """Scale a probe's step by training rows and steps, and its final evaluation by evaluated rows.
+    """Scale a probe's step by training rows and steps, and its final evaluation by evaluated rows, finalists' included.
 
     What is asked of the writer in a step hardly grows with the rows.
     """
@@ -94,7 +94,10 @@ def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
     steps = min(bounds) if probe.steps else 0
     prompts = 2 if probe.steps else len({e.prompt_ids for e in probe.evaluations})
     probed = sum(e.num_examples for e in probe.evaluations)
-    answers = prompts * sum(getattr(rows, split) for split in config.evaluation.splits) / max(1, probed)
+    answered = prompts * sum(getattr(rows, split) for split in config.evaluation.splits)
+    if probe.steps and config.evaluation.dev_select_top > 1:
+        answered += config.evaluation.dev_select_top * rows.dev
+    answers = answered / max(1, probed)
     return Estimate(tokens * steps + final.tokens * answers, seconds * steps + final.seconds * answers)
 
 

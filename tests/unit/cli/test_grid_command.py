@@ -120,6 +120,8 @@ def test_transfer_alone_finds_what_the_grid_found(finished: Path, target: str, c
     assert run([*args, "--split", "train"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert {score["split"] for entry in value["transfers"] for score in entry["scores"]} == {"train"}
+    chose = [(entry["method"], entry["scores"][0]["chose"]) for entry in value["transfers"]]
+    assert chose == [("greater", True), ("greater", True), ("zero-shot-cot", False)], "under the source's model"
     assert run([*args, "--set", "model.dtype=float64", "--set", "replicas.gpus=1"]) == 0
     value = json.loads(capsys.readouterr().out)
     configs = [json.loads((Path(entry["folder"]) / "config.json").read_text()) for entry in value["transfers"]]

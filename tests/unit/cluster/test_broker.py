@@ -308,6 +308,18 @@ def test_an_engine_without_a_hash_of_weights_is_served_on_every_slot():
     run(work)
 
 
+def test_replicas_of_different_models_stop_the_pool():
+    async def work() -> None:
+        loads = iter([LOADED, {"model": {"weights": "v"}, "hardware": "h", "host": "far"}])
+        broker = Broker(ModelConfig(name="m"), 2, lambda: Actor(lambda model: next(loads), lambda call: None))
+        while broker.error is None:
+            await asyncio.sleep(0)
+        with pytest.raises(PoolError, match=r"'m' has other weights, .* on far than on the first replica"):
+            await broker.run([Call("token_texts", {"tokens": [1]})])
+
+    run(work)
+
+
 def test_facts_that_cannot_be_used_stop_the_pool_with_a_reason():
     async def work() -> None:
         broker = Broker(ModelConfig(name="m"), 1, lambda: Actor(lambda model: {"host": "n"}, lambda call: None))

@@ -87,6 +87,15 @@ def test_one_evaluated_prompt_stands_for_two():
     assert _scaled(config(), probed(prompts=1), ROWS) == _scaled(config(), probed(prompts=2), ROWS)
 
 
+@pytest.mark.parametrize(("top", "prompts"), [(0, 0), (1, 0), (3, 3)])
+def test_finalists_answer_on_dev_rows(top: int, prompts: int):
+    cost = _scaled(config(evaluation={"dev_select_top": top}), probed(), ROWS)
+    assert cost.tokens == pytest.approx(10 * 10_500 + (2 * 50 + prompts * 20) * 20)
+    assert cost.seconds == pytest.approx(10 * 24.0 + (2 * 50 + prompts * 20) * 0.1)
+    none = _scaled(config(evaluation={"dev_select_top": top}), probed(steps=0), ROWS)
+    assert none.tokens == pytest.approx(2 * 50 * 20), "nothing was searched, so nothing is chosen"
+
+
 def test_a_method_without_steps_costs_its_evaluation():
     cost = _scaled(config(budget={"steps": 0}), probed(steps=0, prompts=1), ROWS)
     assert cost.tokens == pytest.approx(50 * 20)
