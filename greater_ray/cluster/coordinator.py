@@ -20,7 +20,7 @@ from greater_ray.config import ModelConfig
 from greater_ray.errors import PoolError, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import CellObserver, Progress, run_cell
-from greater_ray.grid.store import GridStore
+from greater_ray.grid.store import CellState, GridStore
 from greater_ray.models._openai import is_endpoint
 
 # What optimizer state is made of; evaluations come after the last checkpoint of the search.
@@ -51,7 +51,7 @@ def coordinate(config: dict[str, Any], plan: Plan) -> None:
     if os.path.isdir(plan.folder):
         os.chdir(plan.folder)
     threading.Thread(target=_get_ready_for_the_end, daemon=True).start()
-    cell = plan.cells[config["cell"]]
+    cell = plan.cells[config["cell"]["number"]]
     store = GridStore(plan.out)
     folders: list[Path] = []
 
@@ -79,10 +79,24 @@ def coordinate(config: dict[str, Any], plan: Plan) -> None:
     observer = CellObserver(cell, report)
     try:
         outcome = run_cell(cell, store, plan.serve, observer, restore=restore)
-        end: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason}
+        end: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, **_scores(store, outcome)}
     except (PoolError, StoreError) as error:
         end = {"state": "stopped", "reason": str(error)}
     tune.report({**observer.progress._asdict(), **end})
+
+
+def _scores(store: GridStore, outcome: CellState) -> dict[str, float]:
+    """Return the scores of a finished cell for trackers, before and after the search, by split."""
+    if outcome.folder is None:
+        return {}
+    record = store.record(outcome.folder)
+    scores = {}
+    for split in record.config.evaluation.splits:
+        for when, prompt in (("_before", record.initial), ("", record.best)):
+            if (measured := record.evaluation(split, prompt)) is not None:
+                scores[f"{split}_accuracy{when}"] = measured.accuracy
+                scores[f"{split}_label_loss{when}"] = measured.label_ce
+    return scores
 
 
 def _get_ready_for_the_end() -> None:

@@ -30,7 +30,7 @@ from greater_ray.cluster.pool import Pool
 from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
 from greater_ray.config import ModelConfig
 from greater_ray.errors import Interrupted, PoolError, StoreError
-from greater_ray.grid.cells import Cell, model_titles
+from greater_ray.grid.cells import Cell, model_titles, slug_of
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import GridObserver, Progress
 from greater_ray.grid.store import GridStore
@@ -155,13 +155,14 @@ class RayBackend:
         near = tune.PlacementGroupFactory([{connect.node_resource(): 0.001}])
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(coordinate, plan=plan), near),
-            param_space={
-                "cell": tune.grid_search(list(range(len(wave)))),
-            },
+            # Labels and names are for trackers; the coordinator goes by the number.
+            param_space={"cell": tune.grid_search([{"number": k, **cell.labels} for k, cell in enumerate(wave)])},
             tune_config=tune.TuneConfig(
                 search_alg=source,
                 reuse_actors=True,
                 scheduler=_InTurn(),
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
             ),
             run_config=tune.RunConfig(
                 name=name,
@@ -205,6 +206,17 @@ class Wave:
         return [cell for *_, cell in sorted(turns, key=lambda turn: turn[:2])]
 
 
+def _number(trial: Any) -> int:
+    number: int = trial.config["cell"]["number"]
+    return number
+
+
+def _name(trial: Any) -> str:
+    """Return what Tune and trackers call a trial; the number keeps those of one wave apart."""
+    cell = trial.config["cell"]
+    return f"{cell['number']:03d}-{slug_of(cell)}"
+
+
 def _interrupted(store: GridStore) -> Interrupted:
     return Interrupted(f"stopped; everything finished is saved in '{store.folder}', the same command continues.")
 
@@ -239,12 +251,12 @@ class _Events(LocalCallback):
         self._running.add(trial.trial_id)
         up = len(self._running) + self._starting
         self.source.max_concurrent = max(self.source.max_concurrent, min(self.most, up))
-        self.observer.started(self.cells[trial.config["cell"]])
+        self.observer.started(self.cells[_number(trial)])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        cell = self.cells[trial.config["cell"]]
+        cell = self.cells[_number(trial)]
         if result.get("state") == "running":
             self.observer.progressed(cell, Progress(*(result.get(name) for name in Progress._fields)))  # type: ignore[arg-type]
         elif "state" in result:
@@ -252,16 +264,16 @@ class _Events(LocalCallback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
-        self._left.discard(trial.config["cell"])
+        self._left.discard(_number(trial))
         # Statistics that Tune keeps of every metric, which nobody asks for: half of the driver's growth per cell.
         trial.run_metadata.metric_analysis = {}
         trial.run_metadata.metric_n_steps = {}
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.trial_id)
-        self._left.discard(trial.config["cell"])
+        self._left.discard(_number(trial))
         # The process of a coordinator died too often; the cell itself can go on.
-        self.observer.ended(self.cells[trial.config["cell"]], "stopped", "its coordinator died three times")
+        self.observer.ended(self.cells[_number(trial)], "stopped", "its coordinator died three times")
 
 
 class _Watch:

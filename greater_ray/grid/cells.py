@@ -47,14 +47,19 @@ class Cell:
     @property
     def slug(self) -> str:
         """Name for folders; not unique on its own."""
-        words = (self.method, self.task, self.model.rstrip("/").rpartition("/")[2], f"s{self.seed}")
-        return "--".join(re.sub(r"[^A-Za-z0-9.]+", "_", word).strip("_") for word in words)[:120]
+        return slug_of(self.labels)
 
     @property
     def models(self) -> tuple[ModelConfig, ...]:
         """The models that must be loaded while the cell runs; an endpoint is not."""
         named = dict.fromkeys((self.config.model, self.config.optimizer_model or self.config.model))
         return tuple(model for model in named if not is_endpoint(model.name))
+
+
+def slug_of(labels: Mapping[str, Any]) -> str:
+    """Return a name for files that is made of a cell's labels; not unique on its own."""
+    words = (labels["method"], labels["task"], labels["model"].rstrip("/").rpartition("/")[2], f"s{labels['seed']}")
+    return "--".join(re.sub(r"[^A-Za-z0-9.]+", "_", word).strip("_") for word in words)[:120]
 
 
 def expand_grid(grid: GridConfig, only: Mapping[str, list[str]] | None = None) -> list[Cell]:

@@ -112,18 +112,21 @@ def tracked(on_ray: None, tiny_folder: Path, tmp_path_factory: pytest.TempPathFa
 def test_tensorboard_gets_the_losses_of_every_cell(tracked: dict[str, Any]):
     from tensorboardX.proto.event_pb2 import Event
 
-    scalars: dict[Path, set[str]] = {}
+    scalars: dict[str, set[str]] = {}
     for path in tracked["out"].rglob("events.out.tfevents.*"):
         data, at = path.read_bytes(), 0
         while at < len(data):
             # A TFRecord: length, its checksum, the event, its checksum.
             size = int.from_bytes(data[at : at + 8], "little")
             event = Event.FromString(data[at + 12 : at + 12 + size])
-            scalars.setdefault(path.parent, set()).update(value.tag for value in event.summary.value)
+            scalars.setdefault(path.parent.name, set()).update(value.tag for value in event.summary.value)
             at += size + 16
-    assert len(scalars) == len(tracked["result"].cells) == 3
+    cells = [cell for cell, _ in tracked["result"].cells]
+    assert sorted(scalars) == [f"{number:03d}-{cell.slug}" for number, cell in enumerate(cells)]
     assert sum("ray/tune/best_loss" in tags for tags in scalars.values()) == 2
     assert all({"ray/tune/step", "ray/tune/tokens"} <= tags for tags in scalars.values())
+    scores = {f"ray/tune/test_{name}{when}" for name in ("accuracy", "label_loss") for when in ("", "_before")}
+    assert all(scores <= tags for tags in scalars.values())
 
 
 def test_a_tracker_that_fails_is_left_out_with_one_line_and_the_grid_goes_on(tracked: dict[str, Any]):
