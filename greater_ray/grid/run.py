@@ -151,7 +151,7 @@ def run_grid(
     store = GridStore(out)
     store.claim()
     try:
-        store.write_grid(grid.name, cells)
+        store.write_grid(grid.name, cells, whole=only is None)
         _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=targets)
         result = GridResult([(cell, inputs.state(store, cell)) for cell in cells], [])
         if not grid.transfer.models:
@@ -161,7 +161,7 @@ def run_grid(
             inputs.add(transfers)
             result.transfers = [(cell, inputs.state(store, cell)) for cell in transfers]
             if transfers:
-                store.write_grid(grid.name, transfers)
+                store.write_grid(grid.name, transfers, whole=only is None)
                 _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
             result.transfers = [(cell, inputs.state(store, cell)) for cell in transfers]
         except Interrupted:
@@ -191,7 +191,7 @@ def run_transfer(
         inputs = Inputs(sources)
         transfers, missing = plan_transfer(store, sources, transfer, inputs.of)
         inputs.add(transfers)
-        store.write_grid(store.read_grid()["name"], transfers)
+        store.write_grid(store.read_grid()["name"], transfers, whole=True)
         _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
         return GridResult([], [(cell, inputs.state(store, cell)) for cell in transfers], lost + missing)
     finally:

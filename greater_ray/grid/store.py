@@ -67,10 +67,19 @@ class GridStore:
 
     # -- what the grid is --------------------------------------------------------------------------------------------
 
-    def write_grid(self, name: str, cells: list[Cell]) -> None:
-        """Note the cells, those of earlier and larger grids included, so that ``status`` needs no configuration."""
+    def write_grid(self, name: str, cells: list[Cell], *, whole: bool) -> None:
+        """Note the cells of a phase, so that ``status`` needs no configuration.
+
+        Those of earlier grids stay as well; where these are the ``whole`` phase, only if they are done, since nothing
+        would finish the others.
+        """
         entries = self.read_grid()["cells"] if self.exists else []
-        known = {(entry["trial_id"], entry["source"]): entry for entry in entries}
+        phases = {cell.source is not None for cell in cells}
+        known = {
+            (entry["trial_id"], entry["source"]): entry
+            for entry in entries
+            if not whole or (entry["source"] is not None) not in phases or self.state(entry["trial_id"]).state == "done"
+        }
         new = {
             (cell.trial_id, cell.source): {
                 "trial_id": cell.trial_id,

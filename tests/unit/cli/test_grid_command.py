@@ -255,7 +255,7 @@ def test_status_shows_failures_and_a_grid_that_runs_now(small: dict, tmp_path: P
     cells = expand_grid(load_grid(small))
     store = GridStore(tmp_path)
     store.claim()
-    store.write_grid("tiny", cells)
+    store.write_grid("tiny", cells, whole=True)
     store.write_failure(cells[2], {}, "too dark")
     store.cell_folder(cells[0], {}).mkdir()
     figures = GridFigures(tmp_path)

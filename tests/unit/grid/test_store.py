@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,10 +163,14 @@ def test_one_driver_at_a_time_and_none_after_a_kill(store: GridStore):
     GridStore(store.folder).claim()
 
 
-def test_the_noted_grid_keeps_the_cells_of_earlier_ones(store: GridStore, cells: list[Cell]):
+def noted(store: GridStore) -> list[tuple[str, str | None]]:
+    return [(entry["trial_id"], entry["source"]) for entry in store.read_grid()["cells"]]
+
+
+def test_a_part_of_a_grid_is_noted_beside_what_is_noted_already(store: GridStore, cells: list[Cell]):
     store.claim()
-    store.write_grid("first", cells[:2])
-    store.write_grid("second", cells[1:])
+    store.write_grid("first", cells[:2], whole=False)
+    store.write_grid("second", cells[1:], whole=False)
     value = store.read_grid()
     assert value["name"] == "second"
     assert [entry["trial_id"] for entry in value["cells"]] == [cell.trial_id for cell in cells]
@@ -173,6 +178,20 @@ def test_the_noted_grid_keeps_the_cells_of_earlier_ones(store: GridStore, cells:
     (store.folder / "grid.json").write_text("{half")
     with pytest.raises(StoreError, match="missing or broken"):
         store.read_grid()
+
+
+def test_a_whole_grid_takes_the_place_of_what_an_earlier_one_has_not_finished(store: GridStore, cells: list[Cell]):
+    store.claim()
+    end(begin(store, cells[0]))
+    begin(store, cells[1])
+    moved = [replace(cells[2], source="x"), replace(cells[2], source="y")]
+    store.write_grid("first", cells[:2], whole=True)
+    store.write_grid("first", moved[:1], whole=True)
+    store.write_grid("second", cells[2:], whole=True)
+    done, new = (cells[0].trial_id, None), (cells[2].trial_id, None)
+    assert noted(store) == [done, (cells[2].trial_id, "x"), new], "the other phase is not touched"
+    store.write_grid("second", moved[1:], whole=True)
+    assert noted(store) == [done, new, (cells[2].trial_id, "y")]
 
 
 def test_events_are_lines_with_a_time(store: GridStore):
