@@ -87,13 +87,12 @@ class WorkQueue:
         async with self._changed:
             self._free.add(slot)
             try:
-                await self._changed.wait_for(lambda: self._first(slot) is not None)
+                job = await self._changed.wait_for(lambda: self._first(slot))
             finally:
                 self._free.discard(slot)
                 # What this slot was left to do may be for others now.
                 self._changed.notify_all()
-            job = self._first(slot)
-            assert job is not None
+            assert job is not None, "only a job ends the waiting"
             if self._urgent:
                 self._urgent.popleft()
             else:
