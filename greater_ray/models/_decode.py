@@ -78,9 +78,10 @@ class RowBatch:
 
     def _feed(self, ids: Tensor, positions: Tensor, keep: Tensor | int) -> Tensor:
         """Run ``ids`` ``[B, Q]`` at ``positions`` (``_NEVER`` marks padding); return logits at the kept places."""
-        store, stop = self.store, self.store.cursor + ids.shape[1]
-        store.positions[: store.rows, store.cursor : stop] = positions
-        mask = self.decoder.masks.build(positions, store.positions[: store.rows, :stop])
+        store, extent = self.store, self.store.extent
+        stop = extent.cursor + ids.shape[1]
+        store.positions[: extent.rows, extent.cursor : stop] = positions
+        mask = self.decoder.masks.build(positions, store.positions[: extent.rows, :stop])
         output = self.decoder.model(
             input_ids=ids,
             attention_mask=mask,
@@ -89,7 +90,7 @@ class RowBatch:
             use_cache=True,
             logits_to_keep=keep,
         )
-        store.cursor = stop
+        extent.cursor = stop
         logits: Tensor = output.logits
         return logits
 
@@ -124,15 +125,15 @@ class RowBatch:
         texts: list[list[int]] = [[] for _ in self.parts]
         self.unfed = [False] * len(self.parts)
         for step in range(limit):
-            chosen = choose(logits_BV, self.order[: self.store.rows])
-            for place in range(self.store.rows - 1, -1, -1):
+            chosen = choose(logits_BV, self.order[: self.store.extent.rows])
+            for place in range(self.store.extent.rows - 1, -1, -1):
                 row = self.order[place]
                 self.results[row].generated += 1
                 if chosen[place] in self.decoder.stop_tokens:
                     self._retire(place, chosen)
                 else:
                     texts[row].append(chosen[place])
-            running = self.store.rows
+            running = self.store.extent.rows
             if running == 0:
                 break
             if step + 1 == limit:
@@ -143,7 +144,7 @@ class RowBatch:
             positions = [[self.next_position[row] + len(texts[row]) - 1] for row in self.order[:running]]
             ids = self._tensor([[token] for token in chosen[:running]])
             logits_BV = self._feed(ids, self._tensor(positions), 1)[:, -1]
-        self.store.rows = len(self.parts)
+        self.store.extent.rows = len(self.parts)
         for row, text in enumerate(texts):
             kept = len(text)
             while kept and text[kept - 1] in self.decoder.blank_tokens:
@@ -153,12 +154,12 @@ class RowBatch:
 
     def _retire(self, place: int, chosen: list[int]) -> None:
         """Move a finished row behind the running ones."""
-        last = self.store.rows - 1
+        last = self.store.extent.rows - 1
         if place != last:
             self.store.swap_rows(place, last)
             self.order[place], self.order[last] = self.order[last], self.order[place]
             chosen[place], chosen[last] = chosen[last], chosen[place]
-        self.store.rows = last
+        self.store.extent.rows = last
 
     def given(self, suffix: TokenIds, reasoning: Sequence[TokenIds], room: int) -> None:
         """Take known reasoning instead of decoding it: one pass in place of one per token."""
@@ -193,7 +194,7 @@ class RowBatch:
             positions.append([first[1], *range(end, end + len(tail))])
             self.answer_position[row] = end + len(extractor)
         keep = torch.arange(len(extractor), len(extractor) + longest, device=self.decoder.device)
-        self.label_slot = self.store.cursor + 1 + len(extractor)
+        self.label_slot = self.store.extent.cursor + 1 + len(extractor)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for place, row in enumerate(self.order):
             label = self.parts[row].label
@@ -214,7 +215,7 @@ class RowBatch:
         It ends at a stop token, or at a line break once something has been written.
         """
         stop_tokens, blank_tokens = self.decoder.stop_tokens, self.decoder.blank_tokens
-        self.store.cursor = self.label_slot
+        self.store.extent.cursor = self.label_slot
         self.store.positions[:, self.label_slot :] = _NEVER
         texts: list[list[int]] = [[] for _ in self.parts]
         done = [False] * len(self.parts)

@@ -7,6 +7,7 @@ slot is simply masked. Masks are built here from the true positions of the token
 Shape suffixes: B rows, H key/value heads, S slots, D head size, Q query tokens.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,30 +42,46 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-class SlotLayer(_Layer):
-    """Preallocated keys and values; writes in place at the store's cursor, reads as a view."""
+@dataclass(slots=True)
+class Extent:
+    """How much of a batch's storage there is, and how much of it is in use.
 
-    def __init__(self, store: "SlotStore") -> None:
+    Shared by a store and its layers, which must not know each other: in a reference cycle finished keys and values
+    would live on until a garbage collection, and CUDA's allocator never asks for one.
+    """
+
+    capacity_rows: int
+    capacity_slots: int
+    rows: int
+    cursor: int = 0
+
+
+class SlotLayer(_Layer):
+    """Preallocated keys and values; writes in place at the cursor, reads as a view."""
+
+    def __init__(self, extent: Extent) -> None:
         super().__init__()
-        self.store = store
+        self.extent = extent
         self.is_initialized = True
+
+    def empty(self, states: Tensor) -> Tensor:
+        """Return room for states ``[_, H, _, D]`` of this kind in all rows and slots."""
+        return states.new_zeros(
+            self.extent.capacity_rows, states.shape[1], self.extent.capacity_slots, states.shape[-1]
+        )
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write ``[rows, H, Q, D]`` at the cursor and return all keys and values up to there."""
-        store, stop = self.store, self.store.cursor + key_states.shape[-2]
+        extent, stop = self.extent, self.extent.cursor + key_states.shape[-2]
         if self.keys is None:
-            _, heads, _, size = key_states.shape
-            self.keys = key_states.new_zeros(store.capacity_rows, heads, store.capacity_slots, size)
-            self.values = value_states.new_zeros(
-                store.capacity_rows, heads, store.capacity_slots, value_states.shape[-1]
-            )
-        self.keys[: store.rows, :, store.cursor : stop] = key_states
-        self.values[: store.rows, :, store.cursor : stop] = value_states
-        return self.keys[: store.rows, :, :stop], self.values[: store.rows, :, :stop]
+            self.keys, self.values = self.empty(key_states), self.empty(value_states)
+        self.keys[: extent.rows, :, extent.cursor : stop] = key_states
+        self.values[: extent.rows, :, extent.cursor : stop] = value_states
+        return self.keys[: extent.rows, :, :stop], self.values[: extent.rows, :, :stop]
 
     def get_seq_length(self) -> int:
         """Return the number of slots in use."""
-        return self.store.cursor
+        return self.extent.cursor
 
 
 class PrefixLayer(_Layer):
@@ -89,13 +106,12 @@ class PrefixLayer(_Layer):
 
 
 class SlotStore:
-    """A batch of rows with preallocated slots: positions ``[B, S]``, a cursor, and keys and values of every layer."""
+    """A batch of rows with preallocated slots: their extent, positions ``[B, S]``, keys and values of every layer."""
 
     def __init__(self, num_layers: int, rows: int, slots: int, device: torch.device) -> None:
-        self.capacity_rows, self.capacity_slots = rows, slots
-        self.rows, self.cursor = rows, 0
+        self.extent = Extent(rows, slots, rows)
         self.positions = torch.full((rows, slots), _NEVER, dtype=torch.long, device=device)
-        self.layers = [SlotLayer(self) for _ in range(num_layers)]
+        self.layers = [SlotLayer(self.extent) for _ in range(num_layers)]
         self.cache = Cache(layers=list(self.layers))
 
     def copy_to(self, layers: list[Any], start: int, rows: int) -> None:
@@ -104,34 +120,33 @@ class SlotStore:
         Pairs that are not there yet are made; a batch of all rows becomes them, without a copy.
         """
         states = [(layer.keys, layer.values) for layer in self.layers]
-        if self.capacity_rows == rows:
+        if self.extent.capacity_rows == rows:
             layers[:] = states
             return
         for number, pair in enumerate(states):
             if number == len(layers):
                 layers.append(tuple(part.new_empty(rows, *part.shape[1:]) for part in pair))
             for whole, part in zip(layers[number], pair, strict=True):
-                whole[start : start + self.rows] = part
+                whole[start : start + self.extent.rows] = part
 
     def put_prefix(self, prefix: "Prefix", rows: Tensor) -> None:
         """Copy the chosen rows of a prefix into the first slots."""
         length = prefix.positions.shape[1]
         self.positions[:, :length] = prefix.positions[rows]
-        self.cursor = length
+        self.extent.cursor = length
         if not length:
             return
-        for layer, (keys, values) in zip(self.layers, prefix.layers, strict=True):
-            layer.keys = keys.new_zeros(self.capacity_rows, keys.shape[1], self.capacity_slots, keys.shape[-1])
-            layer.values = values.new_zeros(self.capacity_rows, values.shape[1], self.capacity_slots, values.shape[-1])
-            layer.keys[:, :, :length] = keys[rows]
-            layer.values[:, :, :length] = values[rows]
+        for layer, states in zip(self.layers, prefix.layers, strict=True):
+            layer.keys, layer.values = map(layer.empty, states)
+            layer.keys[:, :, :length] = states[0][rows]
+            layer.values[:, :, :length] = states[1][rows]
 
     def swap_rows(self, first: int, second: int) -> None:
         """Exchange two rows everywhere, up to the cursor."""
         pair, swapped = [first, second], [second, first]
         for layer in self.layers:
             for states in (layer.keys, layer.values):
-                states[pair, :, : self.cursor] = states[swapped, :, : self.cursor]
+                states[pair, :, : self.extent.cursor] = states[swapped, :, : self.extent.cursor]
         self.positions[pair] = self.positions[swapped]
 
 

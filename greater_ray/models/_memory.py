@@ -1,9 +1,10 @@
-"""Out of memory is not the end: what is only kept to save time goes, then the batch is halved.
+"""Out of memory is not the end: what is only kept to save time goes, then the batch is halved for a while.
 
 The work goes on with the same result, up to rounding where a batch was halved.
 """
 
 import ctypes
+import gc
 import platform
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,6 +15,15 @@ from greater_ray.errors import ModelError
 
 ResultT = TypeVar("ResultT")
 
+RECOVERY = 32  # full pieces without a failure, after which a halved row limit is doubled
+# What torch says on the host, and where CUDA itself or a library on it could not allocate.
+_TOLD = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -32,17 +42,21 @@ def keep_freed_memory() -> None:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Tell whether an error of torch means that memory ran out, on a GPU or on the host."""
     text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "not enough memory" in text
+    return isinstance(error, torch.OutOfMemoryError) or any(told in text for told in _TOLD)
 
 
 class MicroBatch:
-    """A row limit that halves whenever memory runs out and ``free`` frees nothing, and stays there.
+    """A row limit that halves whenever memory runs out and ``free`` frees nothing.
 
-    ``free`` gives up what is kept only to save time, and tells whether there was any.
+    It doubles again after ``RECOVERY`` full pieces in a row, since what took the memory may be gone; where that was in
+    vain, only after twice as many as before. ``free`` gives up what is kept only to save time, and tells whether there
+    was any.
     """
 
     def __init__(self, limit: int | None = None, free: Callable[[], bool] = lambda: False) -> None:
         self.limit, self._free = limit, free
+        self._most = limit
+        self._wait, self._full_pieces, self._raised = RECOVERY, 0, False
 
     def map(self, work: Callable[[int, int], list[ResultT]], rows: int) -> list[ResultT]:
         """Apply ``work(start, stop)`` over all rows in order, in pieces that fit into memory.
@@ -56,6 +70,7 @@ class MicroBatch:
             stop = min(rows, start + (self.limit or rows))
             try:
                 results.extend(work(start, stop))
+                self._went_well(stop - start)
                 continue
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -67,8 +82,32 @@ class MicroBatch:
                         "a smaller dtype."
                     ) from error
             # Outside the except block, so that the traceback no longer holds the tensors of the failed attempt.
-            if not freed:
-                self.limit = (stop - start) // 2
+            if not (_collect() or freed):
+                self._halve(stop - start)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return results
+
+    def _halve(self, rows: int) -> None:
+        self._wait *= 2 if self._raised else 1
+        self.limit, self._full_pieces, self._raised = rows // 2, 0, False
+
+    def _went_well(self, rows: int) -> None:
+        """Count full pieces; after enough of them the limit is doubled, up to where it began."""
+        if self.limit == self._most or rows < (self.limit or 0):
+            return
+        self._full_pieces += 1
+        if self._full_pieces >= self._wait and self.limit is not None:
+            raised = 2 * self.limit
+            self.limit = raised if self._most is None else min(raised, self._most)
+            self._full_pieces, self._raised = 0, True
+
+
+def _collect() -> bool:
+    """Collect garbage, which may hold tensors in cycles; tell whether memory of a GPU came free."""
+    if not torch.cuda.is_available():
+        gc.collect()
+        return False
+    before = torch.cuda.memory_allocated()
+    gc.collect()
+    return torch.cuda.memory_allocated() < before

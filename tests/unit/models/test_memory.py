@@ -1,7 +1,10 @@
 """Scarce memory, rows that end early and small windows: the results stay, or the user is told what does not fit."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,6 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from greater_ray.errors import DataError, ModelError
+from greater_ray.models import _kv
+from greater_ray.models._memory import RECOVERY, MicroBatch
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Message, Rollout, ShardGradient, TokenIds
 from tests.families import tiny_model
@@ -197,6 +202,76 @@ def test_joining_the_keys_of_pieces_is_tried_again_too():
 # -- what is kept goes first -------------------------------------------------------------------------------------------
 
 OTHERS = tuple((Example(q, q, "9", "9"),) for q in ("2 + 4 =", "2 + 5 =", "3 + 4 ="))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+    ],
+)
+def test_every_way_of_saying_that_memory_ran_out_is_understood(text: str):
+    engine = tiny_engine()
+    expected = rollouts(engine)
+    with watching(engine, lambda rows: RuntimeError(text) if rows > 5 else None) as seen:
+        assert_same_rollouts(rollouts(engine), expected)
+    assert len(seen["refused"]) == 1
+
+
+def pieces(batch: MicroBatch, most: int, calls: int, rows: int = 8) -> list[int]:
+    """Return the sizes of all pieces that are tried in calls of so many rows, with memory for ``most``."""
+    tried = []
+
+    def work(start: int, stop: int) -> list[None]:
+        tried.append(stop - start)
+        if stop - start > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [None] * (stop - start)
+
+    for _ in range(calls):
+        batch.map(work, rows)
+    return tried
+
+
+def test_a_halved_limit_recovers_once_there_is_memory_again():
+    batch = MicroBatch(limit=8)
+    assert pieces(batch, most=2, calls=1) == [8, 4, 2, 2, 2, 2]
+    assert max(pieces(batch, most=8, calls=RECOVERY // 4 - 1)) == 2
+    assert pieces(batch, most=8, calls=RECOVERY // 2)[-1] == 4
+    assert pieces(batch, most=8, calls=RECOVERY)[-1] == 8
+    assert batch.limit == 8, "never more than at the beginning"
+
+
+def test_a_limit_that_was_raised_in_vain_waits_twice_as_long():
+    batch = MicroBatch(limit=4)
+    tried = pieces(batch, most=2, calls=RECOVERY)
+    refused = [k for k, size in enumerate(tried) if size == 4]
+    assert [b - a for a, b in pairwise(refused)] == [RECOVERY + 1, 2 * RECOVERY + 1]
+
+
+@pytest.mark.parametrize("work", [rollouts, gradients, lambda e: e.generate([(Message("user", "Is it?"),)], [1], 4, 1)])
+def test_no_keys_and_values_of_a_finished_batch_wait_for_the_garbage_collector(
+    work: Callable[[Engine], Any], monkeypatch: pytest.MonkeyPatch
+):
+    engine, stores = tiny_engine(), weakref.WeakSet[_kv.SlotStore]()
+    make = _kv.SlotStore.__init__
+
+    def noted(store: _kv.SlotStore, *args: Any) -> None:
+        make(store, *args)
+        stores.add(store)
+
+    monkeypatch.setattr(_kv.SlotStore, "__init__", noted)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            work(engine)
+            assert len(stores) == 0
+    finally:
+        gc.enable()
 
 
 def while_kept(engine: Engine, most: int) -> Callable[[int], Exception | None]:
