@@ -23,6 +23,7 @@ from greater_ray.protocols import Problem
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.tasks._registry import extractor, load_task
 from greater_ray.types import Usage
+from greater_ray.work import Rollouts
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -67,7 +68,7 @@ def main() -> int:
     print(f"{platform.machine()}", flush=True)
     state = PLUGIN.start(Problem(examples, fast, 0), method)
     # The first prompt's reasoning is warm-up for both: from the second step on the engine always knows it.
-    fast.rollouts(examples, [state.prompt_ids], method.loss)
+    fast.ask(Rollouts(examples, [state.prompt_ids], method.loss))
     slow._generate(examples[:9], state.prompt_ids)
     ratios, token_ratios, same = [], [], True
     for step in range(options.steps):

@@ -14,7 +14,18 @@ from torch import Tensor
 
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models.engine import Engine
-from greater_ray.types import Answer, Example, Layout, LossSpec, PromptCheck, Rollout, ShardGradient, TokenIds, Usage
+from greater_ray.types import Example, Layout, LossSpec, Rollout, ShardGradient, TokenIds, Usage
+from greater_ray.work import (
+    CheckPrompts,
+    EncodePrompt,
+    Gradients,
+    OneHotGradient,
+    PromptRoom,
+    Rollouts,
+    TokenTexts,
+    Unit,
+    Work,
+)
 
 BATCH = 9
 
@@ -36,26 +47,15 @@ class ReferenceModel:
     def _count(self, **tokens: int) -> None:
         self._usage = self._usage + Usage(**tokens)
 
-    def encode_prompt(self, text: str) -> TokenIds:
-        return self.spans.encode_prompt(text)
-
-    def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
-        return [self.spans.check(p) for p in prompts]
-
-    def prompt_room(self, examples: Sequence[Example]) -> int | None:
-        return self.engine.prompt_room(self.layout, examples)[0]
-
-    def token_texts(self, tokens: Sequence[int]) -> list[str]:
-        return [self.engine.tokenizer.decode([t]) for t in tokens]
-
-    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
-        return self.engine.one_hot_gradient(gradient, tokens)[0]
-
-    def proposals(self, *args: Any, **kwargs: Any) -> list[TokenIds]:
-        raise AssertionError("the lists given with the gradient are deep enough for this benchmark")
-
-    def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
-        raise AssertionError("the benchmark does not evaluate")
+    def ask(self, work: Work[Any]) -> Any:
+        match work:
+            case Rollouts():
+                return self.rollouts(work)
+            case Gradients():
+                return self.gradients(work)
+            case EncodePrompt() | CheckPrompts() | PromptRoom() | TokenTexts() | OneHotGradient():
+                return self.engine.run(Unit(work, self.layout))[0]
+        raise AssertionError(f"this benchmark asks for no {work.kind}")
 
     def _context(self, example: Example, prompt: TokenIds) -> TokenIds:
         return self.spans.head(example) + prompt + self.spans.suffix
@@ -95,17 +95,12 @@ class ReferenceModel:
         nll = entropy(logits_T[head - 1 : head - 1 + len(prompt)], torch.tensor(prompt))
         return ce, nll, label_logits.argmax(-1).tolist() == list(label)
 
-    def rollouts(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[TokenIds],
-        loss: LossSpec,
-        reasoning_of: TokenIds | None = None,
-    ) -> list[list[Rollout]]:
+    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+        examples, loss = work.examples, work.loss
         half = (len(examples) + 1) // 2
         return [
             self._score(examples[:half], prompt, loss) + self._score(examples[half:], prompt, loss)
-            for prompt in prompts
+            for prompt in work.prompts
         ]
 
     @torch.no_grad()
@@ -125,27 +120,18 @@ class ReferenceModel:
                 results.append(Rollout(reasoning, False, float(ce), float(nll), hit))
         return results
 
-    def gradients(
-        self,
-        examples: Sequence[Example],
-        prompt: TokenIds,
-        position: int,
-        loss: LossSpec,
-        *,
-        with_reasoning: bool,
-        depth: int,
-        token_filter: str,
-    ) -> ShardGradient:
+    def gradients(self, work: Gradients) -> ShardGradient:
+        examples, prompt, position, loss = work.examples, work.prompt, work.position, work.loss
         texts = self._generate(examples, prompt)
         rows = [self._sequence(e, prompt, r) for e, r in zip(examples, texts, strict=True)]
-        banned = self.engine._banned(token_filter)
+        banned = self.engine._banned(work.token_filter)
         proposals = []
         for example, row in zip(examples, rows, strict=True):
             with torch.no_grad():
                 logits_TV = self.model(torch.tensor([row]), use_cache=False).logits[0]
             self._count(scored_tokens=len(row), passes=1)
             last = logits_TV[len(self.spans.head(example)) - 1 + position].masked_fill(banned, -torch.inf)
-            proposals.append(tuple(last.topk(depth).indices.tolist()))
+            proposals.append(tuple(last.topk(work.depth).indices.tolist()))
         total = torch.zeros(self.model.get_input_embeddings().weight.shape[1], dtype=torch.float64)
         losses = []
         self.model.requires_grad_(True)

@@ -24,6 +24,7 @@ from greater_ray.protocols import Executor, Problem
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.tasks._registry import extractor, load_task
 from greater_ray.types import Example, Layout
+from greater_ray.work import Answers, EncodePrompt, Rollouts
 
 _PREFIXES = 4 * 2**30  # bytes of questions' keys and values that a replica keeps
 _LOOK = 0.1
@@ -61,14 +62,14 @@ class Work:
     def answers(self, executor: Executor, cell: int) -> Any:
         """Evaluate the initial prompt on all rows."""
         rows, model = self.model(executor, cell)
-        (answers,) = model.answers(rows, [model.encode_prompt(self.method.initial_prompt)])
+        (answers,) = model.ask(Answers(rows, [model.ask(EncodePrompt(self.method.initial_prompt))]))
         return answers
 
     def rollouts(self, executor: Executor, cell: int) -> Any:
         """Score two prompts on all rows."""
         rows, model = self.model(executor, cell)
-        ids = model.encode_prompt(self.method.initial_prompt)
-        return model.rollouts(rows, [ids, ids[1:]], self.method.loss)
+        ids = model.ask(EncodePrompt(self.method.initial_prompt))
+        return model.ask(Rollouts(rows, [ids, ids[1:]], self.method.loss))
 
     def everywhere(self, kind: str, executor: Executor) -> list[Any]:
         """Do one kind of work for all cells at once, each in a thread of its own, as the coordinators of a grid."""

@@ -12,23 +12,24 @@ import os
 import random
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from greater_ray.config import ModelConfig
-from greater_ray.types import (
-    Answer,
-    Example,
-    Layout,
-    LossSpec,
-    PromptCheck,
-    Rollout,
-    Shard,
-    ShardGradient,
-    TokenIds,
-    Usage,
+from greater_ray.types import Answer, Layout, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
+from greater_ray.work import (
+    Answers,
+    BaseEngine,
+    CheckPrompts,
+    EncodePrompt,
+    Gradients,
+    OneHotGradient,
+    PromptRoom,
+    Proposals,
+    Rollouts,
+    TokenTexts,
+    computes,
 )
 
 SIGMA = 1.0  # of the lognormal distribution: the longest of a hundred units takes about six times the mean
@@ -57,8 +58,8 @@ def _digest(content: Any) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-class SimulatedEngine:
-    """Answers every call of an engine. Results and durations are functions of the call alone."""
+class SimulatedEngine(BaseEngine):
+    """Computes what GReaTer and the final evaluation ask for. Results and durations are functions of a unit alone."""
 
     def __init__(self, mean: float) -> None:
         self.mean = mean
@@ -86,35 +87,34 @@ class SimulatedEngine:
     def _text(token: int) -> str:
         return chr(token) if token < _FIRST_WORD else _WORDS[token - _FIRST_WORD]
 
-    def encode_prompt(self, layout: Layout, text: str) -> tuple[TokenIds, Usage]:
-        return self._encode(text), Usage()
+    @computes(EncodePrompt)
+    def encode_prompt(self, work: EncodePrompt, layout: Layout) -> tuple[TokenIds, Usage]:
+        return self._encode(work.text), Usage()
 
-    def prompt_room(self, layout: Layout, examples: Sequence[Example]) -> tuple[None, Usage]:
+    @computes(PromptRoom)
+    def prompt_room(self, work: PromptRoom, layout: Layout) -> tuple[None, Usage]:
         return None, Usage()
 
-    def token_texts(self, tokens: Sequence[int]) -> tuple[list[str], Usage]:
-        return [self._text(token) for token in tokens], Usage()
+    @computes(TokenTexts)
+    def token_texts(self, work: TokenTexts, layout: Layout) -> tuple[list[str], Usage]:
+        return [self._text(token) for token in work.tokens], Usage()
 
-    def check_prompts(self, layout: Layout, prompts: Sequence[TokenIds]) -> tuple[list[PromptCheck], Usage]:
-        texts = ["".join(map(self._text, prompt)) for prompt in prompts]
-        return [PromptCheck(t, self._encode(t) == tuple(p)) for t, p in zip(texts, prompts, strict=True)], Usage()
+    @computes(CheckPrompts)
+    def check_prompts(self, work: CheckPrompts, layout: Layout) -> tuple[list[PromptCheck], Usage]:
+        texts = ["".join(map(self._text, prompt)) for prompt in work.prompts]
+        return [PromptCheck(t, self._encode(t) == tuple(p)) for t, p in zip(texts, work.prompts, strict=True)], Usage()
 
-    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> tuple[list[float], Usage]:
-        return [gradient[token % len(gradient)] for token in tokens], Usage()
+    @computes(OneHotGradient)
+    def one_hot_gradient(self, work: OneHotGradient, layout: Layout) -> tuple[list[float], Usage]:
+        return [work.gradient[token % len(work.gradient)] for token in work.tokens], Usage()
 
     # -- shards --------------------------------------------------------------------------------------------------------
 
-    def rollouts(
-        self,
-        shard: Shard,
-        layout: Layout,
-        prompts: Sequence[TokenIds],
-        ce_temperature: float,
-        reasoning: Sequence[TokenIds] | None = None,
-    ) -> tuple[list[list[Rollout]], Usage]:
-        self._wait("rollouts", shard, prompts)
-        results = [[self._rollout(example.id, prompt) for example in shard] for prompt in prompts]
-        return results, self._usage(shard, len(prompts))
+    @computes(Rollouts)
+    def rollouts(self, work: Rollouts, layout: Layout) -> tuple[list[list[Rollout]], Usage]:
+        self._wait("rollouts", work.shard, work.prompts)
+        results = [[self._rollout(example.id, prompt) for example in work.shard] for prompt in work.prompts]
+        return results, self._usage(work.shard, len(work.prompts))
 
     @staticmethod
     def _rollout(row: str, prompt: TokenIds) -> Rollout:
@@ -122,36 +122,27 @@ class SimulatedEngine:
         reasoning = tuple(draw.choices(range(_FIRST_WORD, _FIRST_WORD + len(_WORDS)), k=REASONING))
         return Rollout(reasoning, False, draw.expovariate(1.0), draw.uniform(1.0, 3.0), draw.random() < 0.5)
 
-    def answers(
-        self, shard: Shard, layout: Layout, prompt: TokenIds, reasoning: Sequence[TokenIds] | None = None
-    ) -> tuple[list[Answer], Usage]:
+    @computes(Answers)
+    def answers(self, work: Answers, layout: Layout) -> tuple[list[list[Answer]], Usage]:
+        (prompt,), shard = work.prompts, work.shard
         self._wait("answers", shard, prompt)
         rollouts = [self._rollout(example.id, prompt) for example in shard]
         texts = [e.label if r.label_hit else "nothing" for e, r in zip(shard, rollouts, strict=True)]
-        return [Answer(r, "simulated", text) for r, text in zip(rollouts, texts, strict=True)], self._usage(shard)
+        return [[Answer(r, "simulated", text) for r, text in zip(rollouts, texts, strict=True)]], self._usage(shard)
 
-    def gradients(
-        self,
-        shard: Shard,
-        layout: Layout,
-        prompt: TokenIds,
-        reasoning: Sequence[TokenIds],
-        position: int,
-        loss: LossSpec,
-        depth: int,
-        token_filter: str,
-    ) -> tuple[ShardGradient, Usage]:
-        self._wait("gradients", shard, prompt, position)
-        draw = random.Random(_digest(["gradient", [example.id for example in shard], prompt, position]))
+    @computes(Gradients)
+    def gradients(self, work: Gradients, layout: Layout) -> tuple[ShardGradient, Usage]:
+        shard = work.shard
+        self._wait("gradients", shard, work.prompt, work.position)
+        draw = random.Random(_digest(["gradient", [example.id for example in shard], work.prompt, work.position]))
         gradient = tuple(draw.gauss(0.0, 1.0) for _ in range(HIDDEN))
-        proposals = self._likeliest(prompt, position, depth)
+        proposals = self._likeliest(work.prompt, work.position, work.depth)
         return ShardGradient(gradient, (1.0,) * len(shard), (proposals,) * len(shard)), self._usage(shard)
 
-    def proposals(
-        self, shard: Shard, layout: Layout, prompt: TokenIds, position: int, depth: int, token_filter: str
-    ) -> tuple[list[TokenIds], Usage]:
-        self._wait("proposals", shard, prompt, position, depth)
-        return [self._likeliest(prompt, position, depth)] * len(shard), self._usage(shard)
+    @computes(Proposals)
+    def proposals(self, work: Proposals, layout: Layout) -> tuple[list[TokenIds], Usage]:
+        self._wait("proposals", work.shard, work.prompt, work.position, work.depth)
+        return [self._likeliest(work.prompt, work.position, work.depth)] * len(work.shard), self._usage(work.shard)
 
     @staticmethod
     def _likeliest(prompt: TokenIds, position: int, depth: int) -> TokenIds:

@@ -17,10 +17,11 @@ from greater_ray.plugins import load
 from greater_ray.protocols import Executor, Method, ResolvesConfig, Task
 from greater_ray.provenance import processor
 from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
-from greater_ray.sharding import LocalExecutor, ReplicaTextModel, ShardedModel
+from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
 from greater_ray.store import RunStore, refuse_foreign
 from greater_ray.trial import Observer, Silent, Trial
 from greater_ray.types import TokenIds, split_shards
+from greater_ray.work import BaseEngine, EncodePrompt
 
 Progress = Callable[[str], None]
 
@@ -40,7 +41,7 @@ class Served(NamedTuple):
 Models = Callable[[ModelConfig], Served]
 
 
-def load_engine(config: ModelConfig, progress: Progress | None = None) -> Any:
+def load_engine(config: ModelConfig, progress: Progress | None = None) -> BaseEngine:
     """Return what answers a model's calls: an ``Engine``, or one's own object for ``package.module:factory``.
 
     ``openai/NAME`` stands for an endpoint, which can only write.
@@ -53,7 +54,8 @@ def load_engine(config: ModelConfig, progress: Progress | None = None) -> Any:
     if is_endpoint(config.name):
         return EndpointWriter(config)
     if ":" in config.name and not Path(config.name).exists():
-        return load("models", config.name)(config)
+        engine: BaseEngine = load("models", config.name)(config)
+        return engine
     from greater_ray.models.engine import Engine
 
     return Engine.load(config, progress)
@@ -66,8 +68,7 @@ def local_models(progress: Progress | None = None) -> Models:
     def serve(config: ModelConfig) -> Served:
         if config not in loaded:
             engine = load_engine(config, progress)
-            hardware = getattr(engine, "hardware", None) or processor()
-            loaded[config] = Served(LocalExecutor(engine), engine.facts, hardware)
+            loaded[config] = Served(LocalExecutor(engine), engine.facts, engine.hardware or processor())
         return loaded[config]
 
     return serve
@@ -207,7 +208,7 @@ def run_config(
             store=store,
             observer=observer,
             should_stop=should_stop,
-            optimizer=ReplicaTextModel(writer.executor),
+            optimizer=ShardedWriter(writer.executor),
             optimizer_facts=writer.facts if config.optimizer_model is not None else None,
         ).run()
     finally:
@@ -278,7 +279,7 @@ def evaluate_prompt(
         raise unknown_name("--split", split, loaders)
     if isinstance(prompt, str):
         text = prompt if prompt[:1].isspace() else " " + prompt
-        ids = model.encode_prompt(text) if prompt.strip() else ()
+        ids = model.ask(EncodePrompt(text)) if prompt.strip() else ()
     else:
         ids = prompt
     if not ids:

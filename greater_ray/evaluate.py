@@ -6,6 +6,7 @@ from greater_ray import statistics
 from greater_ray.protocols import GradientModel, Task
 from greater_ray.records import ComparisonRecord, EvaluationRecord, ExampleRecord
 from greater_ray.types import Answer, Example, TokenIds, split_shards
+from greater_ray.work import Answers
 
 
 def evaluate_shards(
@@ -13,7 +14,7 @@ def evaluate_shards(
 ) -> Iterator[list[ExampleRecord]]:
     """Answer shard after shard, so that progress can be shown and saved."""
     for shard in split_shards(examples, shard_size):
-        (answers,) = model.answers(shard, [prompt])
+        (answers,) = model.ask(Answers(shard, [prompt]))
         yield [read_answer(task, example, answer) for example, answer in zip(shard, answers, strict=True)]
 
 

@@ -12,124 +12,40 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel
 
 from greater_ray.records import ExampleRecord
-from greater_ray.types import (
-    Answer,
-    Call,
-    Conversation,
-    Example,
-    Generation,
-    LossSpec,
-    PromptCheck,
-    PromptGradient,
-    Rollout,
-    ShardGradient,
-    TokenIds,
-    Usage,
-)
+from greater_ray.types import Answer, Conversation, Example, Generation, TokenIds, Usage
+from greater_ray.work import Answers, EncodePrompt, PromptRoom, Unit, Work
+
+ResultT = TypeVar("ResultT")
 
 
 class Executor(Protocol):
-    """Runs units of work on one or more replicas of a model.
+    """Computes units of work on one or more replicas of a model.
 
-    Contract: results come back in the order of the calls; a result is a pure function of its call, whoever computes
-    it and whatever was computed before. ``width`` is how many calls are computed at the same time: a hint for callers
+    Contract: results come back in the order of the units; a result is a pure function of its unit, whoever computes
+    it and whatever was computed before. ``width`` is how many units are computed at the same time: a hint for callers
     that would rather not send everything at once.
     """
 
     width: int
 
-    def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
-        """Run every call and return its result and cost, aligned with ``calls``."""
+    def run(self, units: Sequence[Unit]) -> list[tuple[Any, Usage]]:
+        """Compute every unit and return its result and cost, aligned with ``units``."""
         ...
 
 
 class GradientModel(Protocol):
     """A language model with a fixed layout, seen by an optimizer as numbers, token ids and text.
 
-    Contract: results are aligned with the arguments; decoding is greedy, so every call is deterministic; nothing
-    returned holds a tensor.
+    Contract: results are aligned with what was asked; decoding is greedy, so all work is deterministic; known results
+    are not computed again; nothing returned holds a tensor.
     """
 
-    def encode_prompt(self, text: str) -> TokenIds:
-        """Tokenize prompt text as it continues the frozen prefix; its leading blank belongs to it."""
-        ...
+    def ask(self, work: Work[ResultT]) -> ResultT:
+        """Have work done, for instance ``Rollouts(examples, prompts, loss)``; see ``greater_ray.work`` for the kinds.
 
-    def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
-        """Decode prompts and tell which of them survive decoding and tokenizing again."""
-        ...
-
-    def prompt_room(self, examples: Sequence[Example]) -> int | None:
-        """How many tokens of prompt fit the context window on each of the examples; None: there is no limit."""
-        ...
-
-    def token_texts(self, tokens: Sequence[int]) -> list[str]:
-        """Return the text of each token on its own."""
-        ...
-
-    def rollouts(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[TokenIds],
-        loss: LossSpec,
-        reasoning_of: TokenIds | None = None,
-    ) -> list[list[Rollout]]:
-        """Reason and score: one list per prompt, aligned with ``examples``. Known results are not computed again.
-
-        With ``reasoning_of`` the reasoning is not generated but taken over from that prompt; the empty prompt ``()``
-        stands for no reasoning at all.
-        """
-        ...
-
-    def gradients(
-        self,
-        examples: Sequence[Example],
-        prompt: TokenIds,
-        position: int,
-        loss: LossSpec,
-        *,
-        with_reasoning: bool,
-        depth: int,
-        token_filter: str,
-    ) -> ShardGradient:
-        """Gradient of the summed loss at ``position``, and the ``depth`` likeliest tokens there for every example.
-
-        The losses are those of the gradient pass; with ``with_reasoning=False`` the extractor directly follows the
-        chat suffix (the paper's ablation).
-        """
-        ...
-
-    def proposals(
-        self, examples: Sequence[Example], prompt: TokenIds, position: int, depth: int, token_filter: str
-    ) -> list[TokenIds]:
-        """The ``depth`` likeliest tokens at ``position`` given x and the prompt tokens before it (paper Eq. 3)."""
-        ...
-
-    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
-        """dL/d(one-hot weight) of each token: its embedding row times ``gradient`` (paper Eq. 7)."""
-        ...
-
-    def prompt_gradients(
-        self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec, *, with_reasoning: bool
-    ) -> PromptGradient:
-        """Gradient of the summed loss with respect to the embedding row of every prompt token."""
-        ...
-
-    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> TokenIds:
-        """The ``count`` tokens of the whole vocabulary with the most negative one-hot gradient, steepest first."""
-        ...
-
-    def embeddings(self, tokens: Sequence[int]) -> list[list[float]]:
-        """The tokens' rows of the embedding table."""
-        ...
-
-    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> TokenIds:
-        """For each vector the token whose embedding row has the largest cosine with it."""
-        ...
-
-    def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
-        """Reason, extract and decode the answer: one list per prompt, aligned with ``examples``.
-
-        A known answer is not computed again.
+        Raises:
+            ModelError: this model cannot do this kind of work.
+            DataError: a row does not fit the context window.
         """
         ...
 
@@ -222,18 +138,18 @@ class Problem:
 
     def encode(self, text: str) -> TokenIds:
         """Tokenize a prompt as it follows the question; the blank between them belongs to the prompt."""
-        return self.model.encode_prompt(text if text[:1].isspace() else " " + text) if text.strip() else ()
+        return self.model.ask(EncodePrompt(text if text[:1].isspace() else " " + text)) if text.strip() else ()
 
     def prompt_limit(self, tokens: int) -> int:
         """Return ``tokens``, or less where the context window leaves less room on a train, dev or evaluated row."""
-        rooms = (self.model.prompt_room((*self.examples, *self.dev)), self.room)
+        rooms = (self.model.ask(PromptRoom((*self.examples, *self.dev))), self.room)
         return min([tokens, *(room for room in rooms if room is not None)])
 
     def score(self, prompts: Sequence[TokenIds], examples: Sequence[Example]) -> list[list[ExampleRecord]]:
         """Answer and score the examples under every prompt, by the task's own rules: one list per prompt."""
         if self.read is None:
             raise RuntimeError("this problem was made without a reader of answers")
-        answers = self.model.answers(examples, prompts)
+        answers = self.model.ask(Answers(examples, prompts))
         return [[self.read(e, a) for e, a in zip(examples, row, strict=True)] for row in answers]
 
     def note_unreadable(self, count: int) -> None:

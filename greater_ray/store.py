@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from greater_ray.config import TrialConfig
 from greater_ray.errors import StoreError
 from greater_ray.records import SCHEMA_VERSION, RunConfigFile, TrialRecord
+from greater_ray.work.memory import KEPT
 
 
 @contextmanager
@@ -111,8 +112,6 @@ class RunStore:
         self.folder = folder
         refuse_foreign(folder)
         self.steps = Lines(folder / "steps.jsonl")
-        self.rollouts = Lines(folder / "rollouts.jsonl")
-        self.answers = Lines(folder / "answers.jsonl")
         self.evaluations = Lines(folder / "evaluations.jsonl")
         self._state, self._record = folder / "state.json", folder / "record.json"
         with _io(folder / "config.json"):
@@ -128,7 +127,11 @@ class RunStore:
     @property
     def _vouched(self) -> dict[str, Lines]:
         """Files that a checkpoint vouches for, by the name under which it notes their lengths."""
-        return {"steps_bytes": self.steps, "rollouts_bytes": self.rollouts, "answers_bytes": self.answers}
+        return {"steps_bytes": self.steps} | {f"{kept.name}_bytes": self.lines(kept.name) for kept in KEPT}
+
+    def lines(self, name: str) -> Lines:
+        """Return the file of one kind of results that are kept, for instance ``rollouts``."""
+        return Lines(self.folder / f"{name}.jsonl")
 
     def _claim(self, config: TrialConfig) -> None:
         path = self.folder / "config.json"
@@ -175,7 +178,8 @@ class RunStore:
             return None
         state = _read_json(self._state)
         for name, lines in self._vouched.items():
-            lines.cut(state[name])
+            # A folder of an earlier version knows fewer files.
+            lines.cut(state.get(name, 0))
         self.evaluations.drop_half_line()
         return state
 

@@ -4,11 +4,10 @@ A checkpoint follows every step and vouches for all lines written before it, so 
 continues from the last finished step and ends with the same record as an undisturbed one.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -17,7 +16,7 @@ from greater_ray import provenance
 from greater_ray.config import Budget, TrialConfig
 from greater_ray.errors import BudgetSpent, DataError, Interrupted
 from greater_ray.evaluate import compare, read_answer, summarize
-from greater_ray.portions import anything, fitting
+from greater_ray.ledger import Ledger
 from greater_ray.protocols import EndsItself, Method, MethodState, Problem, StepInfo, Task
 from greater_ray.records import (
     EvaluationRecord,
@@ -26,11 +25,12 @@ from greater_ray.records import (
     StepRecord,
     TrialRecord,
     UsageRecord,
-    spent_by_limit,
 )
-from greater_ray.sharding import AnswerKey, ReplicaTextModel, RolloutKey, ShardedModel
+from greater_ray.sharding import ShardedModel, ShardedWriter
 from greater_ray.store import RunStore
-from greater_ray.types import Answer, Example, Rollout, TokenIds, Usage, split_shards, total
+from greater_ray.types import Example, TokenIds, Usage, split_shards, total
+from greater_ray.work import Answers, CheckPrompts, PromptRoom
+from greater_ray.work.memory import KEPT
 
 
 class Observer(Protocol):
@@ -85,11 +85,11 @@ class Trial:
     method_config: Any
     model: ShardedModel
     model_facts: dict[str, Any]
+    optimizer: ShardedWriter
     hardware: str = ""
     store: RunStore | None = None
     observer: Observer = field(default_factory=Silent)
     should_stop: Callable[[], bool] = lambda: False
-    optimizer: ReplicaTextModel | None = None
     optimizer_facts: dict[str, Any] | None = None
     # What became of what the writer has proposed so far; part of the checkpoint.
     _proposals: Counter[str] = field(default_factory=Counter, init=False)
@@ -105,7 +105,7 @@ class Trial:
             dev=tuple(self.task.dev()),
             optimizer=self.optimizer,
             read=lambda example, answer: read_answer(self.task, example, answer),
-            room=self.model.prompt_room(evaluated) if evaluated else None,
+            room=self.model.ask(PromptRoom(evaluated)) if evaluated else None,
         )
 
     def _rows(self, split: str) -> list[Example]:
@@ -133,20 +133,20 @@ class Trial:
             self._refuse_long({state.prompt_ids, state.result})
         steps = steps_at_most(self.config.budget, self.method, self.method_config, len(problem.examples))
         self.observer.started(self.config, state.step, steps)
-        begin = time.monotonic() - elapsed
-        self._meter(lambda: time.monotonic() - begin)
+        ledger = Ledger(self.config.budget, self.model, self.optimizer)
+        ledger.open(elapsed)
         while stop_reason is None:
             stop_reason = self._stop_reason(state)
             if stop_reason is None:
                 self._check_interrupt()
                 try:
-                    self._check_ledger(time.monotonic() - begin)
+                    ledger.left()
                     state, info = self.method.step(problem, self.method_config, state)
-                    self._save_step(state, info, time.monotonic() - begin)
+                    self._save_step(state, info, ledger.elapsed)
                 except BudgetSpent as limit:
                     stop_reason = str(limit)
-        self._meter(None)
-        self._save_state(state, time.monotonic() - begin, stop_reason)
+        ledger.close()
+        self._save_state(state, ledger.elapsed, stop_reason)
         return self._finish(state, stop_reason)
 
     def _refuse_long(self, prompts: Collection[TokenIds]) -> None:
@@ -157,36 +157,14 @@ class Trial:
         rows = self._evaluated_rows()
         while len(rows) > 1:
             half = rows[: len(rows) // 2]
-            fits = (self.model.prompt_room(half) or 0) >= length
+            fits = (self.model.ask(PromptRoom(half)) or 0) >= length
             rows = rows[len(half) :] if fits else half
-        left = self.model.prompt_room(rows) or 0
+        left = self.model.ask(PromptRoom(rows)) or 0
         raise DataError(
             f"row '{rows[0].id}': beside it, up to {self.config.decoding.max_reasoning_tokens} tokens of reasoning and "
             f"the answer, the model's context window has room for {max(0, left)} tokens of prompt, the start prompt "
             f"has {length}; lower decoding.max_reasoning_tokens, shorten the prompt or leave the row out."
         )
-
-    def _meter(self, elapsed: Callable[[], float] | None) -> None:
-        """Hold all work against the budget; ``elapsed`` tells the seconds so far, None lifts all limits."""
-        for model, writes in ((self.model, False), (self.optimizer, True)):
-            if model is not None:
-                model.allow = anything if elapsed is None else partial(self._allow, elapsed, writes)
-
-    def _allow(self, elapsed: Callable[[], float], writes: bool, spent: Usage, calls: int) -> int | None:
-        """Tell how many more calls of a batch may run that has cost this; see ``portions.Allow``."""
-        task, writer = (Usage(), spent) if writes else (spent, Usage())
-        return fitting(self._check_ledger(elapsed()), spent_by_limit(task, writer, spent.seconds), calls)
-
-    def _check_ledger(self, elapsed: float) -> dict[str, float]:
-        """Return what is left of every limit; raise ``BudgetSpent`` with the name of one that is reached."""
-        left = {}
-        for name, value in spent_by_limit(self.model.usage, self._written(), elapsed).items():
-            limit = getattr(self.config.budget, name)
-            if limit is not None:
-                left[name] = limit - value
-                if left[name] <= 0:
-                    raise BudgetSpent(name)
-        return left
 
     # -- going on where a run stopped --------------------------------------------------------------------------------
 
@@ -195,17 +173,10 @@ class Trial:
         if saved is None:
             return self.method.start(self._problem, self.method_config), 0.0, None
         assert self.store is not None
-        rollouts = [
-            (_key_from_json(line["key"]), [_rollout_from_json(r) for r in line["rollouts"]])
-            for line in self.store.rollouts.read()
-        ]
-        answers = [
-            (AnswerKey(tuple(line["key"][0]), line["key"][1]), _answer_from_json(line["answer"]))
-            for line in self.store.answers.read()
-        ]
-        self.model.restore(rollouts, answers, Usage(**saved["usage"]), saved["seen_prefixes"])
-        if self.optimizer is not None:
-            self.optimizer.usage = Usage(**saved["optimizer_usage"])
+        for kept in KEPT:
+            self.model.memory.restore(kept, self.store.lines(kept.name).read())
+        self.model.usage, self.model.seen_prefixes = Usage(**saved["usage"]), set(saved["seen_prefixes"])
+        self.optimizer.usage = Usage(**saved["optimizer_usage"])
         # A folder of an earlier version has no counts.
         self._proposals = Counter(saved.get("proposals", {}))
         state = self.method.state_type.model_validate(saved["method_state"])
@@ -214,24 +185,19 @@ class Trial:
     def _save_state(self, state: MethodState, elapsed: float, stop_reason: str | None) -> None:
         if self.store is None:
             return
-        fresh, self.model.fresh = self.model.fresh, []
-        self.store.rollouts.append([{"key": list(key), "rollouts": [asdict(r) for r in rows]} for key, rows in fresh])
-        answers, self.model.fresh_answers = self.model.fresh_answers, []
-        self.store.answers.append([{"key": list(key), "answer": asdict(answer)} for key, answer in answers])
+        for kept in KEPT:
+            self.store.lines(kept.name).append(self.model.memory.fresh(kept))
         self.store.save_state(
             {
                 "method_state": state.model_dump(mode="json"),
                 "usage": asdict(self.model.usage),
-                "optimizer_usage": asdict(self._written()),
+                "optimizer_usage": asdict(self.optimizer.usage),
                 "proposals": self._proposals,
                 "seen_prefixes": sorted(self.model.seen_prefixes),
                 "elapsed": elapsed,
                 "stop_reason": stop_reason,
             }
         )
-
-    def _written(self) -> Usage:
-        return self.optimizer.usage if self.optimizer is not None else Usage()
 
     def _save_step(self, state: MethodState, info: StepInfo, elapsed: float) -> None:
         record = StepRecord(
@@ -245,7 +211,7 @@ class Trial:
             candidates=tuple(asdict(c) for c in info.candidates),
             notes=info.notes,
             usage=_usage_record(self.model.usage),
-            optimizer_usage=_usage_record(self._written()),
+            optimizer_usage=_usage_record(self.optimizer.usage),
             elapsed_seconds=elapsed,
         )
         if self.store is not None:
@@ -320,7 +286,7 @@ class Trial:
             ),
             optimization_usage=_usage_record(searched),
             evaluation_usage=_usage_record(spent),
-            optimizer_usage=_usage_record(self._written()),
+            optimizer_usage=_usage_record(self.optimizer.usage),
             proposals=dict(sorted(self._proposals.items())),
             optimizer=self.optimizer_facts,
             task={"name": self.task.name, "answer_type": self.task.answer_type, **self.task.provenance},
@@ -346,9 +312,8 @@ class Trial:
         self.observer.evaluating(split, which, sum(len(shards[k]) for k in known), len(rows))
         for group in (todo[i : i + width] for i in range(0, len(todo), width)):
             self._check_interrupt()
-            for k, (answers, usage) in zip(
-                group, self.model.answer_shards([shards[k] for k in group], prompt), strict=True
-            ):
+            works = [Answers(shards[k], (prompt,)) for k in group]
+            for k, ((answers,), usage) in zip(group, self.model.ask_each(works), strict=True):
                 records = [read_answer(self.task, e, a) for e, a in zip(shards[k], answers, strict=True)]
                 line = {"split": split, "prompt_ids": list(prompt), "shard": k, "usage": asdict(usage)}
                 known[k] = line | {"rows": [r.model_dump(mode="json") for r in records]}
@@ -361,7 +326,7 @@ class Trial:
         return summarize(split, prompt, results), total(Usage(**known[k]["usage"]) for k in range(len(shards)))
 
     def _prompt_record(self, ids: TokenIds, losses: dict[TokenIds, float]) -> PromptRecord:
-        check = self.model.check_prompts([ids])[0]
+        check = self.model.ask(CheckPrompts([ids]))[0]
         return PromptRecord(
             ids=ids,
             text=check.text,
@@ -373,16 +338,3 @@ class Trial:
 
 def _usage_record(usage: Usage) -> UsageRecord:
     return UsageRecord(**usage.to_json())
-
-
-def _key_from_json(value: list[Any]) -> RolloutKey:
-    prompt, shard, temperature, reasoning_of = value
-    return RolloutKey(tuple(prompt), shard, temperature, None if reasoning_of is None else tuple(reasoning_of))
-
-
-def _answer_from_json(value: dict[str, Any]) -> Answer:
-    return Answer(**{**value, "rollout": _rollout_from_json(value["rollout"])})
-
-
-def _rollout_from_json(value: dict[str, Any]) -> Rollout:
-    return Rollout(**{**value, "reasoning": tuple(value["reasoning"])})

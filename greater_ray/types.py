@@ -5,7 +5,7 @@ the model state its answer, and the *label* y is the gold answer as it would fol
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 TokenIds = tuple[int, ...]
@@ -165,14 +165,6 @@ class PromptCheck(NamedTuple):
 
     text: str
     survives: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One unit of work for a replica: the name of an engine method, its shard and its further arguments."""
-
-    name: str
-    args: dict[str, Any] = field(default_factory=dict)
 
 
 def split_shards(examples: Sequence[Example], size: int) -> list[Shard]:

@@ -5,23 +5,23 @@ with it a text method would never leave its start.
 """
 
 import random
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from greater_ray.types import Conversation, Generation, Usage
+from greater_ray.types import Conversation, Generation, Layout, Usage
+from greater_ray.work import BaseEngine, Generate, computes
 
 WORDS = ("think", "step", "by", "check", "slowly", "then", "answer", "plan", "facts", "first", "rule", "out", "every")
 
 
-class Babbler:
+class Babbler(BaseEngine):
     """What it says depends on the conversation and the seed, or on the conversation alone where it is greedy."""
 
-    facts: dict[str, Any] = {"name": "babbler"}  # noqa: RUF012 - read-only
+    facts: ClassVar[dict[str, Any]] = {"name": "babbler"}
 
-    def generate(
-        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
-    ) -> tuple[list[Generation], Usage]:
-        replies = [babble(c, seed if temperature else 0) for c, seed in zip(conversations, seeds, strict=True)]
+    @computes(Generate)
+    def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
+        pairs = zip(work.conversations, work.seeds, strict=True)
+        replies = [babble(c, seed if work.temperature else 0) for c, seed in pairs]
         usage = Usage(calls=len(replies), prefill_tokens=len(replies), generated_tokens=9 * len(replies))
         return replies, usage
 
@@ -38,11 +38,10 @@ def babble(conversation: Conversation, seed: int) -> Generation:
 class Mumbler(Babbler):
     """Writes a word without any tags, in which no method finds a prompt."""
 
-    def generate(
-        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
-    ) -> tuple[list[Generation], Usage]:
-        _, usage = super().generate(conversations, seeds, max_tokens, temperature)
-        return [Generation("mm")] * len(conversations), usage
+    @computes(Generate)
+    def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
+        _, usage = super().generate(work, layout)
+        return [Generation("mm")] * len(work.conversations), usage
 
 
 def load(config: object) -> Babbler:

@@ -8,6 +8,8 @@ from greater_ray.config import ModelConfig, merged
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import GridConfig, load_grid
 from greater_ray.grid.run import Progress
+from greater_ray.types import Usage
+from greater_ray.work import BaseEngine, Unit
 
 SMALL: dict[str, Any] = {
     "task": {"data": "synthetic", "train_size": 2, "dev_size": 0, "test_size": 2},
@@ -35,17 +37,12 @@ def loaded(folder: Path | str, **changes: Any) -> GridConfig:
     return load_grid(tiny_grid(folder, **changes))
 
 
-class Breaking:
-    """A model of one's own in which every call raises."""
+class Breaking(BaseEngine):
+    """A model of one's own in which every unit of work raises."""
 
-    facts: ClassVar[dict[str, str]] = {"name": "breaking", "weights": "none"}
+    facts: ClassVar[dict[str, Any]] = {"name": "breaking", "weights": "none"}
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self.answer_nothing
-
-    def answer_nothing(self, **args: Any) -> None:
+    def run(self, unit: Unit) -> tuple[Any, Usage]:
         raise ValueError("the rope\nis too short")
 
 

@@ -1,12 +1,13 @@
 """A task model for methods that write whole prompts: any text is a prompt, and the test says what it scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from greater_ray.methods._text import Scored, TextConfig, TextState
 from greater_ray.protocols import Method, Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Answer, Conversation, Example, LossSpec, TokenIds
+from greater_ray.work import Answers, Rollouts
 from tests.prompt_table import LetterWriter
 from tests.scripted import ScriptedModel
 
@@ -18,19 +19,19 @@ class LetterModel(ScriptedModel):
     right: Callable[[str, Example], bool] = lambda prompt, row: False
     answered: list[tuple[str, int]] = field(default_factory=list)
 
-    def encode_prompt(self, text: str) -> TokenIds:
+    def encoded(self, text: str) -> TokenIds:
         return tuple(map(ord, text))
 
-    def token_texts(self, tokens: Sequence[int]) -> list[str]:
-        return [chr(token) for token in tokens]
+    def word(self, token: int) -> str:
+        return chr(token)
 
-    def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
-        self.answered.extend((self.text(p)[1:], len(examples)) for p in prompts)
-        return [[self._answer(p, e) for e in examples] for p in prompts]
+    def answers(self, work: Answers) -> list[list[Answer]]:
+        self.answered.extend((self.text(p)[1:], len(work.examples)) for p in work.prompts)
+        return [[self._answer(p, e) for e in work.examples] for p in work.prompts]
 
     def _answer(self, prompt: TokenIds, example: Example) -> Answer:
         right = self.right(self.text(prompt)[1:], example)
-        rollout = self.rollouts([example], [prompt], LossSpec())[0][0]
+        rollout = self.rollouts(Rollouts([example], [prompt], LossSpec()))[0][0]
         return Answer(rollout, f"reasoning about {example.id}", example.target if right else "No")
 
 

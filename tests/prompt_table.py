@@ -10,6 +10,7 @@ from greater_ray.methods._text import TextConfig
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Answer, Conversation, Example, Generation, LossSpec, Rollout, TokenIds
+from greater_ray.work import Answers, Rollouts
 from tests.scripted import ScriptedModel, ScriptedWriter
 
 START = "start here"
@@ -31,32 +32,26 @@ class LetterModel(ScriptedModel):
     ce: Mapping[str, float] = field(default_factory=dict)
     scored: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
 
-    def encode_prompt(self, text: str) -> TokenIds:
+    def encoded(self, text: str) -> TokenIds:
         return tuple(map(ord, text))
 
-    def token_texts(self, tokens: Sequence[int]) -> list[str]:
-        return [chr(token) for token in tokens]
+    def word(self, token: int) -> str:
+        return chr(token)
 
-    def rollouts(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[TokenIds],
-        loss: LossSpec,
-        reasoning_of: TokenIds | None = None,
-    ) -> list[list[Rollout]]:
-        texts = tuple(self.text(p).strip() for p in prompts)
-        self.asked.append(("rollouts", (texts, reasoning_of)))
-        self.scored.append((texts, tuple(e.id for e in examples)))
+    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+        texts = tuple(self.text(p).strip() for p in work.prompts)
+        self.asked.append(("rollouts", (texts, work.reasoning_of)))
+        self.scored.append((texts, tuple(e.id for e in work.examples)))
         return [
-            [Rollout(p, False, self.ce.get(text, 9.0), 0.0, e.id in self.right.get(text, ())) for e in examples]
-            for p, text in zip(prompts, texts, strict=True)
+            [Rollout(p, False, self.ce.get(text, 9.0), 0.0, e.id in self.right.get(text, ())) for e in work.examples]
+            for p, text in zip(work.prompts, texts, strict=True)
         ]
 
-    def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
+    def answers(self, work: Answers) -> list[list[Answer]]:
         return [
             [Answer(r, f"thinking about {e.id}", "Yes" if r.label_hit else "No")
-             for e, r in zip(examples, rollouts, strict=True)]
-            for rollouts in self.rollouts(examples, prompts, LossSpec())
+             for e, r in zip(work.examples, rollouts, strict=True)]
+            for rollouts in self.rollouts(Rollouts(work.examples, work.prompts, LossSpec()))
         ]  # fmt: skip
 
 

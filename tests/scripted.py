@@ -26,6 +26,22 @@ from greater_ray.types import (
     TokenIds,
     Usage,
 )
+from greater_ray.work import (
+    Answers,
+    CheckPrompts,
+    EncodePrompt,
+    Gradients,
+    NearestTokens,
+    OneHotGradient,
+    PromptGradients,
+    PromptRoom,
+    Proposals,
+    Rollouts,
+    SteepestTokens,
+    TokenEmbeddings,
+    TokenTexts,
+    Work,
+)
 
 WORDS = (" think", " step", " by", " then", " and", " check", " slow", " well", ".", "?", "!", "_", "s", " steps")
 
@@ -58,9 +74,12 @@ class ScriptedModel:
         return self.words.index(word)
 
     def text(self, tokens: Sequence[int]) -> str:
-        return "".join(self.token_texts(tokens))
+        return "".join(map(self.word, tokens))
 
-    def encode_prompt(self, text: str) -> TokenIds:
+    def ask(self, work: Work[Any]) -> Any:
+        return getattr(self, work.kind)(work)
+
+    def encoded(self, text: str) -> TokenIds:
         ids: list[int] = []
         while text:
             word = max((w for w in self.words if text.startswith(w)), key=len)
@@ -68,84 +87,71 @@ class ScriptedModel:
             text = text[len(word) :]
         return tuple(ids)
 
-    def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
-        texts = [self.text(p) for p in prompts]
-        return [PromptCheck(t, self.encode_prompt(t) == p) for t, p in zip(texts, prompts, strict=True)]
+    def encode_prompt(self, work: EncodePrompt) -> TokenIds:
+        return self.encoded(work.text)
 
-    def prompt_room(self, examples: Sequence[Example]) -> int | None:
+    def check_prompts(self, work: CheckPrompts) -> list[PromptCheck]:
+        texts = [self.text(p) for p in work.prompts]
+        return [PromptCheck(t, self.encoded(t) == p) for t, p in zip(texts, work.prompts, strict=True)]
+
+    def prompt_room(self, work: PromptRoom) -> int | None:
         return self.room
 
-    def token_texts(self, tokens: Sequence[int]) -> list[str]:
-        return [self.words[t] for t in tokens]
+    def token_texts(self, work: TokenTexts) -> list[str]:
+        return [self.word(t) for t in work.tokens]
 
-    def rollouts(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[TokenIds],
-        loss: LossSpec,
-        reasoning_of: TokenIds | None = None,
-    ) -> list[list[Rollout]]:
-        self.asked.append(("rollouts", ([self.text(p) for p in prompts], reasoning_of and self.text(reasoning_of))))
+    def word(self, token: int) -> str:
+        return self.words[token]
+
+    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+        given = work.reasoning_of
+        self.asked.append(("rollouts", ([self.text(p) for p in work.prompts], given and self.text(given))))
         results = []
-        for prompt in prompts:
+        for prompt in work.prompts:
             ce, nll, hit = self.outcomes.get(self.text(prompt), (9.0, 0.0, False))
-            results.append([Rollout(reasoning_of or prompt, False, ce, nll, hit) for _ in examples])
+            results.append([Rollout(given or prompt, False, ce, nll, hit) for _ in work.examples])
         return results
 
-    def gradients(
-        self,
-        examples: Sequence[Example],
-        prompt: TokenIds,
-        position: int,
-        loss: LossSpec,
-        *,
-        with_reasoning: bool,
-        depth: int,
-        token_filter: str,
-    ) -> ShardGradient:
-        self.asked.append(("gradients", (position, loss, with_reasoning, token_filter)))
-        lists = tuple(self._ranked(example, depth) for example in examples)
-        return ShardGradient((float(len(examples)),), (0.0,) * len(examples), lists)
+    def gradients(self, work: Gradients) -> ShardGradient:
+        self.asked.append(("gradients", (work.position, work.loss, work.with_reasoning, work.token_filter)))
+        lists = tuple(self._ranked(example, work.depth) for example in work.examples)
+        return ShardGradient((float(len(work.examples)),), (0.0,) * len(work.examples), lists)
 
     def _ranked(self, example: Example, depth: int) -> TokenIds:
         words = self.ranking.get(example.id, self.ranking.get("", ()))
         return tuple(self.id(word) for word in words[:depth])
 
-    def proposals(
-        self, examples: Sequence[Example], prompt: TokenIds, position: int, depth: int, token_filter: str
-    ) -> list[TokenIds]:
-        self.asked.append(("proposals", (position, depth, token_filter)))
-        return [self._ranked(example, depth) for example in examples]
+    def proposals(self, work: Proposals) -> list[TokenIds]:
+        self.asked.append(("proposals", (work.position, work.depth, work.token_filter)))
+        return [self._ranked(example, work.depth) for example in work.examples]
 
-    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
-        return [self.slope.get(self.words[t], 0.0) * gradient[0] for t in tokens]
+    def one_hot_gradient(self, work: OneHotGradient) -> list[float]:
+        return [self.slope.get(self.words[t], 0.0) * work.gradient[0] for t in work.tokens]
 
-    def prompt_gradients(
-        self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec, *, with_reasoning: bool
-    ) -> PromptGradient:
-        self.asked.append(("prompt_gradients", (self.text(prompt), [e.id for e in examples], with_reasoning)))
-        rows = self.pull[self.text(prompt)]
-        gradient = tuple(tuple(value * len(examples) for value in row) for row in rows)
-        return PromptGradient(gradient, (0.0,) * len(examples))
+    def prompt_gradients(self, work: PromptGradients) -> PromptGradient:
+        num, text = len(work.examples), self.text(work.prompt)
+        self.asked.append(("prompt_gradients", (text, [e.id for e in work.examples], work.with_reasoning)))
+        gradient = tuple(tuple(value * num for value in row) for row in self.pull[text])
+        return PromptGradient(gradient, (0.0,) * num)
 
-    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> TokenIds:
-        self.asked.append(("steepest_tokens", (count, token_filter)))
-        ranked = sorted(range(len(self.words)), key=lambda t: (self.one_hot_gradient(gradient, [t])[0], t))
-        return tuple(ranked[:count])
+    def steepest_tokens(self, work: SteepestTokens) -> TokenIds:
+        self.asked.append(("steepest_tokens", (work.count, work.token_filter)))
+        slopes = self.one_hot_gradient(OneHotGradient(work.gradient, range(len(self.words))))
+        return tuple(sorted(range(len(self.words)), key=lambda t: (slopes[t], t))[: work.count])
 
-    def embeddings(self, tokens: Sequence[int]) -> list[list[float]]:
-        return [list(self.table[self.words[t]]) for t in tokens]
+    def token_embeddings(self, work: TokenEmbeddings) -> list[list[float]]:
+        return [list(self.table[self.words[t]]) for t in work.tokens]
 
-    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> TokenIds:
+    def nearest_tokens(self, work: NearestTokens) -> TokenIds:
         def cosine(a: Sequence[float], b: Sequence[float]) -> float:
             return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
 
-        return tuple(self.id(max(self.table, key=lambda word: cosine(self.table[word], v))) for v in vectors)
+        return tuple(self.id(max(self.table, key=lambda word: cosine(self.table[word], v))) for v in work.vectors)
 
-    def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
+    def answers(self, work: Answers) -> list[list[Answer]]:
         return [
             [Answer(r, self.text(r.reasoning), "Yes" if r.label_hit else "No") for r in rollouts]
-            for rollouts in self.rollouts(examples, prompts, LossSpec())
+            for rollouts in self.rollouts(Rollouts(work.examples, work.prompts, LossSpec()))
         ]
 
     def questions(self, kind: str) -> list[Any]:
@@ -159,16 +165,10 @@ class Distance(ScriptedModel):
 
     goal: str = " then and check"
 
-    def rollouts(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[TokenIds],
-        loss: LossSpec,
-        reasoning_of: TokenIds | None = None,
-    ) -> list[list[Rollout]]:
-        goal = self.encode_prompt(self.goal)
-        wrong = [sum(a != b for a, b in zip_longest(prompt, goal)) for prompt in prompts]
-        return [[Rollout((), False, float(n), 0.0, n == 0)] * len(examples) for n in wrong]
+    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+        goal = self.encoded(self.goal)
+        wrong = [sum(a != b for a, b in zip_longest(prompt, goal)) for prompt in work.prompts]
+        return [[Rollout((), False, float(n), 0.0, n == 0)] * len(work.examples) for n in wrong]
 
 
 # -- one step of GReaTer on it -----------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def config(**values: Any) -> GreaterConfig:
 
 
 def state_at(model: ScriptedModel, position: int, text: str = START, **values: Any) -> GreaterState:
-    ids = model.encode_prompt(text)
+    ids = model.encoded(text)
     return GreaterState(prompt_ids=ids, initial_length=len(ids), position=position, **values)
 
 

@@ -23,6 +23,23 @@ from greater_ray.types import (
     TokenIds,
     Usage,
 )
+from greater_ray.work import (
+    Answers,
+    CheckPrompts,
+    EncodePrompt,
+    Gradients,
+    NearestTokens,
+    OneHotGradient,
+    PromptGradients,
+    PromptRoom,
+    Proposals,
+    Rollouts,
+    SteepestTokens,
+    TextEmbeddings,
+    TokenEmbeddings,
+    TokenTexts,
+    Work,
+)
 
 
 class SlowTwin:
@@ -110,75 +127,61 @@ class SlowTwin:
 
     usage = Usage()
 
-    def encode_prompt(self, text: str) -> TokenIds:
-        return self.spans.encode_prompt(text)
+    def ask(self, work: Work[Any]) -> Any:
+        return getattr(self, work.kind)(work)
 
-    def check_prompts(self, prompts: Sequence[TokenIds]) -> list[PromptCheck]:
-        return [self.spans.check(p) for p in prompts]
+    def encode_prompt(self, work: EncodePrompt) -> TokenIds:
+        return self.spans.encode_prompt(work.text)
 
-    def prompt_room(self, examples: Sequence[Example]) -> int:
+    def check_prompts(self, work: CheckPrompts) -> list[PromptCheck]:
+        return [self.spans.check(p) for p in work.prompts]
+
+    def prompt_room(self, work: PromptRoom) -> int:
         layout, longest = self.layout, 0
-        for example in examples:
+        for example in work.examples:
             answer = max(layout.max_answer_tokens, len(self.spans.label(example)))
             ids = len(self.context(example, ())) + layout.max_reasoning_tokens + len(self.spans.extractor) + answer
             longest = max(longest, ids)
         return self.model.config.max_position_embeddings - longest
 
-    def token_texts(self, tokens: Sequence[int]) -> list[str]:
-        return [self.tokenizer.decode([t]) for t in tokens]
+    def token_texts(self, work: TokenTexts) -> list[str]:
+        return [self.tokenizer.decode([t]) for t in work.tokens]
 
-    def rollouts(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[TokenIds],
-        loss: LossSpec,
-        reasoning_of: TokenIds | None = None,
-    ) -> list[list[Rollout]]:
+    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
         results = []
-        for prompt in prompts:
+        for prompt in work.prompts:
             rows = []
-            for example in examples:
-                given = prompt if reasoning_of is None else reasoning_of
+            for example in work.examples:
+                given = prompt if work.reasoning_of is None else work.reasoning_of
                 reasoning, truncated = self.reason(example, given) if given else ((), False)
                 ids = self.sequence(example, prompt, reasoning)
                 logits = self.logits(ids)
-                ce, nll = self.loss(logits, example, prompt, loss, len(ids))
+                ce, nll = self.loss(logits, example, prompt, work.loss, len(ids))
                 label = self.spans.label(example)
                 hit = logits[len(ids) - len(label) - 1 : -1].argmax(-1).tolist() == list(label)
                 rows.append(Rollout(reasoning, truncated, float(ce), float(nll), hit))
             results.append(rows)
         return results
 
-    def gradients(
-        self,
-        examples: Sequence[Example],
-        prompt: TokenIds,
-        position: int,
-        loss: LossSpec,
-        *,
-        with_reasoning: bool,
-        depth: int,
-        token_filter: str,
-    ) -> ShardGradient:
+    def gradients(self, work: Gradients) -> ShardGradient:
         """The gradient is returned over the whole vocabulary's indicator; ``one_hot_gradient`` reads it off."""
         every = list(range(self.embed.weight.shape[0]))
         total = torch.zeros(len(every), dtype=torch.float64)
         losses = []
-        for example in examples:
-            reasoning = self.reason(example, prompt)[0] if with_reasoning else ()
-            total += self.indicator_gradient(example, prompt, reasoning, position, loss, every).double()
-            losses.append(self.total_loss(example, prompt, reasoning, loss))
-        proposals = self.proposals(examples, prompt, position, depth, token_filter)
+        prompt, position = work.prompt, work.position
+        for example in work.examples:
+            reasoning = self.reason(example, prompt)[0] if work.with_reasoning else ()
+            total += self.indicator_gradient(example, prompt, reasoning, position, work.loss, every).double()
+            losses.append(self.total_loss(example, prompt, reasoning, work.loss))
+        proposals = self.proposals(Proposals(work.examples, prompt, position, work.depth, work.token_filter))
         return ShardGradient(tuple(total.tolist()), tuple(losses), tuple(proposals))
 
-    def proposals(
-        self, examples: Sequence[Example], prompt: TokenIds, position: int, depth: int, token_filter: str
-    ) -> list[TokenIds]:
+    def proposals(self, work: Proposals) -> list[TokenIds]:
         lists = []
-        for example in examples:
-            last = self.logits(self.spans.head(example) + prompt[:position])[-1]
-            allowed = [t for t in range(len(last)) if self._allowed(t, token_filter)]
-            lists.append(tuple(sorted(allowed, key=lambda t: (-float(last[t]), t))[:depth]))
+        for example in work.examples:
+            last = self.logits(self.spans.head(example) + work.prompt[: work.position])[-1]
+            allowed = [t for t in range(len(last)) if self._allowed(t, work.token_filter)]
+            lists.append(tuple(sorted(allowed, key=lambda t: (-float(last[t]), t))[: work.depth]))
         return lists
 
     def _allowed(self, token: int, token_filter: str) -> bool:
@@ -191,19 +194,18 @@ class SlowTwin:
             return text in {".", ","} or (bool(text) and all(c == " " or ("a" <= c.lower() <= "z") for c in text))
         raise AssertionError(token_filter)
 
-    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> list[float]:
-        return [gradient[t] for t in tokens]
+    def one_hot_gradient(self, work: OneHotGradient) -> list[float]:
+        return [work.gradient[t] for t in work.tokens]
 
-    def prompt_gradients(
-        self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec, *, with_reasoning: bool
-    ) -> PromptGradient:
+    def prompt_gradients(self, work: PromptGradients) -> PromptGradient:
         """The table's rows are the leaves; the factor on the way into the model is measured, not read."""
+        prompt, loss = work.prompt, work.loss
         table = self.embed.weight.detach()
         factor = (self.embed(torch.tensor([prompt[0]])) / table[[prompt[0]]]).median()
         total = torch.zeros(len(prompt), table.shape[1], dtype=torch.float64)
         losses = []
-        for example in examples:
-            reasoning = self.reason(example, prompt)[0] if with_reasoning else ()
+        for example in work.examples:
+            reasoning = self.reason(example, prompt)[0] if work.with_reasoning else ()
             ids = self.sequence(example, prompt, reasoning)
             rows = table[list(prompt)].clone().requires_grad_(True)
             place = len(self.spans.head(example))
@@ -216,30 +218,44 @@ class SlowTwin:
             losses.append(float(value.detach()))
         return PromptGradient(tuple(map(tuple, total.tolist())), tuple(losses))
 
-    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> TokenIds:
-        """``gradient`` is that of ``gradients``: one number per token."""
-        allowed = [t for t in range(len(gradient)) if self._allowed(t, token_filter)]
-        return tuple(sorted(allowed, key=lambda t: (gradient[t], t))[:count])
+    def steepest_tokens(self, work: SteepestTokens) -> TokenIds:
+        """The gradient is that of ``gradients``: one number per token."""
+        allowed = [t for t in range(len(work.gradient)) if self._allowed(t, work.token_filter)]
+        return tuple(sorted(allowed, key=lambda t: (work.gradient[t], t))[: work.count])
 
-    def embeddings(self, tokens: Sequence[int]) -> list[list[float]]:
-        return [self.embed.weight[t].double().tolist() for t in tokens]
+    def token_embeddings(self, work: TokenEmbeddings) -> list[list[float]]:
+        return [self.embed.weight[t].double().tolist() for t in work.tokens]
 
-    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> TokenIds:
+    def nearest_tokens(self, work: NearestTokens) -> TokenIds:
         nearest = []
-        for vector in vectors:
+        for vector in work.vectors:
             cosines = {}
             for token in range(self.embed.weight.shape[0]):
-                if self._allowed(token, token_filter):
+                if self._allowed(token, work.token_filter):
                     row = self.embed.weight[token].double()
                     wide = torch.tensor(list(vector), dtype=torch.float64)
                     cosines[token] = float(row @ wide / (row.norm() * wide.norm()))
             nearest.append(min(cosines, key=lambda t: (-cosines[t], t)))
         return tuple(nearest)
 
-    def answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
+    def text_embeddings(self, work: TextEmbeddings) -> list[list[float]]:
+        vectors = []
+        for text in work.texts:
+            ids = torch.tensor([self.tokenizer(text).input_ids])
+            with torch.no_grad():
+                hidden_TD = self.model(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states[-1][0]
+            mean_D = hidden_TD.double().mean(dim=0)
+            vectors.append((mean_D / mean_D.norm()).tolist())
+        return vectors
+
+    def answers(self, work: Answers) -> list[list[Answer]]:
+        return [self._answers(work.examples, prompt) for prompt in work.prompts]
+
+    def _answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
         results = []
         line_end = {t for t in range(len(self.tokenizer)) if self.tokenizer.decode([t]).startswith("\n")}
-        for example, rollout in zip(examples, self.rollouts(examples, [prompt], LossSpec())[0], strict=True):
+        rollouts = self.rollouts(Rollouts(examples, [prompt], LossSpec()))[0]
+        for example, rollout in zip(examples, rollouts, strict=True):
             ids = list(self.context(example, prompt) + rollout.reasoning + self.spans.extractor)
             begin = len(ids)
             for _ in range(self.layout.max_answer_tokens):

@@ -9,6 +9,7 @@ from greater_ray.errors import ConfigError, GreaterRayError
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem, Task
 from greater_ray.types import Example, LossSpec, TokenIds
+from greater_ray.work import Answers, CheckPrompts, Rollouts
 
 CHECK_ROWS = 2
 EXTRACTOR_ROWS = 16
@@ -110,7 +111,7 @@ def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[
         method = load("methods", config.method)
         method_config = parse(method.config_type, config.method_config, "method_config")
         prompt = method.start(Problem(tuple(task.train()), model, config.seed), method_config).prompt_ids
-        check = model.check_prompts([prompt])[0]
+        check = model.ask(CheckPrompts([prompt]))[0]
         text = f"the initial prompt has {len(prompt)} tokens"
         same = "which survive decoding and tokenizing again" if check.survives else "which tokenize differently as text"
         add(Check("prompt", "ok" if check.survives else "warn", f"{text}, {same}", {"tokens": len(prompt)}))
@@ -178,11 +179,11 @@ def _extractor(patient: _Patient) -> Check:
     config, task, engine = patient.config, patient.task, patient.engine
     shard = tuple(task.train()[:EXTRACTOR_ROWS])
     chosen = config.task.extractor
-    reasoning = [r.reasoning for r in patient.model.rollouts(shard, [patient.prompt], patient.loss)[0]]
+    rollouts = patient.model.ask(Rollouts(shard, [patient.prompt], patient.loss))[0]
     rates: dict[str, dict[str, float]] = {}
     for variant in dict.fromkeys([chosen, *extractor_variants()]):
         layout = config.make_layout(*extractor(task, variant))
-        answers, _ = engine.answers(shard, layout, patient.prompt, reasoning)
+        (answers,), _ = engine.answers(Answers(shard, [patient.prompt], rollouts), layout)
         scores = [task.score(e, a.reasoning_text, a.answer_text) for e, a in zip(shard, answers, strict=True)]
         rates[variant] = {
             "right": sum(s.correct for s in scores) / len(shard),

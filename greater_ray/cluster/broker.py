@@ -13,9 +13,10 @@ from typing import Any
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from greater_ray.config import ModelConfig, fingerprint
+from greater_ray.config import ModelConfig
 from greater_ray.errors import GreaterRayError, PoolError, SetAsideError
-from greater_ray.types import Call, Usage
+from greater_ray.types import Usage
+from greater_ray.work import Unit
 
 # A shard that ends this many replicas is set aside; a model that ends this many while loading stops its pool.
 ATTEMPTS = 3
@@ -25,12 +26,12 @@ _EVENTS = 200  # events kept until the driver fetches them
 
 @dataclass
 class Job:
-    """One call on its way: ``home`` is the slot that already holds its questions' keys and values."""
+    """One unit of work on its way; ``home`` names what a slot may still hold for it, None marks small work."""
 
-    call: Call
+    unit: Unit
     future: "asyncio.Future[tuple[Any, Usage]]"
     number: int
-    shard: str | None
+    home: str | None
     attempts: int = 0
     reasons: list[str] = field(default_factory=list)
 
@@ -74,10 +75,10 @@ class WorkQueue:
             for job in jobs:
                 if first:
                     self._urgent.appendleft(job)
-                elif job.shard is None:
+                elif job.home is None:
                     self._urgent.append(job)
                 else:
-                    home = self._home.get(job.shard)
+                    home = self._home.get(job.home)
                     self._homes_of[job.number] = home
                     self._all[job.number] = self._by_home.setdefault(home, OrderedDict())[job.number] = job
             self._changed.notify_all()
@@ -112,10 +113,10 @@ class WorkQueue:
 
     def _settle_in(self, job: Job, slot: int) -> None:
         """Remember which slot holds the questions from now on."""
-        if job.shard is None:
+        if job.home is None:
             return
-        self._home[job.shard] = slot
-        self._home.move_to_end(job.shard)
+        self._home[job.home] = slot
+        self._home.move_to_end(job.home)
         if len(self._home) > _HOMES:
             self._home.popitem(last=False)
 
@@ -177,20 +178,20 @@ class Broker:
         assert self.facts is not None
         return self.facts, self.hardware[0]
 
-    async def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
-        """Run every call on some replica; results are aligned with the calls.
+    async def run(self, units: Sequence[Unit]) -> list[tuple[Any, Usage]]:
+        """Compute every unit on some replica; results are aligned with the units.
 
         Raises:
             PoolError: the pool has stopped.
-            SetAsideError: a call ended three replicas.
+            SetAsideError: a unit ended three replicas.
             GreaterRayError: what the engine raised.
         """
         if self.error is not None:
             raise self.error
         loop = asyncio.get_running_loop()
         jobs = []
-        for call in calls:
-            jobs.append(Job(call, loop.create_future(), self._number, _shard_name(call)))
+        for unit in units:
+            jobs.append(Job(unit, loop.create_future(), self._number, unit.home))
             self._number += 1
         await self.queue.put(jobs)
         if self.error is not None:
@@ -293,7 +294,7 @@ class Broker:
                 continue
             slot.state, slot.since = "busy", time.monotonic()
             try:
-                result = await actor.run.remote(job.call)
+                result = await actor.run.remote(job.unit)
                 slot.tokens += result[1].tokens
             except RayTaskError as error:
                 # An error of the engine itself would come again: it belongs to the cell.
@@ -326,8 +327,7 @@ class Broker:
         """Put a job whose replica died in front of the queue, or aside."""
         preempted = _is_preempted(error)
         job.attempts += not preempted
-        rows = ", ".join(example.id for example in job.call.args.get("shard", ())[:3])
-        what = f"'{job.call.name}'" + (f" of rows {rows}, ..." if rows else "")
+        what = job.unit.title
         reason = f"replica {index} on {self.slots[index].host} died during {what}: {_reason(error)}"
         job.reasons.append(reason)
         self._events.append({"event": "replica died", "attempt": job.attempts, "preempted": preempted, "why": reason})
@@ -355,15 +355,6 @@ class Broker:
 
 def _is_preempted(error: RayError) -> bool:
     return isinstance(error, RayActorError) and error.preempted
-
-
-def _shard_name(call: Call) -> str | None:
-    """Identify the rows and the layout that a call's cached questions depend on; None for work without rows."""
-    if "shard" in call.args:
-        layout = call.args["layout"]
-        rows = [example.question for example in call.args["shard"]]
-        return fingerprint([layout.joint, layout.frozen_prefix, rows])
-    return fingerprint([call.name, call.args["seeds"]]) if call.name == "generate" else None
 
 
 def _reason(error: BaseException) -> str:

@@ -18,14 +18,15 @@ from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.replica import Replica
 from greater_ray.config import ModelConfig
 from greater_ray.errors import GreaterRayError, PoolError
-from greater_ray.types import Call, Usage
+from greater_ray.types import Usage
+from greater_ray.work import Unit
 
 _REPORT = 2.0  # seconds between two reports to Ray's metrics
 _MANY = 10_000  # calls that a broker may hold open at once
 
 
 class PoolExecutor:
-    """Sends calls to a broker and waits for the results; small enough to be handed to a coordinator."""
+    """Sends units of work to a broker and waits for the results; small enough to be handed to a coordinator."""
 
     def __init__(self, broker: Any, width: int) -> None:
         self.broker, self.width = broker, width
@@ -38,15 +39,15 @@ class PoolExecutor:
         """
         return Served(self, *_get(self.broker.ready.remote()))
 
-    def run(self, calls: Sequence[Call]) -> list[tuple[Any, Usage]]:
-        """Run the calls; see ``Executor``.
+    def run(self, units: Sequence[Unit]) -> list[tuple[Any, Usage]]:
+        """Compute the units; see ``Executor``.
 
         Raises:
             PoolError: the pool has stopped, or its broker is gone.
         """
-        if not calls:
+        if not units:
             return []
-        results: list[tuple[Any, Usage]] = _get(self.broker.run.remote(list(calls)))
+        results: list[tuple[Any, Usage]] = _get(self.broker.run.remote(list(units)))
         return results
 
 

@@ -8,7 +8,8 @@ from greater_ray.api import load_engine
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
 from greater_ray.provenance import processor
-from greater_ray.types import Call, Usage
+from greater_ray.types import Usage
+from greater_ray.work import BaseEngine, Unit
 
 
 class Replica:
@@ -23,7 +24,7 @@ class Replica:
         if os.path.isdir(folder):
             os.chdir(folder)
         self.prefix_memory, self.gpus = prefix_memory, gpus
-        self.engine: Any = None
+        self.engine: BaseEngine | None = None
 
     def load(self, config: ModelConfig) -> dict[str, Any]:
         """Load the weights from the node's own disk or cache; return facts about model and process.
@@ -31,21 +32,19 @@ class Replica:
         Raises:
             ModelError: the model cannot be loaded, or the device is not the one this replica was given.
         """
-        self.engine = load_engine(config)
+        engine = self.engine = load_engine(config)
         # A model of one's own need not tell its device.
-        device = self.engine.facts.get("device")
+        device = engine.facts.get("device")
         if self.gpus and device not in (None, "cuda"):
             where = f"the {device} of {socket.gethostname()}"
             raise ModelError(
                 f"model.device: '{config.device}' put '{config.name}' on {where}, though its replica was given "
                 f"{self.gpus:g} GPU; install a torch that can use it, or set replicas.gpus to 0."
             )
-        if hasattr(self.engine, "prefix_memory"):
-            self.engine.prefix_memory = self.prefix_memory
-        hardware = getattr(self.engine, "hardware", None) or processor()
-        return {"model": self.engine.facts, "host": socket.gethostname(), "hardware": hardware}
+        engine.limit_prefix_memory(self.prefix_memory)
+        return {"model": engine.facts, "host": socket.gethostname(), "hardware": engine.hardware or processor()}
 
-    def run(self, call: Call) -> tuple[Any, Usage]:
-        """Run one unit of work."""
-        result: tuple[Any, Usage] = getattr(self.engine, call.name)(**call.args)
-        return result
+    def run(self, unit: Unit) -> tuple[Any, Usage]:
+        """Compute one unit of work."""
+        assert self.engine is not None, "load comes first"
+        return self.engine.run(unit)

@@ -9,6 +9,7 @@ from pydantic import Field
 from greater_ray.config import Config
 from greater_ray.protocols import Problem
 from greater_ray.types import Example, LossSpec, Rollout, TokenIds
+from greater_ray.work import Rollouts
 
 NUM_BEST = 10
 # The label alone: no fluency term, no temperature.
@@ -32,7 +33,7 @@ def without_reasoning(
     problem: Problem, config: NoReasoningConfig, prompts: Sequence[TokenIds], examples: Sequence[Example]
 ) -> list[float]:
     """Return the criterion of each prompt over the examples; lower is better."""
-    rollouts = problem.model.rollouts(examples, prompts, LABEL_LOSS, reasoning_of=())
+    rollouts = problem.model.ask(Rollouts(examples, prompts, LABEL_LOSS, reasoning_of=()))
     return [mean_fit(rows, config.criterion) for rows in rollouts]
 
 

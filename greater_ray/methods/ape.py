@@ -35,6 +35,7 @@ from greater_ray.methods._text import (
 )
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.types import Conversation, Example, LossSpec, TokenIds
+from greater_ray.work import Rollouts
 
 
 class ApeConfig(RewriteConfig):
@@ -155,7 +156,7 @@ def _values(problem: Problem, config: ApeConfig, prompts: Sequence[TokenIds], ro
         return []
     if config.criterion == "accuracy":
         return [accuracy(records) for records in problem.score(prompts, rows)]
-    rollouts = problem.model.rollouts(rows, prompts, LossSpec(), reasoning_of=())
+    rollouts = problem.model.ask(Rollouts(rows, prompts, LossSpec(), reasoning_of=()))
     return [math.exp(-math.fsum(r.label_ce for r in of_prompt) / len(rows)) for of_prompt in rollouts]
 
 

@@ -19,6 +19,7 @@ from greater_ray.methods._tokens import (
 )
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import TokenIds
+from greater_ray.work import CheckPrompts, Gradients, OneHotGradient, SteepestTokens, TokenTexts
 
 
 class AutoPromptConfig(NoReasoningConfig):
@@ -63,18 +64,20 @@ class AutoPrompt:
         """Replace one token if that is strictly better on fresh rows; remember the prompt by its score on dev rows."""
         prompt = state.prompt_ids
         position = problem.rng(state.step, "position").randrange(len(prompt))
-        pass_ = problem.model.gradients(
-            drawn(problem, state.step, "gradient", config.num_rows),
-            prompt,
-            position,
-            LABEL_LOSS,
-            with_reasoning=False,
-            depth=1,
-            token_filter=config.token_filter,
+        pass_ = problem.model.ask(
+            Gradients(
+                drawn(problem, state.step, "gradient", config.num_rows),
+                prompt,
+                LABEL_LOSS,
+                position=position,
+                with_reasoning=False,
+                depth=1,
+                token_filter=config.token_filter,
+            )
         )
         notes: list[str] = []
         tokens = steepest(problem, config, prompt, position, pass_.gradient, notes)
-        slopes = problem.model.one_hot_gradient(pass_.gradient, tokens) if tokens else []
+        slopes = problem.model.ask(OneHotGradient(pass_.gradient, tokens)) if tokens else []
         prompts = [replaced(prompt, position, token) for token in tokens]
         rows = drawn(problem, state.step, "trial", config.num_rows)
         current, *losses = without_reasoning(problem, config, [prompt, *prompts], rows)
@@ -92,11 +95,11 @@ class AutoPrompt:
             (on_dev,) = without_reasoning(problem, config, [prompt], problem.dev or problem.examples)
             improved = improved or on_dev < best[0][0]
             best = remember(best, on_dev, prompt)
-        texts = problem.model.token_texts(tokens)
+        texts = problem.model.ask(TokenTexts(tokens))
         info = StepInfo(
             position=position,
             prompt_ids=prompt,
-            prompt_text=problem.model.check_prompts([prompt])[0].text,
+            prompt_text=problem.model.ask(CheckPrompts([prompt]))[0].text,
             loss=loss,
             best_loss=best[0][0],
             accepted=accepted,
@@ -130,16 +133,16 @@ def steepest(
     are filtered out, deeper ones follow.
     """
     model = problem.model
-    filtering = config.filter_round_trip and model.check_prompts([prompt])[0].survives
+    filtering = config.filter_round_trip and model.ask(CheckPrompts([prompt]))[0].survives
     if config.filter_round_trip and not filtering:
         notes.append("the prompt does not survive decoding and tokenizing again")
     kept: list[int] = []
     seen, count = 0, 4 * config.num_candidates
     while True:
-        ranked = model.steepest_tokens(gradient, count, config.token_filter)
+        ranked = model.ask(SteepestTokens(gradient, count, config.token_filter))
         new = [token for token in ranked[seen:] if token != prompt[position]]
         if filtering and new:
-            checks = model.check_prompts([replaced(prompt, position, token) for token in new])
+            checks = model.ask(CheckPrompts([replaced(prompt, position, token) for token in new]))
             new = [token for token, check in zip(new, checks, strict=True) if check.survives]
         kept += new
         if len(kept) >= config.num_candidates:

@@ -15,6 +15,7 @@ from greater_ray.errors import ConfigError
 from greater_ray.methods._tokens import remember, replaced
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import LossSpec, Rollout, TokenIds
+from greater_ray.work import CheckPrompts, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts, TokenTexts
 
 
 class GreaterConfig(Config):
@@ -133,21 +134,23 @@ class Greater:
         notes: list[str] = []
         best, initial_loss = state.best, state.initial_loss
         if state.step == 0 and config.count_initial:
-            rollouts = model.rollouts(problem.examples, [prompt], config.loss)[0]
+            rollouts = model.ask(Rollouts(problem.examples, [prompt], config.loss))[0]
             initial_loss = criterion(config, rollouts)
             best = remember(best, initial_loss, prompt)
-        pass_ = model.gradients(
-            problem.examples,
-            prompt,
-            position,
-            config.loss,
-            with_reasoning=not config.gradient_without_reasoning,
-            depth=config.top_k + 16 * config.top_k_growth,
-            token_filter=config.token_filter,
+        pass_ = model.ask(
+            Gradients(
+                problem.examples,
+                prompt,
+                config.loss,
+                position=position,
+                with_reasoning=not config.gradient_without_reasoning,
+                depth=config.top_k + 16 * config.top_k_growth,
+                token_filter=config.token_filter,
+            )
         )
         proposed = propose(problem, config, state, pass_.proposals, notes)
         tokens = proposed if self._hides_current(config, state) else sorted({*proposed, prompt[position]})
-        gradients = model.one_hot_gradient(pass_.gradient, tokens)
+        gradients = model.ask(OneHotGradient(pass_.gradient, tokens))
         ranked = sorted(zip(gradients, tokens, strict=True))
         choice = self._choose(problem, config, state, ranked)
         taken, loss = choice.tokens[choice.accepted], choice.losses[choice.accepted]
@@ -158,7 +161,7 @@ class Greater:
         info = StepInfo(
             position=position,
             prompt_ids=prompt,
-            prompt_text=model.check_prompts([prompt])[0].text,
+            prompt_text=model.ask(CheckPrompts([prompt]))[0].text,
             loss=loss,
             best_loss=best[0][0],
             accepted=choice.accepted,
@@ -192,14 +195,14 @@ class Greater:
         chosen = ranked[: config.num_evaluated]
         if config.always_include_current and not self._hides_current(config, state):
             chosen += [pair for pair in ranked[config.num_evaluated :] if pair[1] == current]
-        texts = problem.model.token_texts([token for _, token in chosen])
+        texts = problem.model.ask(TokenTexts([token for _, token in chosen]))
         breaks = config.period_break and position >= 0.5 * state.initial_length
         stop = next((k for k, text in enumerate(texts) if breaks and "." in text), None)
         if stop is not None:
             chosen, texts = chosen[: stop + 1], texts[: stop + 1]
         prompts = [replaced(prompt, position, token) for _, token in chosen]
         reasoning_of = prompt if config.candidate_reasoning == "current" else None
-        rollouts = problem.model.rollouts(problem.examples, prompts, config.loss, reasoning_of)
+        rollouts = problem.model.ask(Rollouts(problem.examples, prompts, config.loss, reasoning_of))
         losses = [criterion(config, rows) for rows in rollouts]
         candidates = tuple(
             Candidate(token, text, gradient, loss)
@@ -222,7 +225,7 @@ class Greater:
         full = len(state.prompt_ids) >= problem.prompt_limit(config.max_prompt_tokens)
         if ended or full or not config.dynamic_length:
             return state.model_copy(update={"position": 0, "open": False})
-        placeholder = problem.model.encode_prompt(config.placeholder)
+        placeholder = problem.model.ask(EncodePrompt(config.placeholder))
         if not placeholder:
             raise ConfigError(f"method_config.placeholder: {config.placeholder!r} has no tokens.")
         prompt = (*state.prompt_ids, placeholder[0])
@@ -250,7 +253,7 @@ def propose(
         banned.add(prompt[position])
     # A prompt that fails elsewhere would fail with every candidate: then the filter has nothing to tell.
     settled = prompt[:position] if state.open else prompt
-    filtering = config.filter_round_trip and (not settled or model.check_prompts([settled])[0].survives)
+    filtering = config.filter_round_trip and (not settled or model.ask(CheckPrompts([settled]))[0].survives)
     if config.filter_round_trip and not filtering:
         notes.append("the prompt does not survive decoding and tokenizing again")
     survives: dict[int, bool] = {}
@@ -258,9 +261,9 @@ def propose(
     while True:
         depth = max(map(len, likeliest))
         if top_k > depth:
-            deeper = tuple(model.proposals(problem.examples, prompt, position, 4 * top_k, config.token_filter))
+            deeper = model.ask(Proposals(problem.examples, prompt, position, 4 * top_k, config.token_filter))
             used_up = max(map(len, deeper)) <= depth
-            likeliest = deeper
+            likeliest = tuple(deeper)
         found: set[int] = set()
         for _ in range(config.intersections):
             rows = rng.sample(range(num_rows), size)
@@ -268,7 +271,7 @@ def propose(
         found -= banned
         if filtering:
             new = sorted(found - survives.keys())
-            checks = model.check_prompts([replaced(prompt, position, token) for token in new]) if new else []
+            checks = model.ask(CheckPrompts([replaced(prompt, position, token) for token in new])) if new else []
             survives.update((token, check.survives) for token, check in zip(new, checks, strict=True))
         else:
             survives.update((token, True) for token in found)

@@ -17,6 +17,7 @@ from greater_ray.methods._text import Proposal, TextConfig, propose
 from greater_ray.methods._tokens import remember
 from greater_ray.methods.greater import Greater, GreaterConfig, GreaterState, criterion
 from greater_ray.protocols import Candidate, Problem, StepInfo
+from greater_ray.work import CheckPrompts, Rollouts
 
 
 class GreaterTextualConfig(GreaterConfig, TextConfig):
@@ -84,7 +85,9 @@ class GreaterTextual:
         notes: list[str] = []
         proposals = rewrites(problem, config, state, notes)
         usable = [p for p in proposals if p.usable]
-        scored = problem.model.rollouts(problem.examples, [state.prompt_ids, *(p.ids for p in usable)], config.loss)
+        scored = problem.model.ask(
+            Rollouts(problem.examples, [state.prompt_ids, *(p.ids for p in usable)], config.loss)
+        )
         loss, *losses = (criterion(config, rows) for rows in scored)
         by_text = dict(zip((p.text for p in usable), losses, strict=True))
         candidates = tuple(
@@ -116,7 +119,7 @@ class GreaterTextual:
         info = StepInfo(
             position=None,
             prompt_ids=state.prompt_ids,
-            prompt_text=problem.model.check_prompts([state.prompt_ids])[0].text,
+            prompt_text=problem.model.ask(CheckPrompts([state.prompt_ids]))[0].text,
             loss=loss,
             best_loss=best[0][0] if best else None,
             accepted=accepted,
@@ -131,7 +134,7 @@ def rewrites(
     problem: Problem, config: GreaterTextualConfig, state: GreaterTextualState, notes: list[str]
 ) -> list[Proposal]:
     """Return what the model writes after it was shown failures of the best prompt; nothing where there are none."""
-    best, current = (c.text.strip() for c in problem.model.check_prompts([state.result, state.prompt_ids]))
+    best, current = (c.text.strip() for c in problem.model.ask(CheckPrompts([state.result, state.prompt_ids])))
     (records,) = problem.score([state.result], problem.examples)
     failures = [(e, record) for e, record in zip(problem.examples, records, strict=True) if not record.correct]
     if not failures:

@@ -14,6 +14,7 @@ from greater_ray.methods._text import start_ids
 from greater_ray.methods._tokens import LABEL_LOSS, NoReasoningConfig, drawn, remember, without_reasoning
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import TokenIds
+from greater_ray.work import CheckPrompts, EncodePrompt, NearestTokens, PromptGradients, TokenEmbeddings
 
 Matrix = tuple[tuple[float, ...], ...]
 # The moments of AdamW and its guard against division by zero, as torch has them.
@@ -68,14 +69,14 @@ class Pez:
         if not best:
             (initial_loss,) = without_reasoning(problem, config, [state.prompt_ids], dev)
             best = remember(best, initial_loss, state.prompt_ids)
-        moved = Descent.of(state) if state.matrix else Descent.begin(model.embeddings(state.prompt_ids))
+        moved = Descent.of(state) if state.matrix else Descent.begin(model.ask(TokenEmbeddings(state.prompt_ids)))
         for k in range(config.iterations):
             rows = drawn(problem, state.step, f"batch {k}", config.batch_size)
-            projected = model.nearest_tokens(moved.matrix, config.token_filter)
-            gradient = model.prompt_gradients(rows, projected, LABEL_LOSS, with_reasoning=False).gradient
+            projected = model.ask(NearestTokens(moved.matrix, config.token_filter))
+            gradient = model.ask(PromptGradients(rows, projected, LABEL_LOSS, with_reasoning=False)).gradient
             # The gradient is taken at the projection, the update goes to the continuous prompt.
             moved = moved.update([[g / len(rows) for g in row] for row in gradient], config)
-        projected = model.nearest_tokens(moved.matrix, config.token_filter)
+        projected = model.ask(NearestTokens(moved.matrix, config.token_filter))
         prompt, text, notes = readable(problem, projected)
         improved, loss = not state.best, None
         if prompt:
@@ -106,10 +107,10 @@ class Pez:
 
 def readable(problem: Problem, projected: TokenIds) -> tuple[TokenIds, str, list[str]]:
     """Return a projected prompt as it will be used: where its text has other token ids, those of the text."""
-    (check,) = problem.model.check_prompts([projected])
+    (check,) = problem.model.ask(CheckPrompts([projected]))
     if check.survives:
         return projected, check.text, []
-    ids = problem.model.encode_prompt(check.text) if check.text.strip() else ()
+    ids = problem.model.ask(EncodePrompt(check.text)) if check.text.strip() else ()
     return ids, check.text, [f"tokenized again: {len(projected)} tokens became {len(ids)}"]
 
 
@@ -122,7 +123,7 @@ class Descent(NamedTuple):
     updates: int
 
     @classmethod
-    def begin(cls, rows: Sequence[Sequence[float]]) -> "Descent":
+    def begin(cls, rows: list[list[float]]) -> "Descent":
         """Start at the given rows, with moments of zero."""
         zeros = tuple((0.0,) * len(row) for row in rows)
         return cls(tuple(map(tuple, rows)), zeros, zeros, 0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from greater_ray.models._gradients import sample_loss
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Shard, TokenIds
+from greater_ray.work import Gradients, Rollouts
 
 # Of the length of the embedding; the best one counts: large steps see curvature, small ones see rounding.
 _STEPS = (1e-2, 3e-4)
@@ -56,8 +57,9 @@ def check_gradient(
     With ``precise`` the differences are taken on a copy of the model in float64, which needs 8 bytes per parameter.
     """
     position = len(prompt) // 2
-    reasoning = [r.reasoning for r in engine.rollouts(shard, layout, [prompt], loss.ce_temperature)[0][0]]
-    result, _ = engine.gradients(shard, layout, prompt, reasoning, position, loss, 1, "none")
+    reasoning = [r.reasoning for r in engine.rollouts(Rollouts(shard, [prompt], loss), layout)[0][0]]
+    work = Gradients(shard, prompt, loss, reasoning=reasoning, position=position, depth=1, token_filter="none")
+    result, _ = engine.gradients(work, layout)
     gradient = torch.tensor(result.gradient, dtype=torch.float64)
     length = float(gradient.norm())
     random = torch.Generator().manual_seed(0)
@@ -81,7 +83,7 @@ def check_gradient(
 @torch.no_grad()
 def check_losses(engine: Engine, layout: Layout, shard: Shard, prompt: TokenIds) -> LossCheck:
     """Compare the losses of decoded rollouts with those of one plain forward pass per row."""
-    rollouts = engine.rollouts(shard, layout, [prompt], 1.0)[0][0]
+    rollouts = engine.rollouts(Rollouts(shard, [prompt], LossSpec()), layout)[0][0]
     worst_label = worst_prompt = scale = 0.0
     for example, rollout in zip(shard, rollouts, strict=True):
         row = _row(engine, layout, example, prompt, rollout.reasoning)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
+from greater_ray.models._kv import NEVER, Masks, Prefix, SlotStore
 from greater_ray.types import TokenIds
 
 
@@ -77,7 +77,7 @@ class RowBatch:
         return torch.tensor(rows, dtype=torch.long, device=self.decoder.device)
 
     def _feed(self, ids: Tensor, positions: Tensor, keep: Tensor | int) -> Tensor:
-        """Run ``ids`` ``[B, Q]`` at ``positions`` (``_NEVER`` marks padding); return logits at the kept places."""
+        """Run ``ids`` ``[B, Q]`` at ``positions`` (``NEVER`` marks padding); return logits at the kept places."""
         store, extent = self.store, self.store.extent
         stop = extent.cursor + ids.shape[1]
         store.positions[: extent.rows, extent.cursor : stop] = positions
@@ -110,7 +110,7 @@ class RowBatch:
         for part in self.parts:
             pad, begin = longest - len(part.prompt), len(part.head) - 1
             ids.append([decoder.pad] * pad + [part.head[-1], *part.prompt, *suffix])
-            positions.append([_NEVER] * pad + list(range(begin, begin + width - pad)))
+            positions.append([NEVER] * pad + list(range(begin, begin + width - pad)))
         keep = torch.tensor([*range(longest), width - 1], device=decoder.device)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for row, part in enumerate(self.parts):
@@ -169,7 +169,7 @@ class RowBatch:
         if longest:
             ids = [[*r, *[self.decoder.pad] * (longest - len(r))] for r in reasoning]
             positions = [
-                [begin + k if k < len(r) else _NEVER for k in range(longest)]
+                [begin + k if k < len(r) else NEVER for k in range(longest)]
                 for r, begin in zip(reasoning, self.next_position, strict=True)
             ]
             self._feed(self._tensor(ids), self._tensor(positions), 1)
@@ -188,7 +188,7 @@ class RowBatch:
         for row in self.order:
             part, result = self.parts[row], self.results[row]
             end = self.next_position[row] + len(result.reasoning)
-            first = (result.reasoning[-1], end - 1) if self.unfed[row] else (self.decoder.pad, _NEVER)
+            first = (result.reasoning[-1], end - 1) if self.unfed[row] else (self.decoder.pad, NEVER)
             tail = [*extractor, *part.label, *[self.decoder.pad] * (longest - len(part.label))]
             ids.append([first[0], *tail])
             positions.append([first[1], *range(end, end + len(tail))])
@@ -207,7 +207,7 @@ class RowBatch:
         for place, row in enumerate(self.order):
             end = self.next_position[row] + len(self.results[row].reasoning)
             own = self.store.positions[place]
-            own[own >= end] = _NEVER
+            own[own >= end] = NEVER
 
     def answer(self, logits_BV: Tensor, limit: int, line_ends: frozenset[int]) -> None:
         """Decode the answer after the extractor, over the slots where the label was scored.
@@ -216,7 +216,7 @@ class RowBatch:
         """
         stop_tokens, blank_tokens = self.decoder.stop_tokens, self.decoder.blank_tokens
         self.store.extent.cursor = self.label_slot
-        self.store.positions[:, self.label_slot :] = _NEVER
+        self.store.positions[:, self.label_slot :] = NEVER
         texts: list[list[int]] = [[] for _ in self.parts]
         done = [False] * len(self.parts)
         for step in range(limit):

@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from greater_ray.models._decode import Choice, Decoder, Parts, RowBatch, RowResult, greedy
-from greater_ray.models._kv import _NEVER, Prefix, SlotStore
+from greater_ray.models._kv import NEVER, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch
 from greater_ray.types import Conversation, Generation, Message, TokenIds, Usage
 
@@ -189,7 +189,7 @@ class _TextBatch(RowBatch):
         self.store = SlotStore(decoder.num_layers, len(self.parts), longest + room, decoder.device)
         pads = [longest - len(part.head) for part in self.parts]
         ids = [[decoder.pad] * pad + list(part.head) for pad, part in zip(pads, self.parts, strict=True)]
-        positions = [[_NEVER] * pad + list(range(longest - pad)) for pad in pads]
+        positions = [[NEVER] * pad + list(range(longest - pad)) for pad in pads]
         self.next_position = [longest - pad for pad in pads]
         return self._feed(self._tensor(ids), self._tensor(positions), 1)[:, -1]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from greater_ray.models._decode import Decoder, Parts, widen
-from greater_ray.models._kv import _NEVER, Prefix
+from greater_ray.models._kv import NEVER, Prefix
 from greater_ray.types import LossSpec, TokenIds
 
 
@@ -48,7 +48,7 @@ def row_gradients(
         ids.append(body + [decoder.pad] * gap + [*extractor, *part.label] + [decoder.pad] * tail)
         end = begin + len(body)
         after = range(end, end + len(extractor) + longest_y)
-        positions.append([*range(begin, end), *[_NEVER] * gap, *after])
+        positions.append([*range(begin, end), *[NEVER] * gap, *after])
     ids_BT = torch.tensor(ids, device=decoder.device)
     positions_BT = torch.tensor(positions, device=decoder.device)
     embed = decoder.model.get_input_embeddings()

@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from greater_ray.errors import ModelError
 
-_NEVER = -(2**30)  # position of an unused slot: masked for every query
+NEVER = -(2**30)  # position of an unused slot: masked for every query
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
@@ -110,7 +110,7 @@ class SlotStore:
 
     def __init__(self, num_layers: int, rows: int, slots: int, device: torch.device) -> None:
         self.extent = Extent(rows, slots, rows)
-        self.positions = torch.full((rows, slots), _NEVER, dtype=torch.long, device=device)
+        self.positions = torch.full((rows, slots), NEVER, dtype=torch.long, device=device)
         self.layers = [SlotLayer(self.extent) for _ in range(num_layers)]
         self.cache = Cache(layers=list(self.layers))
 

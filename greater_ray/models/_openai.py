@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, ModelError
-from greater_ray.types import Conversation, Generation, Usage
+from greater_ray.types import Conversation, Generation, Layout, Usage
+from greater_ray.work import BaseEngine, Generate, computes
 
 PREFIX = "openai/"
 CONCURRENCY = 4
@@ -50,8 +51,8 @@ class _Reply(NamedTuple):
     served: str | None = None
 
 
-class EndpointWriter:
-    """Answers the unit of work ``generate``; see ``Engine.generate``. Retries and their waits are the client's own.
+class EndpointWriter(BaseEngine):
+    """Computes ``Generate`` and no other kind of work. Retries and their waits are the client's own.
 
     Raises:
         ConfigError: a setting is given that an endpoint does not have.
@@ -78,16 +79,15 @@ class EndpointWriter:
         # Newer models refuse the old name of the limit, older servers do not know the new one.
         self._limit = "max_tokens"
         self._takes_temperature = True
-        self.facts: dict[str, Any] = {
+        self.facts = {
             "name": config.name,
             "kind": "endpoint",
             "client": f"openai {importlib.metadata.version('openai')}",
             "token_counts": "reported by the endpoint",
         }
 
-    def generate(
-        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
-    ) -> tuple[list[Generation], Usage]:
+    @computes(Generate)
+    def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
         """Continue every conversation, a few at a time.
 
         Raises:
@@ -96,8 +96,8 @@ class EndpointWriter:
         pool = ThreadPoolExecutor(CONCURRENCY)
         try:
             waiting = [
-                pool.submit(self._ask, conversation, seed, max_tokens, temperature)
-                for conversation, seed in zip(conversations, seeds, strict=True)
+                pool.submit(self._ask, conversation, seed, work.max_tokens, work.temperature)
+                for conversation, seed in zip(work.conversations, work.seeds, strict=True)
             ]
             replies = [future.result() for future in waiting]
         finally:

@@ -15,24 +15,34 @@ from torch import Tensor
 
 from greater_ray.errors import ConfigError
 from greater_ray.models._decode import best_tokens
-from greater_ray.types import TokenIds, Usage
+from greater_ray.types import Layout, TokenIds, Usage
+from greater_ray.work import (
+    BaseEngine,
+    NearestTokens,
+    OneHotGradient,
+    SteepestTokens,
+    TokenEmbeddings,
+    TokenTexts,
+    computes,
+)
 
 TOKEN_FILTERS = ("none", "ascii", "letters", "released")
 # So many embedding rows are widened to float64 at once.
 _CHUNK = 8192
 
 
-class Vocabulary:
-    """Units of work that need no forward pass; a base of ``Engine``."""
+class Vocabulary(BaseEngine):
+    """Kinds of work that need no forward pass; a base of ``Engine``."""
 
     model: Any
     tokenizer: Any
     device: torch.device
     _filters: dict[str, Tensor]
 
-    def token_texts(self, tokens: Sequence[int]) -> tuple[list[str], Usage]:
+    @computes(TokenTexts)
+    def token_texts(self, work: TokenTexts, layout: Layout | None) -> tuple[list[str], Usage]:
         """Return the text of each token on its own."""
-        return [self.tokenizer.decode([t], clean_up_tokenization_spaces=False) for t in tokens], Usage()
+        return [self.tokenizer.decode([t], clean_up_tokenization_spaces=False) for t in work.tokens], Usage()
 
     def _vocabulary(self) -> list[str]:
         """The text of every token id that the tokenizer knows."""
@@ -77,32 +87,36 @@ class Vocabulary:
         for start in range(0, weight_VD.shape[0], _CHUNK):
             yield start, weight_VD[start : start + _CHUNK].double()
 
+    @computes(OneHotGradient)
     @torch.no_grad()
-    def one_hot_gradient(self, gradient: Sequence[float], tokens: Sequence[int]) -> tuple[list[float], Usage]:
-        """dL/d(one-hot weight) of each token: its embedding row times ``gradient``, in float64 (paper Eq. 7)."""
-        rows = self.model.get_input_embeddings()(torch.tensor(list(tokens), device=self.device)).double()
-        return (rows @ self._wide(gradient)).tolist(), Usage()
+    def one_hot_gradient(self, work: OneHotGradient, layout: Layout | None) -> tuple[list[float], Usage]:
+        """dL/d(one-hot weight) of each token: its embedding row times the gradient, in float64 (paper Eq. 7)."""
+        rows = self.model.get_input_embeddings()(torch.tensor(list(work.tokens), device=self.device)).double()
+        return (rows @ self._wide(work.gradient)).tolist(), Usage()
 
+    @computes(SteepestTokens)
     @torch.no_grad()
-    def steepest_tokens(self, gradient: Sequence[float], count: int, token_filter: str) -> tuple[TokenIds, Usage]:
-        """The ``count`` allowed tokens with the most negative one-hot gradient, steepest first; equal ones by id."""
-        gradient_D = self._wide(gradient)
+    def steepest_tokens(self, work: SteepestTokens, layout: Layout | None) -> tuple[TokenIds, Usage]:
+        """The allowed tokens with the most negative one-hot gradient, steepest first; equal ones by id."""
+        gradient_D = self._wide(work.gradient)
         values_V = torch.cat([rows_CD @ gradient_D for _, rows_CD in self._chunks()])
-        return best_tokens(-values_V, self._banned(token_filter), count), Usage()
+        return best_tokens(-values_V, self._banned(work.token_filter), work.count), Usage()
 
+    @computes(TokenEmbeddings)
     @torch.no_grad()
-    def embeddings(self, tokens: Sequence[int]) -> tuple[list[list[float]], Usage]:
+    def token_embeddings(self, work: TokenEmbeddings, layout: Layout | None) -> tuple[list[list[float]], Usage]:
         """The tokens' rows of the embedding table."""
         weight_VD = self.model.get_input_embeddings().weight
-        return weight_VD[torch.tensor(list(tokens), device=weight_VD.device)].double().tolist(), Usage()
+        return weight_VD[torch.tensor(list(work.tokens), device=weight_VD.device)].double().tolist(), Usage()
 
+    @computes(NearestTokens)
     @torch.no_grad()
-    def nearest_tokens(self, vectors: Sequence[Sequence[float]], token_filter: str) -> tuple[TokenIds, Usage]:
+    def nearest_tokens(self, work: NearestTokens, layout: Layout | None) -> tuple[TokenIds, Usage]:
         """For each vector the allowed token whose embedding row has the largest cosine with it; equal ones by id."""
-        unit_ND = torch.nn.functional.normalize(self._wide(vectors), dim=-1)
-        banned = self._banned(token_filter)
-        best_N = torch.full((len(vectors),), -torch.inf, dtype=torch.float64, device=self.device)
-        token_N = torch.zeros(len(vectors), dtype=torch.long, device=self.device)
+        unit_ND = torch.nn.functional.normalize(self._wide(work.vectors), dim=-1)
+        banned = self._banned(work.token_filter)
+        best_N = torch.full((len(work.vectors),), -torch.inf, dtype=torch.float64, device=self.device)
+        token_N = torch.zeros(len(work.vectors), dtype=torch.long, device=self.device)
         for start, rows_CD in self._chunks():
             cosine_NC = unit_ND @ torch.nn.functional.normalize(rows_CD, dim=-1).T
             cosine_NC = cosine_NC.masked_fill(banned[start : start + _CHUNK], -torch.inf)

@@ -1,7 +1,8 @@
 """One replica: a frozen causal language model that proposes, reasons, scores and differentiates, shard by shard.
 
-Every public method is one kind of unit of work. Its result is plain numbers, ids and text, and depends on nothing but
-its arguments: what is cached here (questions' keys and values, token ids) only saves time.
+Every method that is marked with a kind of work (``greater_ray.work``) computes units of it. A result is plain numbers,
+ids and text, and depends on nothing but the unit: what is cached here (questions' keys and values, token ids) only
+saves time.
 """
 
 from collections import OrderedDict
@@ -19,18 +20,17 @@ from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._identity import weights_hash
-from greater_ray.models._kv import _NEVER, Masks, Prefix, SlotStore
+from greater_ray.models._kv import NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
+from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.types import (
     Answer,
-    Conversation,
     Example,
     Generation,
     Layout,
-    LossSpec,
     PromptCheck,
     PromptGradient,
     Rollout,
@@ -39,6 +39,20 @@ from greater_ray.types import (
     TokenIds,
     Usage,
 )
+from greater_ray.work import (
+    Answers,
+    CheckPrompts,
+    EncodePrompt,
+    Generate,
+    Gradients,
+    PromptGradients,
+    PromptRoom,
+    Proposals,
+    Rollouts,
+    TextEmbeddings,
+    computes,
+)
+from greater_ray.work.kinds import BackwardWork
 
 T = TypeVar("T")
 
@@ -76,7 +90,6 @@ class Engine(Vocabulary):
             "attn_implementation": model.config._attn_implementation,
             "threads": torch.get_num_threads(),
         }
-        # Named by the device; None stands for the processor of this machine.
         self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         self.config = model.config.get_text_config()
         self._spans: dict[Layout, SpanBuilder] = {}
@@ -134,13 +147,15 @@ class Engine(Vocabulary):
             self._spans[layout] = SpanBuilder(self.tokenizer, layout)
         return self._spans[layout]
 
-    def encode_prompt(self, layout: Layout, text: str) -> tuple[TokenIds, Usage]:
+    @computes(EncodePrompt)
+    def encode_prompt(self, work: EncodePrompt, layout: Layout) -> tuple[TokenIds, Usage]:
         """Tokenize a prompt as it continues the frozen prefix."""
-        return self.spans(layout).encode_prompt(text), Usage()
+        return self.spans(layout).encode_prompt(work.text), Usage()
 
-    def check_prompts(self, layout: Layout, prompts: Sequence[TokenIds]) -> tuple[list[PromptCheck], Usage]:
+    @computes(CheckPrompts)
+    def check_prompts(self, work: CheckPrompts, layout: Layout) -> tuple[list[PromptCheck], Usage]:
         """Decode prompts and tell which survive decoding and tokenizing again."""
-        return [self.spans(layout).check(prompt) for prompt in prompts], Usage()
+        return [self.spans(layout).check(prompt) for prompt in work.prompts], Usage()
 
     # -- questions' keys and values ----------------------------------------------------------------------------------
 
@@ -154,7 +169,7 @@ class Engine(Vocabulary):
         length = max(map(len, heads)) - 1
         pads = [length - (len(h) - 1) for h in heads]
         ids = torch.tensor([[self.decoder.pad] * pad + list(h[:-1]) for h, pad in zip(heads, pads, strict=True)])
-        positions = torch.tensor([[_NEVER] * pad + list(range(len(h) - 1)) for h, pad in zip(heads, pads, strict=True)])
+        positions = torch.tensor([[NEVER] * pad + list(range(len(h) - 1)) for h, pad in zip(heads, pads, strict=True)])
         ids, positions = ids.to(self.device), positions.to(self.device)
         # All rows of a layer lie in one block: joined piece by piece within what is tried again.
         layers: list[Any] = [] if length else [(None, None)] * self.decoder.num_layers
@@ -179,6 +194,10 @@ class Engine(Vocabulary):
         while sum(p.nbytes for p in self._prefixes.values()) > self.prefix_memory and len(self._prefixes) > 1:
             self._prefixes.popitem(last=False)
         return prefix
+
+    def limit_prefix_memory(self, num_bytes: int) -> None:
+        """Keep at most so many bytes of questions' keys and values."""
+        self.prefix_memory = num_bytes
 
     def _evict(self) -> bool:
         """Drop the questions that the running unit of work does not read; tell whether there were any."""
@@ -208,40 +227,42 @@ class Engine(Vocabulary):
         answer = max(layout.max_answer_tokens, len(spans.label(example)))
         return len(spans.head(example)) + len(spans.suffix) + reasoning + len(spans.extractor) + answer
 
-    def prompt_room(self, layout: Layout, examples: Sequence[Example]) -> tuple[int | None, Usage]:
+    @computes(PromptRoom)
+    def prompt_room(self, work: PromptRoom, layout: Layout) -> tuple[int | None, Usage]:
         """How many tokens of prompt the context window has room for on every example; None without a window."""
         window = self._writer.window
         if window is None:
             return None, Usage()
-        return window - max(self._beside_prompt(e, layout, layout.max_reasoning_tokens) for e in examples), Usage()
+        beside = max(self._beside_prompt(e, layout, layout.max_reasoning_tokens) for e in work.examples)
+        return window - beside, Usage()
 
     # -- units of work -----------------------------------------------------------------------------------------------
 
-    def rollouts(
-        self,
-        shard: Shard,
-        layout: Layout,
-        prompts: Sequence[TokenIds],
-        ce_temperature: float,
-        reasoning: Sequence[TokenIds] | None = None,
-    ) -> tuple[list[list[Rollout]], Usage]:
+    @computes(Rollouts)
+    def rollouts(self, work: Rollouts, layout: Layout) -> tuple[list[list[Rollout]], Usage]:
         """Reason under every prompt for every row of the shard, and score the label; all rows decoded together.
 
-        With ``reasoning`` (one per row) nothing is decoded: the label is scored after that reasoning.
+        With ``work.reasoning`` (one per row) nothing is decoded: the label is scored after that reasoning.
         """
-        given = None if reasoning is None else list(reasoning) * len(prompts)
-        rows, usage = self._run_rows(shard, layout, prompts, ce_temperature, reasoning=given, answer=False)
-        return [[_rollout(r) for r in rows[k : k + len(shard)]] for k in range(0, len(rows), len(shard))], usage
+        given = None if work.reasoning is None else list(work.reasoning) * len(work.prompts)
+        size = len(work.shard)
+        rows, usage = self._run_rows(
+            work.shard, layout, work.prompts, work.loss.ce_temperature, reasoning=given, answer=False
+        )
+        return [[_rollout(r) for r in rows[k : k + size]] for k in range(0, len(rows), size)], usage
 
-    def answers(
-        self, shard: Shard, layout: Layout, prompt: TokenIds, reasoning: Sequence[TokenIds] | None = None
-    ) -> tuple[list[Answer], Usage]:
+    @computes(Answers)
+    def answers(self, work: Answers, layout: Layout) -> tuple[list[list[Answer]], Usage]:
         """Reason (unless the reasoning is known), extract and decode the answer of every row."""
-        rows, usage = self._run_rows(shard, layout, [prompt], 1.0, reasoning=reasoning, answer=True)
+        given, size = work.reasoning, len(work.shard)
+        rows, usage = self._run_rows(
+            work.shard, layout, work.prompts, 1.0, reasoning=given and given * len(work.prompts), answer=True
+        )
         decode = self.tokenizer.decode
         # Chat markup is no text: what is quoted from here into a question to the writer must not hold any.
         texts = [[decode(list(ids), skip_special_tokens=True) for ids in (r.reasoning, r.answer)] for r in rows]
-        return [Answer(_rollout(r), *text) for r, text in zip(rows, texts, strict=True)], usage
+        answers = [Answer(_rollout(r), *text) for r, text in zip(rows, texts, strict=True)]
+        return [answers[k : k + size] for k in range(0, len(answers), size)], usage
 
     @torch.no_grad()
     def _run_rows(
@@ -286,75 +307,67 @@ class Engine(Vocabulary):
         )
         return rows, usage
 
-    def generate(
-        self, conversations: Sequence[Conversation], seeds: Sequence[int], max_tokens: int, temperature: float
-    ) -> tuple[list[Generation], Usage]:
+    @computes(Generate)
+    def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
         """Continue every conversation, each with a seed of its own; temperature 0 is greedy."""
         self._in_use = None
-        return self._writer.generate(conversations, seeds, max_tokens, temperature)
+        return self._writer.generate(work.conversations, work.seeds, work.max_tokens, work.temperature)
+
+    @computes(TextEmbeddings)
+    def text_embeddings(self, work: TextEmbeddings, layout: Layout | None) -> tuple[list[list[float]], Usage]:
+        """Mean of the last hidden states over each text's tokens, of length one; a text beyond the window is cut."""
+        self._in_use = None
+        contexts = [tuple(self.tokenizer(text).input_ids)[: self._writer.window] for text in work.texts]
+        for text, ids in zip(work.texts, contexts, strict=True):
+            if not ids:
+                raise DataError(f"text {text!r} has no tokens, so it has no embedding.")
+        embeddings = mean_hidden_states(self.decoder, contexts, self._decode_batch)
+        usage = Usage(calls=len(contexts), prefill_tokens=sum(map(len, contexts)), passes=1)
+        return embeddings, usage
 
     @cached_property
     def _line_ends(self) -> frozenset[int]:
         """Tokens that begin with a line break: an answer ends there once it has begun."""
         return frozenset(i for i, text in enumerate(self._vocabulary()) if text.startswith("\n"))
 
-    def gradients(
-        self,
-        shard: Shard,
-        layout: Layout,
-        prompt: TokenIds,
-        reasoning: Sequence[TokenIds],
-        position: int,
-        loss: LossSpec,
-        depth: int,
-        token_filter: str,
-    ) -> tuple[ShardGradient, Usage]:
-        """Gradient of the shard's summed loss at ``position``, and the ``depth`` likeliest tokens there, per row."""
-        banned = self._banned(token_filter)
+    @computes(Gradients)
+    def gradients(self, work: Gradients, layout: Layout) -> tuple[ShardGradient, Usage]:
+        """Gradient of the shard's summed loss at a position, and the likeliest tokens there, per row."""
+        banned = self._banned(work.token_filter)
 
         def read(row: RowGradient) -> tuple[Tensor, float, TokenIds]:
-            likeliest = best_tokens(row.logits[position], banned, depth)
-            return row.gradient[position].double(), row.loss, likeliest
+            likeliest = best_tokens(row.logits[work.position], banned, work.depth)
+            return row.gradient[work.position].double(), row.loss, likeliest
 
-        rows, usage = self._differentiate(shard, layout, prompt, reasoning, loss, read)
+        rows, usage = self._differentiate(work, layout, read)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
         return ShardGradient(tuple(gradient.tolist()), tuple(r[1] for r in rows), tuple(r[2] for r in rows)), usage
 
-    def prompt_gradients(
-        self, shard: Shard, layout: Layout, prompt: TokenIds, reasoning: Sequence[TokenIds], loss: LossSpec
-    ) -> tuple[PromptGradient, Usage]:
+    @computes(PromptGradients)
+    def prompt_gradients(self, work: PromptGradients, layout: Layout) -> tuple[PromptGradient, Usage]:
         """Gradient of the shard's summed loss with respect to the table row of every prompt token."""
         scale = self._embedding_scale()
-        rows, usage = self._differentiate(
-            shard, layout, prompt, reasoning, loss, lambda row: (row.gradient.double() * scale, row.loss)
-        )
+        rows, usage = self._differentiate(work, layout, lambda row: (row.gradient.double() * scale, row.loss))
         gradient = torch.stack([part for part, _ in rows]).sum(dim=0)
         return PromptGradient(tuple(map(tuple, gradient.tolist())), tuple(value for _, value in rows)), usage
 
     def _differentiate(
-        self,
-        shard: Shard,
-        layout: Layout,
-        prompt: TokenIds,
-        reasoning: Sequence[TokenIds],
-        loss: LossSpec,
-        read: Callable[[RowGradient], T],
+        self, work: BackwardWork[Any], layout: Layout, read: Callable[[RowGradient], T]
     ) -> tuple[list[T], Usage]:
         """Forward and backward through every row of the shard; ``read`` keeps of a row what is needed."""
-        spans = self.spans(layout)
-        parts = self._parts(shard, prompt, layout, max(map(len, reasoning)))
+        spans, reasoning = self.spans(layout), work.reasoning
+        parts = self._parts(work.shard, work.prompt, layout, max(map(len, reasoning)))
         prefix = self._prefix(tuple(p.head for p in parts))
         fixed = (spans.suffix, spans.extractor)
 
-        def work(start: int, stop: int) -> list[T]:
+        def differentiate(start: int, stop: int) -> list[T]:
             few = slice(start, stop)
-            return [
-                read(row) for row in row_gradients(self.decoder, prefix, few, parts[few], reasoning[few], fixed, loss)
-            ]
+            gradients = row_gradients(self.decoder, prefix, few, parts[few], reasoning[few], fixed, work.loss)
+            return [read(row) for row in gradients]
 
-        rows = self._gradient_batch.map(work, len(parts))
+        rows = self._gradient_batch.map(differentiate, len(parts))
         lengths = [
-            1 + len(prompt) + len(r) + sum(map(len, fixed)) + len(p.label)
+            1 + len(work.prompt) + len(r) + sum(map(len, fixed)) + len(p.label)
             for r, p in zip(reasoning, parts, strict=True)
         ]
         usage = Usage(
@@ -366,26 +379,25 @@ class Engine(Vocabulary):
         )
         return rows, usage
 
+    @computes(Proposals)
     @torch.no_grad()
-    def proposals(
-        self, shard: Shard, layout: Layout, prompt: TokenIds, position: int, depth: int, token_filter: str
-    ) -> tuple[list[TokenIds], Usage]:
-        """The ``depth`` likeliest tokens at ``position`` given x and the prompt before it (paper Eq. 3), per row."""
-        banned = self._banned(token_filter)
-        parts = self._parts(shard, prompt[:position], layout, 0)
+    def proposals(self, work: Proposals, layout: Layout) -> tuple[list[TokenIds], Usage]:
+        """The likeliest tokens at a position given x and the prompt before it (paper Eq. 3), per row."""
+        banned = self._banned(work.token_filter)
+        parts = self._parts(work.shard, work.prompt[: work.position], layout, 0)
         prefix = self._prefix(tuple(p.head for p in parts))
 
-        def work(start: int, stop: int) -> list[TokenIds]:
+        def propose(start: int, stop: int) -> list[TokenIds]:
             batch = RowBatch(self.decoder, prefix, range(start, stop), parts[start:stop])
-            return [best_tokens(logits, banned, depth) for logits in batch.prefill((), 0)]
+            return [best_tokens(logits, banned, work.depth) for logits in batch.prefill((), 0)]
 
         usage = Usage(
             calls=len(parts),
             prefix_tokens=sum(len(p.head) - 1 for p in parts),
-            prefill_tokens=len(parts) * (1 + position),
+            prefill_tokens=len(parts) * (1 + work.position),
             passes=1,
         )
-        return self._decode_batch.map(work, len(parts)), usage
+        return self._decode_batch.map(propose, len(parts)), usage
 
 
 def _rollout(row: RowResult) -> Rollout:

@@ -14,42 +14,35 @@ from typing import Any
 
 from benchmarks.simulated import SimulatedEngine
 from greater_ray.config import ModelConfig
+from greater_ray.types import Usage
+from greater_ray.work import BaseEngine, Unit, Work
 
-UNITS = ("rollouts", "gradients", "answers", "proposals", "one_hot_gradient", "check_prompts", "generate")
 
-
-class Fragile:
+class Fragile(BaseEngine):
     """Passes every unit of work on to an engine, unless it is told to die."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.engine: Any = SimulatedEngine(0.001)
+        self.engine: BaseEngine = SimulatedEngine(0.001)
         if (folder / "model").exists():
             from greater_ray.models.engine import Engine
 
             self.engine = Engine.load(ModelConfig(name=str(folder / "model"), threads=1))
         self.facts = self.engine.facts
 
-    def __getattr__(self, name: str) -> Any:
-        work = getattr(self.engine, name)
-        if name not in UNITS:
-            return work
+    def run(self, unit: Unit) -> tuple[Any, Usage]:
+        self._obey(unit.work)
+        return self.engine.run(unit)
 
-        def run(**args: Any) -> Any:
-            self._obey(name, args)
-            return work(**args)
-
-        return run
-
-    def _obey(self, unit: str, args: dict[str, Any]) -> None:
-        order = self.folder / f"die-{unit}"
+    def _obey(self, work: Work) -> None:
+        order = self.folder / f"die-{work.kind}"
         if order.exists():
             left = int(order.read_text())
             if left:
                 order.write_text(str(left - 1))
                 os.kill(os.getpid(), signal.SIGKILL)
         poison = self.folder / "die-row"
-        if poison.exists() and any(e.id == poison.read_text() for e in args.get("shard", ())):
+        if poison.exists() and any(e.id == poison.read_text() for e in work.shard):
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -18,8 +18,9 @@ from greater_ray.grid.cells import replica_configs
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import LocalBackend, Quiet, run_grid
 from greater_ray.records import TrialRecord
-from greater_ray.sharding import ReplicaTextModel, ShardedModel
+from greater_ray.sharding import ShardedModel, ShardedWriter
 from greater_ray.types import Call, Example, Layout, LossSpec, Message
+from greater_ray.work import Answers, CheckPrompts, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts
 from tests.cluster.conftest import records_in
 from tests.cluster.engines import control
 
@@ -36,17 +37,17 @@ def launched(settings: dict[str, Any], count: int = 1) -> Pool:
 def work(pool: Pool) -> list[Any]:
     """Do every kind of unit of work."""
     model = ShardedModel(pool.executor, LAYOUT, 2)
-    prompt = model.encode_prompt(" think step by step.")
+    prompt = model.ask(EncodePrompt(" think step by step."))
     loss = LossSpec()
-    gradient = model.gradients(ROWS, prompt, 1, loss, with_reasoning=True, depth=3, token_filter="ascii")
-    writer = ReplicaTextModel(pool.executor)
+    gradient = model.ask(Gradients(ROWS, prompt, loss, position=1, with_reasoning=True, depth=3, token_filter="ascii"))
+    writer = ShardedWriter(pool.executor)
     return [
-        model.rollouts(ROWS, [prompt], loss),
+        model.ask(Rollouts(ROWS, [prompt], loss)),
         gradient,
-        model.answers(ROWS, [prompt]),
-        model.proposals(ROWS, prompt, 1, 3, "ascii"),
-        model.one_hot_gradient(gradient.gradient, [1, 2, 3]),
-        model.check_prompts([prompt]),
+        model.ask(Answers(ROWS, [prompt])),
+        model.ask(Proposals(ROWS, prompt, 1, 3, "ascii")),
+        model.ask(OneHotGradient(gradient.gradient, [1, 2, 3])),
+        model.ask(CheckPrompts([prompt])),
         writer.generate([(Message("user", "Say it."),)] * 3, max_tokens=4, temperature=1.0, seed=1),
         model.usage.tokens,
     ]
@@ -106,10 +107,10 @@ def test_an_error_of_the_engine_is_the_callers_and_kills_nobody(tiny_folder: Pat
     pool = launched(control(tmp_path / "control", tiny_folder))
     try:
         model = ShardedModel(pool.executor, LAYOUT, 2)
-        prompt = model.encode_prompt(" think")
+        prompt = model.ask(EncodePrompt(" think"))
         with pytest.raises(DataError, match="context window"):
-            model.rollouts([Example("long", "word " * 5000, "1", "1")], [prompt], LossSpec())
-        assert len(model.rollouts(ROWS, [prompt], LossSpec())[0]) == len(ROWS)
+            model.ask(Rollouts([Example("long", "word " * 5000, "1", "1")], [prompt], LossSpec()))
+        assert len(model.ask(Rollouts(ROWS, [prompt], LossSpec()))[0]) == len(ROWS)
         assert pool.stats()["slots"][0]["deaths"] == 0
     finally:
         pool.stop()
@@ -171,7 +172,7 @@ def test_calls_in_flight_get_the_reason_when_a_pool_stops(tmp_path: Path):
         (tmp_path / "control" / "die-rollouts").write_text("1")
         model = ShardedModel(pool.executor, LAYOUT, 2)
         with pytest.raises(PoolError, match="3 replicas in a row died while loading"):
-            model.rollouts(ROWS, [model.encode_prompt(" a")], LossSpec())
+            model.ask(Rollouts(ROWS, [model.ask(EncodePrompt(" a"))], LossSpec()))
         with pytest.raises(PoolError, match="died while loading"):
             pool.executor.run([Call("token_texts", {"tokens": [1]})])
     finally:

@@ -7,6 +7,7 @@ from greater_ray.models._attention import register
 from greater_ray.models.engine import Engine
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.types import Example, Layout, LossSpec
+from greater_ray.work import Answers, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts
 from tests.families import FAMILIES, tiny_model
 from tests.slow_twin import SlowTwin
 
@@ -35,8 +36,8 @@ def build(family: str, dtype: torch.dtype, shard_size: int = 3) -> tuple[Sharded
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_reasoning_equals_generate_token_for_token(family: str) -> None:
     fast, slow = build(family, torch.float32, shard_size=4)
-    prompt = fast.encode_prompt(PROMPT)
-    (rollouts,) = fast.rollouts(EXAMPLES, [prompt], LossSpec())
+    prompt = fast.ask(EncodePrompt(PROMPT))
+    (rollouts,) = fast.ask(Rollouts(EXAMPLES, [prompt], LossSpec()))
     lengths = set()
     for example, rollout in zip(EXAMPLES, rollouts, strict=True):
         ids = list(slow.context(example, prompt))
@@ -55,9 +56,9 @@ def test_greedy_reasoning_equals_generate_token_for_token(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_and_one_hot_gradients_equal_the_slow_twin(family: str, dtype: torch.dtype, tolerance: float) -> None:
     fast, slow = build(family, dtype)
-    prompt = fast.encode_prompt(PROMPT)
+    prompt = fast.ask(EncodePrompt(PROMPT))
     loss = LossSpec(ce_temperature=0.7, fluency="nll", fluency_weight=0.2)
-    (ours,), (theirs,) = (m.rollouts(EXAMPLES, [prompt], loss) for m in (fast, slow))
+    (ours,), (theirs,) = (m.ask(Rollouts(EXAMPLES, [prompt], loss)) for m in (fast, slow))
     for a, b in zip(ours, theirs, strict=True):
         assert (a.reasoning, a.truncated, a.label_hit) == (b.reasoning, b.truncated, b.label_hit)
         assert a.label_ce == pytest.approx(b.label_ce, rel=tolerance, abs=tolerance)
@@ -65,19 +66,27 @@ def test_losses_and_one_hot_gradients_equal_the_slow_twin(family: str, dtype: to
     for position in (0, len(prompt) // 2, len(prompt) - 1):
         for with_reasoning in (True, False):
             a, b = (
-                m.gradients(
-                    EXAMPLES, prompt, position, loss, with_reasoning=with_reasoning, depth=12, token_filter="ascii"
+                m.ask(
+                    Gradients(
+                        EXAMPLES,
+                        prompt,
+                        loss,
+                        position=position,
+                        with_reasoning=with_reasoning,
+                        depth=12,
+                        token_filter="ascii",
+                    )
                 )
                 for m in (fast, slow)
             )
             every = list(range(slow.embed.weight.shape[0]))
-            mine = torch.tensor(fast.one_hot_gradient(a.gradient, every), dtype=torch.float64)
+            mine = torch.tensor(fast.ask(OneHotGradient(a.gradient, every)), dtype=torch.float64)
             reference = torch.tensor(b.gradient, dtype=torch.float64)
             # Zero on both sides where a sliding window hides the position from the answer.
             assert float((mine - reference).norm()) <= tolerance * float(reference.norm())
             assert a.losses == pytest.approx(b.losses, rel=tolerance)
             assert a.proposals == b.proposals
-            assert fast.proposals(EXAMPLES, prompt, position, 12, "ascii") == list(b.proposals)
+            assert fast.ask(Proposals(EXAMPLES, prompt, position, 12, "ascii")) == list(b.proposals)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3", "qwen2"])
@@ -93,12 +102,12 @@ def test_wide_eager_attention_equals_the_architectures_own(family: str) -> None:
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_decoded_answers_equal_the_slow_twin_with_and_without_known_reasoning(family: str) -> None:
     fast, slow = build(family, torch.float32)
-    prompt = fast.encode_prompt(PROMPT)
-    (fresh,) = fast.answers(EXAMPLES, [prompt])
-    expected = slow.answers(EXAMPLES, prompt)
+    prompt = fast.ask(EncodePrompt(PROMPT))
+    (fresh,) = fast.ask(Answers(EXAMPLES, [prompt]))
+    (expected,) = slow.ask(Answers(EXAMPLES, [prompt]))
     fast = build(family, torch.float32)[0]
-    fast.rollouts(EXAMPLES, [prompt], LossSpec())
-    (known,) = fast.answers(EXAMPLES, [prompt])
+    fast.ask(Rollouts(EXAMPLES, [prompt], LossSpec()))
+    (known,) = fast.ask(Answers(EXAMPLES, [prompt]))
     for answers in (fresh, known):
         assert [(a.reasoning_text, a.answer_text) for a in answers] == [
             (a.reasoning_text, a.answer_text) for a in expected
@@ -111,7 +120,7 @@ def test_decoded_answers_equal_the_slow_twin_with_and_without_known_reasoning(fa
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_sequence_is_tiled_by_its_spans_and_has_one_bos(family: str) -> None:
     _, slow = build(family, torch.float32)
-    prompt = slow.encode_prompt(PROMPT)
+    prompt = slow.ask(EncodePrompt(PROMPT))
     for example in EXAMPLES:
         sequence = slow.spans.build(example, prompt, (5, 6, 7))
         assert sequence.ids == slow.sequence(example, prompt, (5, 6, 7))

@@ -6,6 +6,7 @@ import torch
 from greater_ray.methods.greater import PLUGIN, GreaterConfig
 from greater_ray.protocols import Problem
 from greater_ray.types import LossSpec
+from greater_ray.work import EncodePrompt, Gradients, Rollouts
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT, build
 
 SHORT = " think step by step"
@@ -34,11 +35,13 @@ def test_eight_steps_choose_the_same_tokens_as_the_slow_twin(family: str) -> Non
 def test_gradient_agrees_with_finite_differences(fluency: str) -> None:
     # GPT-2 keeps float64 throughout; others compute their norms in float32, which a difference quotient would see.
     fast, slow = build("gpt2", torch.float64)
-    prompt = fast.encode_prompt(PROMPT)
+    prompt = fast.ask(EncodePrompt(PROMPT))
     loss = LossSpec(fluency=fluency, fluency_weight=0.01)
     position, example = 3, EXAMPLES[0]
-    reasoning = fast.rollouts([example], [prompt], loss)[0][0].reasoning
-    gradient = fast.gradients([example], prompt, position, loss, with_reasoning=True, depth=5, token_filter="ascii")
+    reasoning = fast.ask(Rollouts([example], [prompt], loss))[0][0].reasoning
+    gradient = fast.ask(
+        Gradients([example], prompt, loss, position=position, with_reasoning=True, depth=5, token_filter="ascii")
+    )
     ids = torch.tensor(slow.sequence(example, prompt, reasoning))
     place = len(slow.spans.head(example)) + position
     direction = torch.randn(slow.embed.weight.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))

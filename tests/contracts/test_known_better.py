@@ -1,6 +1,5 @@
 """On models by table: where better prompts are written, or better tokens are likely, a method finds a better prompt."""
 
-from collections.abc import Sequence
 from itertools import count
 
 import pytest
@@ -10,7 +9,8 @@ from greater_ray.methods.greater import PLUGIN as GREATER
 from greater_ray.methods.greater_textual import PLUGIN as GREATER_TEXTUAL
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem
-from greater_ray.types import Example, LossSpec, Rollout, TokenIds
+from greater_ray.types import Rollout
+from greater_ray.work import Rollouts
 from tests.all_methods import NEEDED, WRITING
 from tests.babbler import babble
 from tests.letters import LetterModel, read, task
@@ -24,17 +24,11 @@ WHOLE_PROMPTS = [name for name in WRITING if load("methods", name) is not GREATE
 class GoodWords(LetterModel):
     """A prompt answers one more row in three rightly for each of three words that it holds."""
 
-    def rollouts(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[TokenIds],
-        loss: LossSpec,
-        reasoning_of: TokenIds | None = None,
-    ) -> list[list[Rollout]]:
-        found = [_good(self.text(prompt)) for prompt in prompts]
+    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+        found = [_good(self.text(prompt)) for prompt in work.prompts]
         return [
-            [Rollout(p, False, 3.0 - n, 0.0, n > int(e.id[1:]) % 3) for e in examples]
-            for p, n in zip(prompts, found, strict=True)
+            [Rollout(p, False, 3.0 - n, 0.0, n > int(e.id[1:]) % 3) for e in work.examples]
+            for p, n in zip(work.prompts, found, strict=True)
         ]
 
 

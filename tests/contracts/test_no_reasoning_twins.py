@@ -10,6 +10,7 @@ from greater_ray.methods.autoprompt import AutoPromptConfig
 from greater_ray.methods.pez import PezConfig
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem
+from greater_ray.work import EncodePrompt, Rollouts
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT, build
 
 SHORT = " think step by step"
@@ -18,8 +19,8 @@ SHORT = " think step by step"
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_labels_are_scored_without_reasoning_like_the_slow_twin(family: str) -> None:
     fast, slow = build(family, torch.float64)
-    prompt = fast.encode_prompt(PROMPT)
-    (ours,), (theirs,) = (m.rollouts(EXAMPLES, [prompt], LABEL_LOSS, reasoning_of=()) for m in (fast, slow))
+    prompt = fast.ask(EncodePrompt(PROMPT))
+    (ours,), (theirs,) = (m.ask(Rollouts(EXAMPLES, [prompt], LABEL_LOSS, reasoning_of=())) for m in (fast, slow))
     assert all(r.reasoning == () for r in ours)
     assert [r.label_ce for r in ours] == pytest.approx([r.label_ce for r in theirs], rel=1e-9)
     assert [r.label_hit for r in ours] == [r.label_hit for r in theirs]

@@ -23,9 +23,10 @@ from greater_ray.errors import DataError, Interrupted
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem, Score, Task
 from greater_ray.records import StepRecord, TrialRecord, spent_by_limit
-from greater_ray.sharding import LocalExecutor, ReplicaTextModel, ShardedModel
+from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
 from greater_ray.trial import Observer, Silent, Trial
 from greater_ray.types import Call, Example, Usage, total
+from greater_ray.work import PromptRoom
 from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, settings_of
 
 # Limits hold for methods from outside too; this one lets a model write.
@@ -397,7 +398,7 @@ def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecor
     task = Guarded(inner, rule)
     method = Watched(load("methods", config.method), task)
     method_config = parse(method.config_type, config.method_config, "method_config")
-    writer = ReplicaTextModel(LocalExecutor(load_engine(config.optimizer_model or config.model)))
+    writer = ShardedWriter(LocalExecutor(load_engine(config.optimizer_model or config.model)))
     return task, Trial(config, task, method, method_config, model, facts, optimizer=writer).run()
 
 
@@ -418,8 +419,8 @@ class LongRow:
         self.train, self.dev, self.score = task.train, task.dev, task.score
         *rows, row = task.test()
         # A word is a token or more, so the first question that is long enough leaves this room or little less.
-        while model.prompt_room([row]) > room:
-            words = max(1, (model.prompt_room([row]) - room) // 8)
+        while model.ask(PromptRoom([row])) > room:
+            words = max(1, (model.ask(PromptRoom([row])) - room) // 8)
             row = replace(row, id="long", question=row.question + " and" * words)
         self.test = lambda: [*rows, row]
 

@@ -10,6 +10,7 @@ from benchmarks.orchestrator import Session, make_grid, run_cells
 from benchmarks.processes import drift
 from benchmarks.simulated import LONGEST, PROMPT, SimulatedEngine, seconds_of
 from greater_ray.types import Example, Layout, LossSpec
+from greater_ray.work import Answers, CheckPrompts, EncodePrompt, Gradients, Proposals, Rollouts, Unit
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = Layout(extractor="So the answer is")
@@ -17,14 +18,19 @@ SHARD = (Example("a", "Is it so?", "Yes", "Yes"), Example("b", "Or so?", "No", "
 
 
 def everything(engine: SimulatedEngine) -> list:
-    prompt, _ = engine.encode_prompt(LAYOUT, PROMPT)
+    prompt, _ = engine.run(Unit(EncodePrompt(PROMPT), LAYOUT))
     return [
         prompt,
-        engine.check_prompts(LAYOUT, [prompt]),
-        engine.rollouts(SHARD, LAYOUT, [prompt, prompt[1:]], 1.0),
-        engine.answers(SHARD, LAYOUT, prompt),
-        engine.gradients(SHARD, LAYOUT, prompt, [(), ()], 2, LossSpec(), 20, "none"),
-        engine.proposals(SHARD, LAYOUT, prompt, 2, 20, "none"),
+        engine.run(Unit(CheckPrompts([prompt]), LAYOUT)),
+        engine.run(Unit(Rollouts(SHARD, [prompt, prompt[1:]], LossSpec(1.0)), LAYOUT)),
+        engine.run(Unit(Answers(SHARD, [prompt]), LAYOUT)),
+        engine.run(
+            Unit(
+                Gradients(SHARD, prompt, LossSpec(), reasoning=[(), ()], position=2, depth=20, token_filter="none"),
+                LAYOUT,
+            )
+        ),
+        engine.run(Unit(Proposals(SHARD, prompt, 2, 20, "none"), LAYOUT)),
     ]
 
 

@@ -11,9 +11,10 @@ from greater_ray.cli._summary import verdict
 from greater_ray.cli.app import run
 from greater_ray.config import Budget, parse
 from greater_ray.errors import ConfigError, ModelError, StoreError
-from greater_ray.portions import anything, fitting, portions
+from greater_ray.ledger import anything, fitting, portions
 from greater_ray.records import TrialRecord, spent_by_limit
-from greater_ray.types import Call, Usage
+from greater_ray.types import Usage
+from greater_ray.work import TokenTexts, Unit
 from tests.families import tiny_model
 
 WORDS = 5
@@ -127,7 +128,7 @@ def test_portions_are_what_fits_the_tightest_limit() -> None:
     assert fitting({"tokens": 79.0, "calls": 9.0}, {"tokens": 50.0, "calls": 5.0}, 5) == 7
     assert fitting({"tokens": 1.0}, {"tokens": 50.0}, 5) == 1
     assert fitting({"tokens": 1.0}, {"tokens": 0.0}, 5) is None
-    sizes, calls = [], [Call("answers", {})] * 30
+    sizes, calls = [], [Unit(TokenTexts([1]))] * 30
     for portion in portions(calls, lambda spent, done: (8, 20)[done > 0], Usage):
         sizes.append(len(portion))
     assert sizes == [8, 20, 2]

@@ -6,6 +6,7 @@ import pytest
 from greater_ray.models._checks import check_bos, check_gradient, check_losses, memory_estimate
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, ShardGradient, Usage
+from greater_ray.work import EncodePrompt, Unit
 from tests.families import tiny_model
 
 LAYOUT = Layout("Therefore, the final answer is", max_reasoning_tokens=6)
@@ -24,7 +25,7 @@ class WrongGradient(Engine):
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "gpt2"])
 def test_a_right_engine_passes(family):
     engine = Engine(*tiny_model(family))
-    prompt, _ = engine.encode_prompt(LAYOUT, " think step by step.")
+    prompt, _ = engine.run(Unit(EncodePrompt(" think step by step."), LAYOUT))
     for precise in (True, False):
         check = check_gradient(engine, LAYOUT, SHARD, prompt, LossSpec(fluency="nll"), precise=precise)
         assert check.error < 1e-2
@@ -42,6 +43,6 @@ def test_a_right_engine_passes(family):
 
 def test_a_wrong_gradient_is_found():
     engine = WrongGradient(*tiny_model("llama"))
-    prompt, _ = engine.encode_prompt(LAYOUT, " think step by step.")
+    prompt, _ = engine.run(Unit(EncodePrompt(" think step by step."), LAYOUT))
     check = check_gradient(engine, LAYOUT, SHARD, prompt, LossSpec(fluency="nll"), precise=True)
     assert check.error == pytest.approx(0.1 / 1.1, rel=0.1)

@@ -3,15 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
-from greater_ray.cluster.broker import ATTEMPTS, Broker, Job, WorkQueue, _reason, _shard_name
+from greater_ray.cluster.broker import ATTEMPTS, Broker, Job, WorkQueue, _reason
 from greater_ray.config import ModelConfig
 from greater_ray.errors import PoolError
-from greater_ray.types import Call, Example, Layout, Usage
+from greater_ray.types import Example, Layout, LossSpec, Usage
+from greater_ray.work import CheckPrompts, Generate, Proposals, Rollouts, TokenTexts, Unit
 
 SLOTS = 4
 
@@ -21,7 +23,7 @@ def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def job(number: int, shard: str | None) -> Job:
-    return Job(Call("rollouts"), asyncio.get_running_loop().create_future(), number, shard)
+    return Job(Unit(TokenTexts([1])), asyncio.get_running_loop().create_future(), number, shard)
 
 
 async def numbers(queue: WorkQueue, *slots: int) -> list[int]:
@@ -252,7 +254,7 @@ def test_calls_that_lose_their_replica_after_the_pool_has_stopped_get_the_reason
     async def work() -> None:
         begun, stopped = asyncio.Event(), asyncio.Event()
 
-        async def dying(call: Call) -> Any:
+        async def dying(unit: Unit) -> Any:
             begun.set()
             await stopped.wait()
             raise RayActorError()
@@ -260,7 +262,7 @@ def test_calls_that_lose_their_replica_after_the_pool_has_stopped_get_the_reason
         actor = Actor(lambda model: LOADED, lambda call: None)
         actor.run.remote = dying  # type: ignore[method-assign]
         broker = Broker(ModelConfig(name="m"), 1, lambda: actor)
-        waiting = asyncio.create_task(broker.run([Call("token_texts", {"tokens": [1]})]))
+        waiting = asyncio.create_task(broker.run([Unit(TokenTexts([1]))]))
         await begun.wait()
         broker._stop("enough")
         stopped.set()
@@ -279,7 +281,7 @@ def test_a_slot_on_which_nothing_loads_is_given_up_while_another_serves():
         )
         while broker.slots[1].state != "given up":
             await asyncio.sleep(0)
-        assert await broker.run([Call("token_texts", {"tokens": [1]})]) == [("done", Usage())]
+        assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
         assert len(ended) == ATTEMPTS
         assert [event["event"] for event in (await broker.stats())["events"]][-1] == "slot given up"
 
@@ -291,8 +293,8 @@ def test_an_engine_that_returns_something_else_fails_its_call_and_not_the_slot()
         results = iter(["no usage", ("fine", Usage())])
         broker = Broker(ModelConfig(name="m"), 1, lambda: Actor(lambda model: LOADED, lambda call: next(results)))
         with pytest.raises(AttributeError):
-            await broker.run([Call("token_texts", {"tokens": [1]})])
-        assert await broker.run([Call("token_texts", {"tokens": [1]})]) == [("fine", Usage())]
+            await broker.run([Unit(TokenTexts([1]))])
+        assert await broker.run([Unit(TokenTexts([1]))]) == [("fine", Usage())]
 
     run(work)
 
@@ -315,7 +317,7 @@ def test_replicas_of_different_models_stop_the_pool():
         while broker.error is None:
             await asyncio.sleep(0)
         with pytest.raises(PoolError, match=r"'m' has other weights, .* on far than on the first replica"):
-            await broker.run([Call("token_texts", {"tokens": [1]})])
+            await broker.run([Unit(TokenTexts([1]))])
 
     run(work)
 
@@ -338,19 +340,20 @@ def shard(*questions: str) -> tuple[Example, ...]:
 
 def test_a_shard_is_known_by_what_its_cached_questions_depend_on():
     layout = Layout("so the answer is")
-    name = _shard_name(Call("rollouts", {"shard": shard("a", "b"), "layout": layout, "prompts": ((1,),)}))
-    assert name is not None
+    rollouts = Rollouts(shard("a", "b"), [(1,)], LossSpec())
+    home = Unit(rollouts, layout).home
+    assert home is not None
     same = Layout("another extractor", max_reasoning_tokens=3)
-    assert _shard_name(Call("gradients", {"shard": shard("a", "b"), "layout": same, "ids": (2,)})) == name
+    assert Unit(Proposals(shard("a", "b"), (2,), 0, 5, "none"), same).home == home
     others = [
-        Call("rollouts", {"shard": shard("a", "c"), "layout": layout}),
-        Call("rollouts", {"shard": shard("a"), "layout": layout}),
-        Call("rollouts", {"shard": shard("a", "b"), "layout": Layout("so", joint="\n")}),
-        Call("rollouts", {"shard": shard("a", "b"), "layout": Layout("so", frozen_prefix="")}),
+        Unit(replace(rollouts, examples=shard("a", "c")), layout),
+        Unit(replace(rollouts, examples=shard("a")), layout),
+        Unit(rollouts, Layout("so", joint="\n")),
+        Unit(rollouts, Layout("so", frozen_prefix="")),
     ]
-    assert len({name, *map(_shard_name, others)}) == 5
-    assert _shard_name(Call("check_prompts", {"prompts": ((1,),)})) is None
-    seeds = [_shard_name(Call("generate", {"seeds": (k,)})) for k in (1, 2, 1)]
+    assert len({home, *(unit.home for unit in others)}) == 5
+    assert Unit(CheckPrompts([(1,)]), layout).home is None, "small work"
+    seeds = [Unit(Generate([], [k], 4, 0.0)).home for k in (1, 2, 1)]
     assert seeds[0] == seeds[2] != seeds[1]
 
 

@@ -1,6 +1,6 @@
 """AutoPrompt's rules on a model whose beliefs are a table; expected values are worked out by hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,8 @@ from greater_ray.errors import ConfigError
 from greater_ray.methods._tokens import mean_fit
 from greater_ray.methods.autoprompt import PLUGIN, AutoPromptConfig
 from greater_ray.protocols import MethodState, Problem, StepInfo
-from greater_ray.types import Example, LossSpec, Rollout, TokenIds
+from greater_ray.types import Example, Rollout
+from greater_ray.work import Gradients, Rollouts
 from tests.scripted import START, Distance, ScriptedModel, evaluated, rows
 
 DEV = tuple(Example(f"dev{k}", f"dev question {k}", "Yes", "Yes") for k in range(3))
@@ -23,15 +24,9 @@ class TwoSets(ScriptedModel):
 
     on_dev: Mapping[str, float] = field(default_factory=dict)
 
-    def rollouts(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[TokenIds],
-        loss: LossSpec,
-        reasoning_of: TokenIds | None = None,
-    ) -> list[list[Rollout]]:
-        assert reasoning_of == (), "no reasoning anywhere"
-        results = super().rollouts(examples, prompts, loss, reasoning_of)
+    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+        assert work.reasoning_of == (), "no reasoning anywhere"
+        results, examples, prompts = super().rollouts(work), work.examples, work.prompts
         if examples[0].id.startswith("dev"):
             self.asked[-1] = ("dev", self.asked[-1][1][0])
             ces = [self.on_dev.get(self.text(p), rows[0].label_ce) for p, rows in zip(prompts, results, strict=True)]
@@ -155,13 +150,13 @@ def test_positions_are_drawn_by_seed_and_step():
 
 def test_gradient_and_trial_take_rows_of_their_own():
     class Noting(TwoSets):
-        def gradients(self, examples: Sequence[Example], *args: Any, **settings: Any) -> Any:
-            self.asked.append(("rows", [e.id for e in examples]))
-            return super().gradients(examples, *args, **settings)
+        def gradients(self, work: Gradients) -> Any:
+            self.asked.append(("rows", [e.id for e in work.examples]))
+            return super().gradients(work)
 
-        def rollouts(self, examples: Sequence[Example], *args: Any, **settings: Any) -> Any:
-            self.asked.append(("rows", [e.id for e in examples]))
-            return super().rollouts(examples, *args, **settings)
+        def rollouts(self, work: Rollouts) -> Any:
+            self.asked.append(("rows", [e.id for e in work.examples]))
+            return super().rollouts(work)
 
     model = Noting(slope=SLOPE)
     problem = problem_with(model, num=9)

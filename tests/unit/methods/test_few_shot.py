@@ -11,6 +11,7 @@ from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.tasks._registry import load_task
 from greater_ray.types import Answer, Example, Rollout, TokenIds
+from greater_ray.work import Answers
 from tests.scripted import ScriptedModel
 
 ROWS = tuple(Example(f"r{k}", f"Is {k} even? {{braces}}", f"({'AB'[k % 2]})", "AB"[k % 2]) for k in range(8))
@@ -22,14 +23,14 @@ class Reader(ScriptedModel):
 
     right: Mapping[str, bool]  # row id: whether its reasoning was cut off
 
-    def encode_prompt(self, text: str) -> TokenIds:
+    def encoded(self, text: str) -> TokenIds:
         return tuple(map(ord, text))
 
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens))
 
-    def answers(self, examples: Sequence[Example], prompts: Sequence[TokenIds]) -> list[list[Answer]]:
-        self.asked.append(("answers", ([self.text(p) for p in prompts], [e.id for e in examples])))
+    def answers(self, work: Answers) -> list[list[Answer]]:
+        self.asked.append(("answers", ([self.text(p) for p in work.prompts], [e.id for e in work.examples])))
         return [
             [
                 Answer(
@@ -37,9 +38,9 @@ class Reader(ScriptedModel):
                     f" Because of {e.id}. \n",
                     e.label if e.id in self.right else "no",
                 )
-                for e in examples
+                for e in work.examples
             ]
-            for _ in prompts
+            for _ in work.prompts
         ]
 
 

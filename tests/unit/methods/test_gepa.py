@@ -15,6 +15,7 @@ from greater_ray.methods.gepa import PLUGIN, GepaConfig, GepaState, Iteration
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.tasks._registry import load_task
 from greater_ray.types import Answer, Conversation, Example, Rollout, TokenIds
+from greater_ray.work import Answers
 from tests.babbler import babble
 from tests.scripted import ScriptedModel, ScriptedWriter, read, rows
 
@@ -30,19 +31,19 @@ class Characters(ScriptedModel):
 
     right: Callable[[str, str], bool]
 
-    def encode_prompt(self, text: str) -> TokenIds:
+    def encoded(self, text: str) -> TokenIds:
         return tuple(map(ord, text))
 
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens))
 
-    def answers(self, examples: Sequence[Example], asked: Sequence[TokenIds]) -> list[list[Answer]]:
-        texts = [self.text(p).strip() for p in asked]
-        self.asked.append(("answers", (texts, [e.id for e in examples])))
+    def answers(self, work: Answers) -> list[list[Answer]]:
+        texts = [self.text(p).strip() for p in work.prompts]
+        self.asked.append(("answers", (texts, [e.id for e in work.examples])))
         return [
             [
                 Answer(Rollout((), False, 1.0, 0.0, False), "I thought.", "Yes" if self.right(text, e.id) else "No")
-                for e in examples
+                for e in work.examples
             ]
             for text in texts
         ]

@@ -10,6 +10,7 @@ from greater_ray.methods._tokens import remember
 from greater_ray.methods.greater import PLUGIN, GreaterConfig, GreaterState, criterion
 from greater_ray.protocols import Problem
 from greater_ray.types import LossSpec, Rollout
+from greater_ray.work import TokenTexts
 from tests.scripted import START, ScriptedModel, config, evaluated, rows, state_at, step
 
 # With prompt NLL 0 the fluency term exp(0) is 1, so a label CE of c gives a loss of c + 0.2.
@@ -75,7 +76,7 @@ def test_a_period_ends_the_search_from_half_of_the_initial_length(
     model.outcomes = {better: (1.0, 0.0, True)}
     model.asked.clear()
     _, info = step(model, config(num_evaluated=3, period_break=breaks, count_initial=False), state)
-    assert (evaluated(info), model.token_texts([info.candidates[info.accepted].token])) == (expected, [winner])
+    assert (evaluated(info), model.ask(TokenTexts([info.candidates[info.accepted].token]))) == (expected, [winner])
     (prompts, _), *more = model.questions("rollouts")
     assert (len(prompts), more) == (len(expected), []), "nothing behind the period is computed"
 

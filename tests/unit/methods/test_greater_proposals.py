@@ -6,15 +6,16 @@ import pytest
 
 from greater_ray.methods.greater import GreaterConfig, propose
 from greater_ray.protocols import Problem
+from greater_ray.work import Proposals, TokenTexts
 from tests.scripted import WORDS, ScriptedModel, config, evaluated, rows, state_at, step
 
 
 def proposed(model: ScriptedModel, cfg: GreaterConfig, *, seed: int = 0, step: int = 0, num_rows: int = 4) -> set[str]:
     examples = rows(num_rows)
     state = state_at(model, 0, step=step)
-    lists = tuple(model.proposals(examples, state.prompt_ids, 0, 8, "none"))
+    lists = tuple(model.ask(Proposals(examples, state.prompt_ids, 0, 8, "none")))
     model.asked.clear()
-    return set(model.token_texts(propose(Problem(examples, model, seed), cfg, state, lists, [])))
+    return set(model.ask(TokenTexts(propose(Problem(examples, model, seed), cfg, state, lists, []))))
 
 
 # Four rows; any two of them have exactly one word in common among their first three.
@@ -71,11 +72,11 @@ def test_deeper_lists_are_asked_for_when_the_given_ones_are_used_up():
     model = ScriptedModel(ranking={"r0": WORDS[:8], "r1": WORDS[:4] + WORDS[4:8][::-1]})
     examples, notes = rows(2), []
     state = state_at(model, 1)
-    shallow = tuple(model.proposals(examples, state.prompt_ids, 1, 2, "none"))
+    shallow = tuple(model.ask(Proposals(examples, state.prompt_ids, 1, 2, "none")))
     model.asked.clear()
     cfg = config(top_k=2, proposal_samples=2, min_candidates=3, token_filter="letters")
     tokens = propose(Problem(examples, model, 0), cfg, state, shallow, notes)
-    assert model.token_texts(tokens) == list(WORDS[:4])
+    assert model.ask(TokenTexts(tokens)) == list(WORDS[:4])
     assert model.questions("proposals") == [(1, 16, "letters")]
     assert notes == []
 

@@ -12,6 +12,7 @@ from greater_ray.methods.greater_textual import PLUGIN, GreaterTextualConfig, Gr
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.tasks._registry import load_task
 from greater_ray.types import Conversation
+from greater_ray.work import Answers
 from tests.scripted import START, ScriptedModel, ScriptedWriter, read, rows
 
 # With prompt NLL 0 the fluency term exp(0) is 1, so a label CE of c gives a loss of c + 0.2.
@@ -124,7 +125,7 @@ def test_the_meta_prompts_render_on_a_real_example():
     resolved = resolve_config(settings)
     assert resolved.layout.frozen_prefix == ""
     row = load_task(resolved.task).train()[0]
-    record = read(row, ScriptedModel(outcomes={"": (1, 0, False)}).answers([row], [()])[0][0])
+    record = read(row, ScriptedModel(outcomes={"": (1, 0, False)}).ask(Answers([row], [()]))[0][0])
     record = record.model_copy(update={"reasoning_text": "word " * 400, "answer_text": " {0} <prompt>\n"})
     (turn,) = prompts.criticize("Use {braces}.", [(row, record)])
     assert turn.content.startswith(prompts.SITUATION)

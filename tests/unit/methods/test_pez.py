@@ -1,6 +1,5 @@
 """PEZ's rules on a model with five words in two dimensions; expected values are worked out by hand."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +7,8 @@ import pytest
 from greater_ray.errors import ConfigError
 from greater_ray.methods.pez import PLUGIN, Descent, PezConfig, PezState, readable
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.types import Example, Rollout, TokenIds
+from greater_ray.types import Rollout
+from greater_ray.work import CheckPrompts, Rollouts
 from tests.scripted import ScriptedModel, rows
 
 TABLE = {" think": (1.0, 0.0), " well": (0.6, 0.8), " slow": (0.0, 3.0), " by": (-1.0, 0.0), " and": (0.0, -1.0)}
@@ -131,12 +131,12 @@ def test_a_projected_prompt_is_used_as_its_text_reads():
 
 def test_a_projection_without_words_is_not_scored_and_the_start_stays():
     class Blank(ScriptedModel):
-        def check_prompts(self, prompts: Sequence[TokenIds]) -> Any:
-            return [c._replace(text=" ", survives=False) for c in super().check_prompts(prompts)]
+        def check_prompts(self, work: CheckPrompts) -> Any:
+            return [c._replace(text=" ", survives=False) for c in super().check_prompts(work)]
 
-        def rollouts(self, examples: Sequence[Example], prompts: Sequence[TokenIds], *_: Any, **__: Any) -> Any:
-            assert [self.text(p) for p in prompts] == [" think"]
-            return [[Rollout((), False, 5.0, 0.0, False)] * len(examples)]
+        def rollouts(self, work: Rollouts) -> Any:
+            assert [self.text(p) for p in work.prompts] == [" think"]
+            return [[Rollout((), False, 5.0, 0.0, False)] * len(work.examples)]
 
     state, (info,) = run(Blank(table=TABLE, pull={" think": TURN}), config())
     assert [(c.status, c.loss) for c in info.candidates] == [("empty", None)]

@@ -9,6 +9,7 @@ from greater_ray.models._attention import register
 from greater_ray.models._generation import LEAST_REPLY, Writer, without_system
 from greater_ray.models.engine import Engine
 from greater_ray.types import Conversation, Message
+from greater_ray.work import Generate, Unit
 from tests.families import FAMILIES, tiny_model, tiny_tokenizer
 
 # Lengths differ, so rows are padded; the longest exceeds every sliding window.
@@ -31,7 +32,7 @@ def engine(family: str, dtype: torch.dtype = torch.float64, stop: tuple[int, ...
 
 def texts(engine: Engine, conversations: Any = CONVERSATIONS, seeds: Any = SEEDS, **settings: Any) -> list[str]:
     given = {"max_tokens": 16, "temperature": 0.0} | settings
-    return [g.text for g in engine.generate(conversations, seeds, **given)[0]]
+    return [g.text for g in engine.run(Unit(Generate(conversations, seeds, **given)))[0]]
 
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
@@ -40,7 +41,7 @@ def texts(engine: Engine, conversations: Any = CONVERSATIONS, seeds: Any = SEEDS
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_text_equals_generate(family: str) -> None:
     ours = engine(family)
-    generations, usage = ours.generate(CONVERSATIONS, SEEDS, 24, 0.0)
+    generations, usage = ours.run(Unit(Generate(CONVERSATIONS, SEEDS, 24, 0.0)))
     read = written = 0
     for conversation, generation in zip(CONVERSATIONS, generations, strict=True):
         ids = list(ours._writer.encode(conversation))
@@ -68,7 +69,10 @@ def test_a_sampled_text_is_the_same_alone_and_in_a_batch(family: str) -> None:
     assert together == alone
     assert texts(ours, CONVERSATIONS[::-1], SEEDS[::-1], temperature=1.0) == together[::-1]
     assert texts(engine(family, stop=stop, decode_rows=2), temperature=1.0) == together
-    lengths = {ours.generate([c], [s], 16, 1.0)[1].generated_tokens for c, s in zip(CONVERSATIONS, SEEDS, strict=True)}
+    lengths = {
+        ours.run(Unit(Generate([c], [s], 16, 1.0)))[1].generated_tokens
+        for c, s in zip(CONVERSATIONS, SEEDS, strict=True)
+    }
     assert len(lengths) > 1, "the case needs rows that end at different times"
 
 
@@ -178,7 +182,7 @@ def test_a_reply_that_was_begun_goes_on_from_there_and_comes_back_whole(family: 
     expected = ours.model.generate(
         torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=16, do_sample=False
     )[0, len(ids) :].tolist()
-    (generation,), _ = ours.generate([(*before, Message("assistant", begun))], [0], 16, 0.0)
+    (generation,), _ = ours.run(Unit(Generate([(*before, Message("assistant", begun))], [0], 16, 0.0)))
     assert generation.text == begun + ours.tokenizer.decode(expected, skip_special_tokens=True).rstrip()
 
 
@@ -191,14 +195,14 @@ def test_a_row_that_does_not_fit_the_window_says_so_and_the_others_go_on() -> No
     ours.model.config.max_position_embeddings = fits
     expected = texts(engine("llama"))
     long = (Message("user", CONVERSATIONS[0][0].content + " True"),)
-    generations, usage = ours.generate([CONVERSATIONS[0], long, CONVERSATIONS[1]], SEEDS, 16, 0.0)
+    generations, usage = ours.run(Unit(Generate([CONVERSATIONS[0], long, CONVERSATIONS[1]], SEEDS, 16, 0.0)))
     assert [g.text for g in generations] == [expected[0], "", expected[1]]
     assert [g.error is None for g in generations] == [True, False, True]
     assert generations[1].error == (
         f"{fits - 15} tokens of conversation and 16 of reply do not fit the model's context window of {fits}."
     )
     assert usage.calls == 3
-    assert ours.generate([long], [1], 16, 0.0)[1].generated_tokens == 0, "nothing but refused rows"
+    assert ours.run(Unit(Generate([long], [1], 16, 0.0)))[1].generated_tokens == 0, "nothing but refused rows"
 
 
 def test_a_long_conversation_leaves_its_reply_less_and_the_other_replies_as_they_are() -> None:
@@ -206,25 +210,25 @@ def test_a_long_conversation_leaves_its_reply_less_and_the_other_replies_as_they
     whole, plain = engine("llama"), engine("llama")
     limit = LEAST_REPLY + 20
     whole.model.config.max_position_embeddings = len(whole._writer.encode(long)) + LEAST_REPLY + 5
-    (first, second), usage = whole.generate([short, long], SEEDS[:2], limit, 5.0)
-    (expected,), _ = plain.generate([short], SEEDS[:1], limit, 5.0)
-    (alone,), _ = plain.generate([long], SEEDS[1:2], LEAST_REPLY + 5, 5.0)
+    (first, second), usage = whole.run(Unit(Generate([short, long], SEEDS[:2], limit, 5.0)))
+    (expected,), _ = plain.run(Unit(Generate([short], SEEDS[:1], limit, 5.0)))
+    (alone,), _ = plain.run(Unit(Generate([long], SEEDS[1:2], LEAST_REPLY + 5, 5.0)))
     assert (first, second) == (expected, alone)
     assert usage.calls == 2
     whole.model.config.max_position_embeddings -= 6
-    (error,), _ = whole.generate([long], [1], limit, 0.0)
+    (error,), _ = whole.run(Unit(Generate([long], [1], limit, 0.0)))
     assert error.error is not None
 
 
 def test_markup_of_the_model_inside_a_turn_is_refused() -> None:
-    (generation,), _ = engine("llama").generate([(Message("user", "a<|eot_id|>b"),)], [0], 4, 0.0)
+    (generation,), _ = engine("llama").run(Unit(Generate([(Message("user", "a<|eot_id|>b"),)], [0], 4, 0.0)))
     assert generation.error == "the conversation contains '<|eot_id|>', which is markup of this model."
 
 
 def test_a_template_that_refuses_the_turns_gives_an_error() -> None:
     ours = engine("llama")
     ours.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    (generation,), _ = ours.generate([CONVERSATIONS[2]], [0], 4, 0.0)
+    (generation,), _ = ours.run(Unit(Generate([CONVERSATIONS[2]], [0], 4, 0.0)))
     assert generation.error == "the model's chat template refuses this conversation: roles must alternate."
 
 

@@ -16,6 +16,7 @@ from greater_ray.models import _kv
 from greater_ray.models._memory import RECOVERY, MicroBatch
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Message, Rollout, ShardGradient, TokenIds
+from greater_ray.work import Answers, EncodePrompt, Generate, Gradients, PromptRoom, Rollouts, Unit
 from tests.families import tiny_model
 
 LAYOUT = Layout(" Therefore, the final answer is", max_reasoning_tokens=8, max_answer_tokens=3)
@@ -37,17 +38,19 @@ def tiny_engine(**options: Any) -> Engine:
 
 
 def prompts(engine: Engine) -> list[TokenIds]:
-    return [engine.encode_prompt(LAYOUT, text)[0] for text in (" think step by step.", " check every option")]
+    return [engine.run(Unit(EncodePrompt(text), LAYOUT))[0] for text in (" think step by step.", " check every option")]
 
 
 def rollouts(engine: Engine, shard: tuple[Example, ...] = SHARD) -> list[Rollout]:
-    return [r for rows in engine.rollouts(shard, LAYOUT, prompts(engine), 1.0)[0] for r in rows]
+    return [r for rows in engine.run(Unit(Rollouts(shard, prompts(engine), LossSpec()), LAYOUT))[0] for r in rows]
 
 
 def gradients(engine: Engine) -> ShardGradient:
     prompt = prompts(engine)[0]
     reasoning = [(5, 6, 7), (), (300,), (301, 302, 303, 304), (9,)]
-    return engine.gradients(SHARD, LAYOUT, prompt, reasoning, 1, LOSS, 6, "ascii")[0]
+    return engine.run(
+        Unit(Gradients(SHARD, prompt, LOSS, reasoning=reasoning, position=1, depth=6, token_filter="ascii"), LAYOUT)
+    )[0]
 
 
 @contextmanager
@@ -252,7 +255,9 @@ def test_a_limit_that_was_raised_in_vain_waits_twice_as_long():
     assert [b - a for a, b in pairwise(refused)] == [RECOVERY + 1, 2 * RECOVERY + 1]
 
 
-@pytest.mark.parametrize("work", [rollouts, gradients, lambda e: e.generate([(Message("user", "Is it?"),)], [1], 4, 1)])
+@pytest.mark.parametrize(
+    "work", [rollouts, gradients, lambda e: e.run(Unit(Generate([(Message("user", "Is it?"),)], [1], 4, 1)))]
+)
 def test_no_keys_and_values_of_a_finished_batch_wait_for_the_garbage_collector(
     work: Callable[[Engine], Any], monkeypatch: pytest.MonkeyPatch
 ):
@@ -294,12 +299,12 @@ def test_questions_of_other_shards_make_room_before_a_batch_is_halved(work: Call
 
 def test_questions_that_are_new_and_texts_need_none_of_those_that_are_kept():
     conversation = (Message("user", "Is it?"),)
-    expected = rollouts(tiny_engine()), tiny_engine().generate([conversation], [1], 4, 1.0)[0]
+    expected = rollouts(tiny_engine()), tiny_engine().run(Unit(Generate([conversation], [1], 4, 1.0)))[0]
     engine = tiny_engine()
     for shard in OTHERS:
         rollouts(engine, shard)
     with watching(engine, while_kept(engine, 0)) as seen:
-        assert engine.generate([conversation], [1], 4, 1.0)[0] == expected[1], "a single row fits then, too"
+        assert engine.run(Unit(Generate([conversation], [1], 4, 1.0)))[0] == expected[1], "a single row fits then, too"
     assert len(seen["refused"]) == 1
     for shard in OTHERS:
         rollouts(engine, shard)
@@ -357,7 +362,7 @@ def test_finished_rows_are_dropped_and_the_others_go_on_as_if_alone():
     lengths = {len(r.reasoning) for r in together}
     assert len(lengths) > 2
     assert {r.truncated for r in together} == {True, False}
-    pairs = [engine.rollouts((e,), LAYOUT, prompts(engine), 1.0)[0] for e in SHARD]
+    pairs = [engine.run(Unit(Rollouts((e,), prompts(engine), LossSpec()), LAYOUT))[0] for e in SHARD]
     alone = [rows[k][0] for k in (0, 1) for rows in pairs]
     assert_same_rollouts(together, alone)
 
@@ -366,7 +371,7 @@ def test_a_finished_row_costs_nothing_more():
     engine = tiny_engine()
     rollouts(engine)
     with watching(engine) as seen:
-        _, usage = engine.rollouts(SHARD, LAYOUT, prompts(engine), 1.0)
+        _, usage = engine.run(Unit(Rollouts(SHARD, prompts(engine), LossSpec()), LAYOUT))
     steps = [rows for rows, tokens in seen["done"] if tokens == 1]
     assert steps == sorted(steps, reverse=True)
     # The stop token of a row, or its last one at the limit, is chosen but not fed.
@@ -384,27 +389,27 @@ def test_a_row_beyond_the_context_window_is_named_with_the_option_to_change():
     needed = {e.id: len(spans.head(e)) + extra + max(LAYOUT.max_answer_tokens, len(spans.label(e))) for e in SHARD}
     longest = max(needed.values())
     engine.model.config.max_position_embeddings = longest
-    assert engine.rollouts(SHARD, LAYOUT, [prompt], 1.0)[0]
+    assert engine.run(Unit(Rollouts(SHARD, [prompt], LossSpec()), LAYOUT))[0]
     engine.model.config.max_position_embeddings = longest - 1
     with pytest.raises(DataError, match=rf"row 'c': .* need {longest} tokens.*decoding\.max_reasoning_tokens"):
-        engine.rollouts(SHARD, LAYOUT, [prompt], 1.0)
+        engine.run(Unit(Rollouts(SHARD, [prompt], LossSpec()), LAYOUT))
     with pytest.raises(DataError, match="row 'c'"):
-        engine.answers(SHARD, LAYOUT, prompt)
-    assert engine.rollouts(SHARD[:2], LAYOUT, [prompt], 1.0)[0], "the others are not to blame"
+        engine.run(Unit(Answers(SHARD, [prompt]), LAYOUT))
+    assert engine.run(Unit(Rollouts(SHARD[:2], [prompt], LossSpec()), LAYOUT))[0], "the others are not to blame"
 
 
 def test_the_room_for_a_prompt_is_what_the_longest_row_leaves_of_the_window():
     engine = tiny_engine()
     prompt = prompts(engine)[0]
     engine.model.config.max_position_embeddings = 120
-    room, usage = engine.prompt_room(LAYOUT, SHARD)
+    room, usage = engine.run(Unit(PromptRoom(SHARD), LAYOUT))
     assert room is not None
     assert room > len(prompt)
     assert usage.tokens == 0
     fits, beyond = [(prompt * room)[:length] for length in (room, room + 1)]
-    assert engine.rollouts(SHARD, LAYOUT, [fits], 1.0)[0]
+    assert engine.run(Unit(Rollouts(SHARD, [fits], LossSpec()), LAYOUT))[0]
     with pytest.raises(DataError, match="context window has 120"):
-        engine.rollouts(SHARD, LAYOUT, [beyond], 1.0)
+        engine.run(Unit(Rollouts(SHARD, [beyond], LossSpec()), LAYOUT))
 
 
 def test_answers_hold_no_chat_markup_as_text():
@@ -412,6 +417,7 @@ def test_answers_hold_no_chat_markup_as_text():
     markup = engine.tokenizer.convert_tokens_to_ids("<|start_header_id|>")
     word = engine.tokenizer("think", add_special_tokens=False).input_ids
     given = [(*word, markup, *word)] * len(SHARD)
-    answers, _ = engine.answers(SHARD, LAYOUT, prompts(engine)[0], given)
+    rollouts = [Rollout(reasoning, False, 0.0, 0.0, False) for reasoning in given]
+    (answers,), _ = engine.run(Unit(Answers(SHARD, [prompts(engine)[0]], rollouts), LAYOUT))
     assert [a.reasoning_text for a in answers] == ["thinkthink"] * len(SHARD)
     assert [a.rollout.reasoning for a in answers] == given

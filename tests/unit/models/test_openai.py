@@ -16,8 +16,9 @@ from greater_ray.cli.app import run
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, ModelError
 from greater_ray.models._openai import CONCURRENCY, EndpointWriter, is_endpoint, read_reply
-from greater_ray.sharding import LocalExecutor, ReplicaTextModel
+from greater_ray.sharding import LocalExecutor, ShardedWriter
 from greater_ray.types import Generation, Message
+from greater_ray.work import Generate, Unit
 
 KEY = "sk-this-key-must-stand-nowhere-0123456789"
 NAME = "openai/some/writer"
@@ -115,7 +116,7 @@ def writer(**options: Any) -> EndpointWriter:
 
 
 def write(text: str = "Write.", **options: Any) -> Generation:
-    (generation,), _ = writer(**options).generate([row(text)], [1], 16, 0.5)
+    (generation,), _ = writer(**options).run(Unit(Generate([row(text)], [1], 16, 0.5)))
     return generation
 
 
@@ -131,7 +132,7 @@ def test_rows_are_asked_together_and_answered_in_order(endpoint: Endpoint) -> No
     endpoint.play = play
     rows = [row(f"row {k}") for k in range(10)]
     ours = writer()
-    generations, usage = ours.generate(rows, range(10), 16, 0.5)
+    generations, usage = ours.run(Unit(Generate(rows, range(10), 16, 0.5)))
     assert [g.text for g in generations] == [f"row {k}" for k in range(10)]
     assert [g.truncated for g in generations] == [k == 2 for k in range(10)]
     assert not any(g.error for g in generations)
@@ -146,7 +147,7 @@ def test_rows_are_asked_together_and_answered_in_order(endpoint: Endpoint) -> No
 
 
 def test_a_reply_that_was_begun_is_written_anew(endpoint: Endpoint) -> None:
-    (generation,), _ = writer().generate([(*row("a"), Message("assistant", "<prompt>"))], [0], 16, 0.5)
+    (generation,), _ = writer().run(Unit(Generate([(*row("a"), Message("assistant", "<prompt>"))], [0], 16, 0.5)))
     assert [m["role"] for m in endpoint.requests[0]["messages"]] == ["system", "user"]
     assert not generation.text.startswith("<prompt>")
 
@@ -154,7 +155,7 @@ def test_a_reply_that_was_begun_is_written_anew(endpoint: Endpoint) -> None:
 def test_seeds_are_passed_on_and_differ(endpoint: Endpoint) -> None:
     seeds = [5 * 2**20, 5 * 2**20 + 1, 6 * 2**20]
     for _ in range(2):
-        writer().generate([row(str(k)) for k in range(3)], seeds, 4, 1.0)
+        writer().run(Unit(Generate([row(str(k)) for k in range(3)], seeds, 4, 1.0)))
     sent = [
         {r["messages"][-1]["content"]: r["seed"] for r in part}
         for part in (endpoint.requests[:3], endpoint.requests[3:])
@@ -169,7 +170,7 @@ def test_without_token_counts_calls_are_counted_and_the_facts_say_so(endpoint: E
     del value["usage"]
     endpoint.play = lambda request, attempt: (200, value)
     ours = writer()
-    _, usage = ours.generate([row("a"), row("b")], [1, 2], 4, 0.0)
+    _, usage = ours.run(Unit(Generate([row("a"), row("b")], [1, 2], 4, 0.0)))
     assert (usage.calls, usage.tokens) == (2, 0)
     assert ours.facts["token_counts"] == "not reported by the endpoint: only calls are counted"
 
@@ -182,9 +183,9 @@ def test_the_new_name_of_the_limit_is_used_where_the_old_one_is_refused(endpoint
 
     endpoint.play = play
     ours = writer()
-    assert [g.text for g in ours.generate([row("a")], [1], 9, 0.0)[0]] == ["Fine."]
+    assert [g.text for g in ours.run(Unit(Generate([row("a")], [1], 9, 0.0)))[0]] == ["Fine."]
     assert endpoint.requests[-1]["max_completion_tokens"] == 9
-    ours.generate([row("b")], [1], 9, 0.0)
+    ours.run(Unit(Generate([row("b")], [1], 9, 0.0)))
     assert len(endpoint.requests) == 3, "asked the old way only once"
 
 
@@ -196,12 +197,12 @@ def test_a_model_that_allows_its_own_temperature_only_is_asked_without_one(endpo
 
     endpoint.play = play
     ours = writer()
-    assert [g.text for g in ours.generate([row("a")], [1], 9, 1.0)[0]] == ["Fine."]
+    assert [g.text for g in ours.run(Unit(Generate([row("a")], [1], 9, 1.0)))[0]] == ["Fine."]
     assert endpoint.requests[-1]["temperature"] == 1, "sent as long as nothing refuses it"
     assert "temperature" not in ours.facts
-    assert [g.text for g in ours.generate([row("a"), row("b")], [1, 2], 9, 0.3)[0]] == ["Fine."] * 2
+    assert [g.text for g in ours.run(Unit(Generate([row("a"), row("b")], [1, 2], 9, 0.3)))[0]] == ["Fine."] * 2
     sent = len(endpoint.requests)
-    assert [g.text for g in ours.generate([row("c")], [1], 9, 0.0)[0]] == ["Fine."]
+    assert [g.text for g in ours.run(Unit(Generate([row("c")], [1], 9, 0.0)))[0]] == ["Fine."]
     assert "temperature" not in endpoint.requests[-1]
     assert len(endpoint.requests) == sent + 1
     assert ours.facts["temperature"] == "left out: the endpoint allows its own only"
@@ -238,7 +239,7 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
         return (status, value) if request["messages"][-1]["content"] == "bad" else (200, body("Fine."))
 
     endpoint.play = play
-    generations, usage = writer().generate([row("a"), row("bad"), row("b")], [1, 2, 3], 8, 0.0)
+    generations, usage = writer().run(Unit(Generate([row("a"), row("bad"), row("b")], [1, 2, 3], 8, 0.0)))
     assert [g.text for g in generations] == ["Fine.", "", "Fine."]
     assert generations[1].error == error
     assert usage.calls == 3, "a failed row counts as a call"
@@ -278,7 +279,7 @@ def test_the_body_of_an_answer_is_read_with_care() -> None:
 def test_what_would_fail_every_row_ends_the_run(status: int, value: Any, message: str, endpoint: Endpoint) -> None:
     endpoint.play = lambda request, attempt: (status, value)
     with pytest.raises(ModelError) as error:
-        writer(retries=0).generate([row(str(k)) for k in range(20)], range(20), 8, 0.0)
+        writer(retries=0).run(Unit(Generate([row(str(k)) for k in range(20)], range(20), 8, 0.0)))
     assert str(error.value).startswith(f"optimizer_model.name: '{NAME}'")
     assert message in str(error.value)
     assert KEY not in str(error.value)
@@ -385,7 +386,7 @@ def test_a_refused_key_ends_a_run_with_one_sentence_and_it_can_be_continued(
 
 
 def test_through_the_ledger_every_row_counts(endpoint: Endpoint) -> None:
-    model = ReplicaTextModel(LocalExecutor(writer()))
+    model = ShardedWriter(LocalExecutor(writer()))
     texts = model.generate([row(str(k)) for k in range(11)], max_tokens=4, temperature=1.0, seed=3)
     assert len(texts) == 11
     assert (model.usage.calls, model.usage.tokens) == (11, 110)

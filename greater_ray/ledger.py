@@ -1,0 +1,105 @@
+"""The ledger: what a search has cost, held against its budget, so that no limit is passed by a whole batch of work.
+
+Two models are counted apart: the task model, and the model that writes prompts, even where both are one.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from greater_ray.config import Budget
+from greater_ray.errors import BudgetSpent
+from greater_ray.records import spent_by_limit
+from greater_ray.types import Usage
+from greater_ray.work import Unit
+
+# With a limit, so many units of a batch run before it is known what one of them costs.
+FIRST_UNITS = 8
+# Asked before a portion is handed out, with what the batch has cost so far and in how many units. Tells how many more
+# of its units may run, None for all of them, and may raise, for instance ``BudgetSpent``.
+Allow = Callable[[Usage, int], int | None]
+
+
+def anything(spent: Usage, units: int) -> int | None:
+    """Allow all units at once."""
+    return None
+
+
+def portions(units: Sequence[Unit], allow: Allow, spent: Callable[[], Usage]) -> Iterator[Sequence[Unit]]:
+    """Cut a batch as ``allow`` says; ``spent`` tells what its portions so far have cost."""
+    done = 0
+    while done < len(units):
+        portion = units[done : done + (allow(spent(), done) or len(units))]
+        yield portion
+        done += len(portion)
+
+
+def fitting(left: Mapping[str, float], costs: Mapping[str, float], units: int) -> int | None:
+    """Return how many more units of a batch fit what is left of every limit, one at least; None: there is no limit.
+
+    ``costs`` is what ``units`` units of the same batch have cost, by limit. Tokens do not depend on the number of
+    replicas, and neither does this number.
+    """
+    if not left:
+        return None
+    if not units:
+        return FIRST_UNITS
+    numbers = [rest * units / costs[name] for name, rest in left.items() if costs[name]]
+    return max(1, math.floor(min(numbers))) if numbers else None
+
+
+class Metered(Protocol):
+    """A model that counts what it computes and asks before every portion of work."""
+
+    allow: Allow
+
+    @property
+    def usage(self) -> Usage:
+        """All that was computed so far."""
+        ...
+
+
+class Ledger:
+    """What the task model and the writer have cost in one search, and how long it has taken."""
+
+    def __init__(self, budget: Budget, model: Metered, writer: Metered) -> None:
+        self._limits = {
+            name: limit for name, limit in budget.model_dump(exclude={"steps", "patience"}).items() if limit is not None
+        }
+        self._model, self._writer = model, writer
+        self._begin = time.monotonic()
+
+    def open(self, elapsed: float) -> None:
+        """Hold all work against the budget from now on; ``elapsed`` seconds were spent before."""
+        self._begin = time.monotonic() - elapsed
+        self._model.allow = self._allow_task
+        self._writer.allow = self._allow_writer
+
+    def close(self) -> None:
+        """Lift all limits: the search has ended."""
+        self._model.allow = self._writer.allow = anything
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the search so far, those before an interruption included."""
+        return time.monotonic() - self._begin
+
+    def left(self) -> dict[str, float]:
+        """Return what is left of every limit.
+
+        Raises:
+            BudgetSpent: one is reached; the message is its name.
+        """
+        spent = spent_by_limit(self._model.usage, self._writer.usage, self.elapsed)
+        left = {name: limit - spent[name] for name, limit in self._limits.items()}
+        for name in spent:
+            if left.get(name, 1) <= 0:
+                raise BudgetSpent(name)
+        return left
+
+    def _allow_task(self, spent: Usage, units: int) -> int | None:
+        return fitting(self.left(), spent_by_limit(spent, Usage(), spent.seconds), units)
+
+    def _allow_writer(self, spent: Usage, units: int) -> int | None:
+        return fitting(self.left(), spent_by_limit(Usage(), spent, spent.seconds), units)

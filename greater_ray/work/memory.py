@@ -1,0 +1,102 @@
+"""Results that are kept, so that nothing is computed twice. They belong to the checkpoint of a run."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from greater_ray.config import fingerprint
+from greater_ray.types import Answer, Example, Rollout, Shard, TokenIds
+
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True)
+class Kept(Generic[KeyT, ValueT]):
+    """One kind of results that are kept: the name of their file in a run folder, and a line of it from and to JSON."""
+
+    name: str
+    to_json: Callable[[KeyT, ValueT], dict[str, Any]]
+    from_json: Callable[[Mapping[str, Any]], tuple[KeyT, ValueT]]
+
+
+class Memory:
+    """What is known of every kept kind; ``fresh`` tells what is not yet saved."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[Any, Any]] = {}
+        self._fresh: dict[str, list[tuple[Any, Any]]] = {}
+        # Tokens that fit beside given rows: asked of the model once, and not saved, since it costs nothing.
+        self.rooms: dict[Shard, int | None] = {}
+
+    def of(self, kept: Kept[KeyT, ValueT]) -> Mapping[KeyT, ValueT]:
+        """Return all that is known of one kind, in the order in which it came."""
+        return self._known.setdefault(kept.name, {})
+
+    def add(self, kept: Kept[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
+        """Remember a result that was just computed."""
+        self._known.setdefault(kept.name, {})[key] = value
+        self._fresh.setdefault(kept.name, []).append((key, value))
+
+    def fresh(self, kept: Kept[Any, Any]) -> list[dict[str, Any]]:
+        """Return the lines that are not yet saved; they count as saved from now on."""
+        return [kept.to_json(key, value) for key, value in self._fresh.pop(kept.name, [])]
+
+    def restore(self, kept: Kept[Any, Any], lines: Iterable[Mapping[str, Any]]) -> None:
+        """Take saved lines back."""
+        self._known.setdefault(kept.name, {}).update(map(kept.from_json, lines))
+
+
+class RolloutKey(NamedTuple):
+    """What a shard's rollouts depend on. ``reasoning_of`` is the prompt whose reasoning was taken over, if any."""
+
+    prompt: TokenIds
+    shard: str
+    ce_temperature: float
+    reasoning_of: TokenIds | None
+
+
+class AnswerKey(NamedTuple):
+    """What an answer depends on: the prompt and the row."""
+
+    prompt: TokenIds
+    row: str
+
+
+def row_key(example: Example) -> str:
+    """Identify a row by its content: changed rows never meet old results."""
+    return fingerprint([example.id, example.question, example.label])
+
+
+def shard_key(shard: Iterable[Example]) -> str:
+    """Identify a shard by the content of its rows."""
+    return fingerprint([[example.id, example.question, example.label] for example in shard])
+
+
+def _rollout(value: Mapping[str, Any]) -> Rollout:
+    return Rollout(**{**value, "reasoning": tuple(value["reasoning"])})
+
+
+def _rollouts(line: Mapping[str, Any]) -> tuple[RolloutKey, list[Rollout]]:
+    prompt, shard, temperature, reasoning_of = line["key"]
+    taken_over = None if reasoning_of is None else tuple(reasoning_of)
+    return RolloutKey(tuple(prompt), shard, temperature, taken_over), list(map(_rollout, line["rollouts"]))
+
+
+def _answer(line: Mapping[str, Any]) -> tuple[AnswerKey, Answer]:
+    prompt, row = line["key"]
+    value = line["answer"]
+    return AnswerKey(tuple(prompt), row), Answer(**{**value, "rollout": _rollout(value["rollout"])})
+
+
+ROLLOUTS: Kept[RolloutKey, list[Rollout]] = Kept(
+    "rollouts", lambda key, value: {"key": list(key), "rollouts": [asdict(r) for r in value]}, _rollouts
+)
+ANSWERS: Kept[AnswerKey, Answer] = Kept(
+    "answers", lambda key, value: {"key": list(key), "answer": asdict(value)}, _answer
+)
+TEXT_EMBEDDINGS: Kept[str, list[float]] = Kept(
+    "embeddings", lambda key, value: {"text": key, "embedding": value}, lambda line: (line["text"], line["embedding"])
+)
+# Every kind that is kept, in the order in which a checkpoint writes them.
+KEPT: tuple[Kept[Any, Any], ...] = (ROLLOUTS, ANSWERS, TEXT_EMBEDDINGS)
