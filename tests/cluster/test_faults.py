@@ -19,8 +19,18 @@ from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import LocalBackend, Quiet, run_grid
 from greater_ray.records import TrialRecord
 from greater_ray.sharding import ShardedModel, ShardedWriter
-from greater_ray.types import Call, Example, Layout, LossSpec, Message
-from greater_ray.work import Answers, CheckPrompts, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts
+from greater_ray.types import Example, Layout, LossSpec, Message
+from greater_ray.work import (
+    Answers,
+    CheckPrompts,
+    EncodePrompt,
+    Gradients,
+    OneHotGradient,
+    Proposals,
+    Rollouts,
+    TokenTexts,
+    Unit,
+)
 from tests.cluster.conftest import records_in
 from tests.cluster.engines import control
 
@@ -174,7 +184,7 @@ def test_calls_in_flight_get_the_reason_when_a_pool_stops(tmp_path: Path):
         with pytest.raises(PoolError, match="3 replicas in a row died while loading"):
             model.ask(Rollouts(ROWS, [model.ask(EncodePrompt(" a"))], LossSpec()))
         with pytest.raises(PoolError, match="died while loading"):
-            pool.executor.run([Call("token_texts", {"tokens": [1]})])
+            pool.executor.run([Unit(TokenTexts([1]))])
     finally:
         pool.stop()
 

@@ -25,8 +25,8 @@ from greater_ray.protocols import Problem, Score, Task
 from greater_ray.records import StepRecord, TrialRecord, spent_by_limit
 from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
 from greater_ray.trial import Observer, Silent, Trial
-from greater_ray.types import Call, Example, Usage, total
-from greater_ray.work import PromptRoom
+from greater_ray.types import Example, Usage, total
+from greater_ray.work import Generate, PromptRoom, Unit
 from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, settings_of
 
 # Limits hold for methods from outside too; this one lets a model write.
@@ -283,10 +283,10 @@ class Metered(Silent):
         class Noting:
             width = 1
 
-            def run(_, calls: list[Call]) -> list[tuple[Any, Usage]]:  # noqa: N805 - self is the meter
-                results = executor.run(calls)
+            def run(_, units: list[Unit]) -> list[tuple[Any, Usage]]:  # noqa: N805 - self is the meter
+                results = executor.run(units)
                 spent = total(usage for _, usage in results)
-                writes = bool(calls) and calls[0].name == "generate"
+                writes = bool(units) and isinstance(units[0].work, Generate)
                 if self.searching and spent.tokens:
                     self.batches.append({name: _counted(name, spent, writes) for name in LEDGER})
                 return results
@@ -399,7 +399,7 @@ def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecor
     method = Watched(load("methods", config.method), task)
     method_config = parse(method.config_type, config.method_config, "method_config")
     writer = ShardedWriter(LocalExecutor(load_engine(config.optimizer_model or config.model)))
-    return task, Trial(config, task, method, method_config, model, facts, optimizer=writer).run()
+    return task, Trial(config, task, method, method_config, model, facts, writer).run()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -429,7 +429,8 @@ def long_row_run(config: TrialConfig, room: int, observer: Observer) -> tuple[Tr
     task, model, facts = load_parts(config)
     task = LongRow(task, model, room)
     method, method_config = load_method(config)
-    return Trial(config, task, method, method_config, model, facts, observer=observer).run(), task
+    writer = ShardedWriter(model.executor)
+    return Trial(config, task, method, method_config, model, facts, writer, observer=observer).run(), task
 
 
 def test_a_prompt_leaves_room_for_the_longest_test_row(configure: Callable, straight: Callable):
