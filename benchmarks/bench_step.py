@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from reference import ReferenceModel
 
-from greater_ray.api import resolve_config
+from greater_ray.assembly import resolve_config
 from greater_ray.methods.greater import PLUGIN, GreaterConfig
 from greater_ray.models.engine import Engine
 from greater_ray.protocols import Problem

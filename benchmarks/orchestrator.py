@@ -22,7 +22,7 @@ from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.pool import Pool
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import GridConfig, ReplicaConfig, load_grid
-from greater_ray.grid.run import GridObserver, Quiet, run_grid
+from greater_ray.grid.run import GridObserver, run_grid
 from greater_ray.grid.store import GridStore
 
 TASKS = (
@@ -59,7 +59,7 @@ def make_grid(engine: str, cells: int, steps: int = 3, rows: int = 48, shard_siz
 
 
 @dataclass
-class Follower(Quiet):
+class Follower(GridObserver):
     """Notes what goes on: when the work waited, how many cells ran, what ended how."""
 
     begin: float = field(default_factory=time.monotonic)

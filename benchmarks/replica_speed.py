@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from benchmarks.processes import processor_of_all
-from greater_ray.api import load_engine, resolve_config
+from greater_ray.assembly import load_engine, resolve_config
 from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.pool import Pool
 from greater_ray.config import ModelConfig, TrialConfig

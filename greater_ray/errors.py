@@ -20,6 +20,10 @@ class ModelError(GreaterRayError):
     """A model cannot be found, loaded or used for what was asked."""
 
 
+class MethodError(GreaterRayError):
+    """A method breaks the contract of ``protocols.Method``: its author has to mend it."""
+
+
 class StoreError(GreaterRayError):
     """A run folder cannot be written, or holds something else than expected."""
 

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from greater_ray.config import Budget
 from greater_ray.errors import BudgetSpent
-from greater_ray.records import spent_by_limit
 from greater_ray.types import Usage
 from greater_ray.work import Unit
 
@@ -47,6 +46,25 @@ def fitting(left: Mapping[str, float], costs: Mapping[str, float], units: int) -
         return FIRST_UNITS
     numbers = [rest * units / costs[name] for name, rest in left.items() if costs[name]]
     return max(1, math.floor(min(numbers))) if numbers else None
+
+
+def spent_by_limit(task: Usage, writer: Usage, seconds: float) -> dict[str, float]:
+    """Return what every limit of the ledger in a ``Budget`` is held against; ``seconds`` is the wall time so far."""
+    return {
+        "tokens": task.tokens,
+        "seconds": seconds,
+        "calls": task.calls,
+        "prompt_tokens": task.prefix_tokens + task.prefill_tokens,
+        "generated_tokens": task.generated_tokens,
+        "forward_tokens": task.tokens - task.backward_tokens,
+        "backward_tokens": task.backward_tokens,
+        "model_seconds": task.seconds,
+        "optimizer_calls": writer.calls,
+        "optimizer_tokens": writer.tokens,
+        "optimizer_prompt_tokens": writer.prefix_tokens + writer.prefill_tokens,
+        "optimizer_generated_tokens": writer.generated_tokens,
+        "optimizer_seconds": writer.seconds,
+    }
 
 
 class Metered(Protocol):

@@ -120,6 +120,14 @@ class Task(Protocol):
         ...
 
 
+SPLITS = ("train", "dev", "test")
+
+
+def rows_of(task: Task, split: str) -> list[Example]:
+    """Return the rows of a split by its name."""
+    return {"train": task.train, "dev": task.dev, "test": task.test}[split]()
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What a method may know: train and dev rows, the models and a seed. There is no way from here to the test rows.
@@ -177,11 +185,12 @@ class Candidate:
     status: str = "scored"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepInfo:
     """What one step did, for the screen and for ``steps.jsonl``.
 
-    ``position`` is the tuned token's, where there is one; ``accepted`` the index of the taken candidate, if any was.
+    ``position`` is the tuned token's, where there is one; ``accepted`` the index in ``candidates`` of the taken one, if
+    any was: the loop refuses another number.
     ``loss`` is the criterion of the current prompt. ``written`` tells what became of what the writer proposed in this
     step, one status per proposal; a candidate that is tried again later is no new proposal.
     """

@@ -1,8 +1,9 @@
 """What a run leaves behind: typed, append-only JSON with a schema version. No pickle anywhere."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
 
 from greater_ray.config import Config, TrialConfig
 from greater_ray.types import Usage
@@ -16,38 +17,12 @@ class Record(BaseModel, frozen=True, extra="forbid"):
     """Base of what is written to disk."""
 
 
-class UsageRecord(Record):
-    """Tokens, passes and wall seconds; see ``greater_ray.types.Usage``."""
-
-    calls: int = 0
-    prefix_tokens: int = 0
-    prefill_tokens: int = 0
-    generated_tokens: int = 0
-    scored_tokens: int = 0
-    backward_tokens: int = 0
-    passes: int = 0
-    seconds: float = 0.0
-    unreadable: int = 0
-    tokens: int = 0
-
-
-def spent_by_limit(task: Usage | UsageRecord, writer: Usage | UsageRecord, seconds: float) -> dict[str, float]:
-    """Return what every limit of the ledger in a ``Budget`` is held against; ``seconds`` is the wall time so far."""
-    return {
-        "tokens": task.tokens,
-        "seconds": seconds,
-        "calls": task.calls,
-        "prompt_tokens": task.prefix_tokens + task.prefill_tokens,
-        "generated_tokens": task.generated_tokens,
-        "forward_tokens": task.tokens - task.backward_tokens,
-        "backward_tokens": task.backward_tokens,
-        "model_seconds": task.seconds,
-        "optimizer_calls": writer.calls,
-        "optimizer_tokens": writer.tokens,
-        "optimizer_prompt_tokens": writer.prefix_tokens + writer.prefill_tokens,
-        "optimizer_generated_tokens": writer.generated_tokens,
-        "optimizer_seconds": writer.seconds,
-    }
+# A ``Usage`` in a record: its parts, and on disk their total beside them.
+Spent = Annotated[
+    Usage,
+    BeforeValidator(lambda value: Usage.from_json(value) if isinstance(value, Mapping) else value),
+    PlainSerializer(Usage.to_json),
+]
 
 
 class ExampleRecord(Record):
@@ -118,8 +93,8 @@ class StepRecord(Record):
     accepted: int | None
     candidates: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
-    usage: UsageRecord
-    optimizer_usage: UsageRecord = UsageRecord()
+    usage: Spent
+    optimizer_usage: Spent = Usage()
     elapsed_seconds: float
 
 
@@ -142,9 +117,9 @@ class TrialRecord(Record):
     chosen_by: tuple[str, ...] = ()
     evaluations: tuple[EvaluationRecord, ...]
     comparisons: tuple[ComparisonRecord, ...]
-    optimization_usage: UsageRecord
-    evaluation_usage: UsageRecord
-    optimizer_usage: UsageRecord = UsageRecord()
+    optimization_usage: Spent
+    evaluation_usage: Spent
+    optimizer_usage: Spent = Usage()
     proposals: dict[str, int] = Field(default_factory=dict)
     task: dict[str, Any]
     model: dict[str, Any]

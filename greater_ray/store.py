@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -166,9 +166,20 @@ class RunStore:
             noted = file.model_copy(update={"inputs": {**file.inputs, **inputs}})
             write_atomic(path, noted.model_dump_json(indent=2) + "\n")
 
+    @property
+    def what_is_saved(self) -> str:
+        """Say what of an interrupted run is kept."""
+        return f"everything finished is saved in '{self.folder}', the same command continues."
+
     def close(self) -> None:
         """Let other processes use the folder."""
         self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def load_state(self) -> dict[str, Any] | None:
         """Return the last checkpoint, with lines written after it cut off; None for a new run."""
@@ -201,6 +212,45 @@ class RunStore:
         """Write the record and, beside it, the bare prompt; the record comes last and marks the run as finished."""
         write_atomic(self.folder / "prompt.txt", record.best.full_text + "\n")
         write_atomic(self._record, record.model_dump_json(indent=1) + "\n")
+
+
+class NoLines(Lines):
+    """Stands for a file that is not kept."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+
+    def append(self, values: list[dict[str, Any]]) -> None:
+        """Keep nothing."""
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return nothing."""
+        return []
+
+
+class Unsaved(RunStore):
+    """Stands for the folder of a run that is not kept."""
+
+    what_is_saved = "without a run folder nothing is saved."
+
+    def __init__(self) -> None:
+        self.steps = self.evaluations = NoLines()
+
+    def lines(self, name: str) -> Lines:
+        """Return a file that keeps nothing."""
+        return NoLines()
+
+    def load_state(self) -> None:
+        """Return None: every run is a new one."""
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Keep nothing."""
+
+    def load_record(self) -> None:
+        """Return None: no run is finished."""
+
+    def save_record(self, record: TrialRecord) -> None:
+        """Keep nothing."""
 
 
 def _read_json(path: Path) -> dict[str, Any]:

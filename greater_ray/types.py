@@ -4,7 +4,7 @@ Vocabulary (used everywhere): a *question* x is answered with *reasoning* r unde
 the model state its answer, and the *label* y is the gold answer as it would follow the extractor.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -90,6 +90,18 @@ class Usage:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with the total beside the parts."""
         return {**asdict(self), "tokens": self.tokens}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Usage":
+        """Read what ``to_json`` wrote; the total follows from the parts.
+
+        Raises:
+            ValueError: it holds something else.
+        """
+        unknown = value.keys() - {"tokens", *(f.name for f in fields(cls))}
+        if unknown:
+            raise ValueError(f"unknown parts of a usage: {sorted(unknown)}")
+        return cls(**{name: number for name, number in value.items() if name != "tokens"})
 
 
 @dataclass(frozen=True, slots=True)

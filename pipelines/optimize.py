@@ -6,13 +6,14 @@ python pipelines/optimize.py --model smollm2-135m --task bbh/navigate --data syn
 import argparse
 from pathlib import Path
 
-from greater_ray.api import resolve_config, run_config
+from greater_ray.assembly import resolve_config
 from greater_ray.config import TrialConfig, merged, parse_assignments
+from greater_ray.observer import Observer
 from greater_ray.records import StepRecord
-from greater_ray.trial import Silent
+from greater_ray.runs import run_config
 
 
-class Steps(Silent):
+class Steps(Observer):
     """Prints one line per step."""
 
     def stepped(self, config: TrialConfig, record: StepRecord) -> None:

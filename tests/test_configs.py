@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from greater_ray.api import resolve_config
+from greater_ray.assembly import resolve_config
 from greater_ray.grid.cells import expand_grid, replica_configs
 from greater_ray.grid.config import load_grid
 from greater_ray.methods.greater import PLUGIN as GREATER

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from greater_ray.cli._signals import SAVING, Stop
 from greater_ray.config import Budget, TrialConfig
-from greater_ray.records import StepRecord, TrialRecord, spent_by_limit
-from greater_ray.trial import Observer
+from greater_ray.ledger import spent_by_limit
+from greater_ray.observer import Observer
+from greater_ray.records import StepRecord, TrialRecord
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
 REFRESH_PER_SECOND = 4
 PLAIN_WIDTH = 110
 CANDIDATE_WIDTH = 60
-
-
-class Display(Observer, Protocol):
-    """An observer that also shows what happens before the first step."""
-
-    def message(self, text: str) -> None:
-        """Show what is being waited for."""
-        ...
 
 
 class Marked(NamedTuple):
@@ -149,7 +142,7 @@ def title(config: TrialConfig) -> str:
     return f"{config.method} on {config.task.name}{made} with {config.model.name}"
 
 
-class PlainDisplay:
+class PlainDisplay(Observer):
     """One line per step, and one per evaluation, for files and pipes."""
 
     def __init__(self, stream: IO[str], stop: Stop) -> None:
@@ -185,7 +178,7 @@ class PlainDisplay:
         """Print nothing: the summary follows."""
 
 
-class LiveDisplay:
+class LiveDisplay(Observer):
     """A panel that is redrawn in place; ``__rich__`` is asked for it a few times a second."""
 
     def __init__(self, stop: Stop) -> None:
@@ -286,7 +279,7 @@ def console(stream: IO[str], no_color: bool) -> "Console":
 
 
 @contextmanager
-def display(stream: IO[str], stop: Stop, *, no_color: bool) -> Iterator[Display]:
+def display(stream: IO[str], stop: Stop, *, no_color: bool) -> Iterator[Observer]:
     """Show a run on a stream: live where it is a terminal that can move its cursor, as plain lines elsewhere."""
     screen = console(stream, no_color)
     if not screen.is_terminal or screen.is_dumb_terminal:

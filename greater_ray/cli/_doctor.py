@@ -88,7 +88,7 @@ def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Ca
 
 def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[[str], None]) -> _Patient | None:
     """Load rows, model files and prompt, one check each; None when one fails."""
-    from greater_ray.api import load_parts, local_models
+    from greater_ray.assembly import load_subject, local_models
     from greater_ray.models import _sources
     from greater_ray.tasks._registry import load_task
 
@@ -101,7 +101,7 @@ def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[
         progress(f"loading {config.model.name}")
         source = _sources.resolve(config.model, progress)
         _sources.verify(source)
-        task, model, facts = load_parts(config, local_models(progress))
+        task, model, facts, _ = load_subject(config, local_models(progress))
         hashed = "files match their hashes" if source.sha256 else f"{source.kind}, without hashes to compare with"
         millions = facts["parameters"] / 1e6
         shown = f"{millions:.0f}" if millions >= 10 else f"{millions:.2g}"
@@ -121,7 +121,7 @@ def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[
         add(Check(name, "fail", str(error)))
         return None
     loss = getattr(method_config, "loss", None)
-    engine: Any = getattr(model.executor, "engine")  # noqa: B009 - load_parts computes in this process
+    engine: Any = getattr(model.executor, "engine")  # noqa: B009 - load_subject computes in this process
     return _Patient(config, task, model, engine, prompt, loss if isinstance(loss, LossSpec) else LossSpec())
 
 

@@ -38,7 +38,7 @@ class GridStop(Stop):
             os.write(2, b"stopping: finished steps are saved; once more aborts at once\n")
 
 
-class PlainGrid:
+class PlainGrid(GridObserver):
     """A line when something happens, and one with all figures every half minute."""
 
     def __init__(self, stream: IO[str], folder: Path) -> None:
@@ -85,7 +85,7 @@ class PlainGrid:
         self.message("; ".join([cells_line(figures), *map(pool_line, figures["pools"]), left_line(figures)]))
 
 
-class LiveGrid:
+class LiveGrid(GridObserver):
     """A panel that is redrawn in place."""
 
     def __init__(self, folder: Path) -> None:

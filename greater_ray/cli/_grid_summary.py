@@ -58,9 +58,9 @@ def _source_chosen_by(store: GridStore, cell: Cell) -> tuple[str, ...]:
 def _cost(record: TrialRecord) -> dict[str, dict[str, Any]]:
     """Return the ledgers of a cell apart: the task model's search, the model that writes, the final evaluation."""
     return {
-        "search": record.optimization_usage.model_dump(),
-        "writer": record.optimizer_usage.model_dump(),
-        "evaluation": record.evaluation_usage.model_dump(),
+        "search": record.optimization_usage.to_json(),
+        "writer": record.optimizer_usage.to_json(),
+        "evaluation": record.evaluation_usage.to_json(),
     }
 
 

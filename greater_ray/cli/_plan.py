@@ -32,7 +32,7 @@ def print_plan(
     todo = open_cells(store, cells, inputs, retry_failed)
     costs: dict[str, Estimate] = {}
     if probe and todo:
-        from greater_ray.api import local_models
+        from greater_ray.assembly import local_models
 
         def tell(text: str) -> None:
             if sys.stderr.isatty():

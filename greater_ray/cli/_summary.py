@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from greater_ray.cli._display import clock
-from greater_ray.records import ComparisonRecord, EvaluationRecord, TrialRecord, UsageRecord
+from greater_ray.records import ComparisonRecord, EvaluationRecord, TrialRecord
+from greater_ray.types import Usage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +63,7 @@ def print_trial(console: "Console", record: TrialRecord) -> None:
     console.print(f"evaluation: {_cost(record.evaluation_usage)}", soft_wrap=True)
 
 
-def _cost(usage: UsageRecord) -> str:
+def _cost(usage: Usage) -> str:
     parts = (
         f"{usage.prefix_tokens + usage.prefill_tokens:,} read, {usage.generated_tokens:,} written, "
         f"{usage.scored_tokens:,} scored, {usage.backward_tokens:,} differentiated"

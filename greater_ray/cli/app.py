@@ -45,11 +45,12 @@ def optimize(
 ) -> None:
     """Optimize a prompt and measure it before and after."""
     settings = _named(given, lambda: collect(given))
-    from greater_ray.api import local_models, resolve_config, run_config
+    from greater_ray.assembly import local_models, resolve_config
     from greater_ray.cli._display import console, display
     from greater_ray.cli._runs import default_folder
     from greater_ray.cli._signals import Stop
     from greater_ray.cli._summary import print_trial
+    from greater_ray.runs import run_config
 
     config = _named(given, lambda: resolve_config(settings))
     folder = out or default_folder(config)
@@ -113,9 +114,10 @@ def evaluate(
         base, text = record.config.model_dump(mode="json"), record.best.ids
     if split not in ("train", "dev", "test"):
         raise unknown_name("--split", split, ("train", "dev", "test"))
-    from greater_ray.api import evaluate_prompt, local_models, resolve_config
+    from greater_ray.assembly import local_models, resolve_config
     from greater_ray.cli._display import console
     from greater_ray.cli._summary import print_evaluation
+    from greater_ray.runs import evaluate_prompt
 
     config = _named(given, lambda: resolve_config(collect(given, base)))
     progress = _progress_line(given)
@@ -160,7 +162,7 @@ def list_(
 @with_options()
 def doctor(given: Given) -> None:
     """Check that a model, rows and settings are measured correctly."""
-    from greater_ray.api import resolve_config
+    from greater_ray.assembly import resolve_config
     from greater_ray.cli._display import as_json, console
     from greater_ray.cli._doctor import Check, examine
 

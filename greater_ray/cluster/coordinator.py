@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import tune
 
-from greater_ray.api import Served, local_models
+from greater_ray.assembly import Served, local_models
 from greater_ray.cluster.pool import PoolExecutor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import PoolError, StoreError

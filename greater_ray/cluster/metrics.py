@@ -53,7 +53,7 @@ class PoolMetrics:
         self._last = now
 
 
-class MeteredObserver:
+class MeteredObserver(GridObserver):
     """Passes on what it is told about the cells of a phase, and reports how many there are and the time left."""
 
     def __init__(self, observer: GridObserver, cells: Sequence[Cell]) -> None:

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from greater_ray.api import Served
+from greater_ray.assembly import Served
 from greater_ray.cluster.broker import Broker
 from greater_ray.cluster.connect import driver_node, has_gpus
 from greater_ray.cluster.metrics import PoolMetrics

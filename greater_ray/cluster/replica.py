@@ -4,7 +4,7 @@ import os
 import socket
 from typing import Any
 
-from greater_ray.api import load_engine
+from greater_ray.assembly import load_engine
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
 from greater_ray.provenance import processor

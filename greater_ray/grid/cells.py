@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from greater_ray.api import resolve_config
+from greater_ray.assembly import resolve_config
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
 from greater_ray.errors import ConfigError
 from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches

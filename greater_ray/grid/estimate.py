@@ -6,11 +6,13 @@ An order of magnitude, not a promise: rows of other tasks are longer or shorter,
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from greater_ray.api import Models, load_method, run_config
+from greater_ray.assembly import Models, load_method
 from greater_ray.config import Budget, TrialConfig
 from greater_ray.errors import GreaterRayError
 from greater_ray.grid.cells import Cell
-from greater_ray.records import TrialRecord, spent_by_limit
+from greater_ray.ledger import spent_by_limit
+from greater_ray.records import TrialRecord
+from greater_ray.runs import run_config
 from greater_ray.trial import steps_at_most
 
 PROBE_ROWS = 4

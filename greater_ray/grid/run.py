@@ -10,24 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from greater_ray.api import (
-    Models,
-    Served,
-    input_hashes,
-    load_parts,
-    local_models,
-    row_hash,
-    run_config,
-    serve_writer,
-)
+from greater_ray.assembly import Models, Served, assemble, local_models, row_hash
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig
 from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import GridConfig, TransferConfig
 from greater_ray.grid.store import CellState, GridStore
 from greater_ray.grid.transfer import Missing, plan_transfer, sources_in, transfer_models
-from greater_ray.records import StepRecord, TrialRecord
-from greater_ray.trial import Observer
+from greater_ray.observer import Observer
+from greater_ray.records import StepRecord
+from greater_ray.runs import run_parts
 
 
 class Progress(NamedTuple):
@@ -41,54 +33,26 @@ class Progress(NamedTuple):
     tokens: int
 
 
-class GridObserver(Protocol):
-    """Follows a grid: the screen or a log. Must not raise."""
+class GridObserver:
+    """Follows a grid and shows nothing; derive from it and override what is to be shown. Must not raise."""
 
     def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
         """A phase begins; ``open_cells`` are those still to run."""
-        ...
 
     def started(self, cell: Cell) -> None:
         """A cell runs."""
-        ...
 
     def progressed(self, cell: Cell, progress: Progress) -> None:
         """A running cell has come further."""
-        ...
 
     def ended(self, cell: Cell, state: str, reason: str | None) -> None:
         """A cell is ``done``, has ``failed``, or was ``stopped`` without blame."""
-        ...
 
     def pools(self, stats: Sequence[dict[str, Any]]) -> None:
         """What the replicas do, every second."""
-        ...
 
     def message(self, text: str) -> None:
         """Show what is being waited for."""
-        ...
-
-
-class Quiet:
-    """An observer that shows nothing."""
-
-    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
-        """Show nothing."""
-
-    def started(self, cell: Cell) -> None:
-        """Show nothing."""
-
-    def progressed(self, cell: Cell, progress: Progress) -> None:
-        """Show nothing."""
-
-    def ended(self, cell: Cell, state: str, reason: str | None) -> None:
-        """Show nothing."""
-
-    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
-        """Show nothing."""
-
-    def message(self, text: str) -> None:
-        """Show nothing."""
 
 
 class Backend(Protocol):
@@ -143,7 +107,7 @@ def run_grid(
     Raises:
         GreaterRayError: a wrong setting, wrong data or folder; ``Interrupted`` when asked to stop.
     """
-    observer = observer or Quiet()
+    observer = observer or GridObserver()
     cells = expand_grid(grid, only)
     own = {cell.config.model for cell in cells}
     targets = [model for model in transfer_models(cells[0].config, grid.transfer) if own != {model}]
@@ -182,7 +146,7 @@ def run_transfer(
     Raises:
         GreaterRayError: as ``run_grid``; also where there is no grid.
     """
-    observer = observer or Quiet()
+    observer = observer or GridObserver()
     store = GridStore(out)
     store.read_grid()
     store.claim()
@@ -291,9 +255,6 @@ class CellObserver(Observer):
         """Report how far the final evaluation is."""
         self._tell(phase=f"{split}, {which}: {done} of {of}")
 
-    def finished(self, record: TrialRecord) -> None:
-        """Report nothing: the cell's end is told by whoever runs it."""
-
     def _tell(self, **changes: Any) -> None:
         self.progress = self.progress._replace(**changes)
         self.report(self.progress)
@@ -315,13 +276,11 @@ def run_cell(
     inputs: dict[str, str] = {}
     try:
         files = files_hash(cell.config)
-        task, _, facts = load_parts(cell.config, models)
-        inputs = {**row_hash(task), **files}
-        writer = serve_writer(cell.config, models)
-        inputs |= input_hashes(cell.config, task, facts, writer)
+        parts = assemble(cell.config, models)
+        inputs = {**parts.inputs, **files}
         folder = store.cell_folder(cell, inputs)
         restore(folder)
-        run_config(cell.config, folder, observer=observer, should_stop=should_stop, models=models, files=files)
+        run_parts(parts, folder, observer=observer, should_stop=should_stop, files=files)
     except (Interrupted, PoolError, StoreError):
         raise
     except GreaterRayError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from greater_ray.api import resolve_config
+from greater_ray.assembly import resolve_config
 from greater_ray.config import ModelConfig, TrialConfig, merged
 from greater_ray.errors import ConfigError
 from greater_ray.grid.cells import DEFAULTS, Cell

@@ -244,7 +244,17 @@ class Protegi:
         # A round's end takes its winner; until then nothing is accepted.
         ended = "beam" in changes
         accepted = next((k for k, c in enumerate(shown) if ended and c.text == beam[0].text), None)
-        info = StepInfo(None, beam[0].ids, " " + beam[0].text, loss, loss, accepted, shown, tuple(notes), written)
+        info = StepInfo(
+            position=None,
+            prompt_ids=beam[0].ids,
+            prompt_text=" " + beam[0].text,
+            loss=loss,
+            best_loss=loss,
+            accepted=accepted,
+            candidates=shown,
+            notes=tuple(notes),
+            written=written,
+        )
         return new, info
 
 

@@ -16,7 +16,7 @@ from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError, PoolError
 from greater_ray.grid.cells import replica_configs
 from greater_ray.grid.config import ReplicaConfig
-from greater_ray.grid.run import LocalBackend, Quiet, run_grid
+from greater_ray.grid.run import GridObserver, LocalBackend, run_grid
 from greater_ray.records import TrialRecord
 from greater_ray.sharding import ShardedModel, ShardedWriter
 from greater_ray.types import Example, Layout, LossSpec, Message
@@ -131,7 +131,7 @@ def test_a_model_that_cannot_load_stops_its_pool_at_once_and_other_models_go_on(
 ):
     ended: list[tuple[str, str, str | None]] = []
 
-    class Ends(Quiet):
+    class Ends(GridObserver):
         def ended(self, cell, state, reason):
             ended.append((cell.model, state, reason))
 
@@ -158,7 +158,7 @@ def test_coordinators_start_while_the_model_loads_and_a_long_load_is_told(
     order.touch()
     told: list[str] = []
 
-    class Patient(Quiet):
+    class Patient(GridObserver):
         def started(self, cell):
             told.append("a cell started")
 
@@ -219,7 +219,7 @@ def test_a_coordinator_that_died_with_its_folder_goes_on_from_tunes_checkpoint(s
     order.write_text(str(tmp_path / "out" / "cells"))
     begun: list[int] = []
 
-    class Begins(Quiet):
+    class Begins(GridObserver):
         def progressed(self, cell, progress):
             begun.append(progress.step)
 

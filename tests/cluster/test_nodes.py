@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from greater_ray.grid.config import ReplicaConfig
-from greater_ray.grid.run import Quiet, run_grid
+from greater_ray.grid.run import GridObserver, run_grid
 from tests.cluster.conftest import records_in
 
 # Nodes that are lost are noticed after a second in place of twenty.
@@ -32,7 +32,7 @@ def test_a_lost_node_costs_only_its_shards(small_grid: Callable, in_process: dic
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         cluster.wait_for_nodes()
 
-        class Watcher(Quiet):
+        class Watcher(GridObserver):
             hosts = 0
 
             def pools(self, stats):

@@ -9,22 +9,18 @@ from zlib import crc32
 
 import pytest
 
-from greater_ray.api import (
-    Served,
-    load_engine,
-    load_method,
-    load_parts,
-    local_models,
-    resolve_config,
-    run_config,
-)
+from greater_ray.assembly import Served, assemble, local_models, resolve_config
 from greater_ray.config import ModelConfig, TrialConfig, merged, parse
-from greater_ray.errors import DataError, Interrupted
+from greater_ray.errors import DataError, Interrupted, MethodError
+from greater_ray.ledger import spent_by_limit
+from greater_ray.observer import Observer
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem, Score, Task
-from greater_ray.records import StepRecord, TrialRecord, spent_by_limit
-from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
-from greater_ray.trial import Observer, Silent, Trial
+from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.runs import run_config
+from greater_ray.sharding import ShardedModel
+from greater_ray.store import Unsaved
+from greater_ray.trial import Trial
 from greater_ray.types import Example, Usage, total
 from greater_ray.work import Generate, PromptRoom, Unit
 from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, settings_of
@@ -174,7 +170,7 @@ def test_a_step_that_was_killed_half_way_is_done_again(
     class Killed(Exception):  # noqa: N818 - nobody's mistake
         """Stands for the end of the process."""
 
-    class Copying(Silent):
+    class Copying(Observer):
         def stepped(self, config: TrialConfig, record: StepRecord) -> None:
             # The last checkpoint will be lost, its lines will be there.
             (tmp_path / f"state {record.step}").write_bytes((folder / "state.json").read_bytes())
@@ -255,19 +251,31 @@ def test_a_budget_ends_the_run_with_its_name(
         assert record.comparisons == ()
 
 
-@pytest.mark.parametrize("method", SEARCHING)
+@pytest.mark.parametrize("method", [*SEARCHING, "tests.stubborn:PLUGIN"])
 def test_patience_ends_the_run_after_as_many_steps_without_a_better_prompt(
     method: str, configure: Callable, tmp_path: Path
 ):
     budget = {"steps": 60, "patience": 2}
     record = run_config(configure(method, budget=budget, evaluation={"splits": []}), tmp_path / "run")
-    best = [step["best_loss"] for step in steps_in(tmp_path / "run")]
-    assert (record.stop_reason, record.steps) == ("patience", len(best))
+    # A method need not find anything better in its first steps: then its start is the best for as long.
+    best = [record.initial.loss, *(step["best_loss"] for step in steps_in(tmp_path / "run"))]
+    assert (record.stop_reason, record.steps) == ("patience", len(best) - 1)
     assert best[-1] == best[-3]
-    assert all(best[k] != best[k - 2] for k in range(2, len(best) - 1)), "and not before"
+    # Where the start is scored in the first step, that step counts as one that found the best.
+    assert all(best[k] != best[k - 2] for k in range(3, len(best) - 1)), "and not before"
 
 
-class Metered(Silent):
+@pytest.mark.parametrize("accepted", [1, 1789, -1])
+def test_an_accepted_candidate_that_is_none_is_refused_by_the_methods_name(
+    accepted: int, configure: Callable, tmp_path: Path
+):
+    config = configure("tests.stubborn:PLUGIN", method_config={"accepted": accepted}, budget={"steps": 2})
+    with pytest.raises(MethodError, match=rf"'tests\.stubborn:PLUGIN': step 1 has 1 candidates, .* is {accepted};"):
+        run_config(config, tmp_path / "run")
+    assert steps_in(tmp_path / "run") == [], "nothing is written that cannot be shown"
+
+
+class Metered(Observer):
     """Serves models and notes what every batch of work of the search costs, by the limit that counts it."""
 
     def __init__(self) -> None:
@@ -394,12 +402,9 @@ class Watched:
 
 
 def guarded_run(config: TrialConfig, rule: int = 0) -> tuple[Guarded, TrialRecord]:
-    inner, model, facts = load_parts(config)
-    task = Guarded(inner, rule)
-    method = Watched(load("methods", config.method), task)
-    method_config = parse(method.config_type, config.method_config, "method_config")
-    writer = ShardedWriter(LocalExecutor(load_engine(config.optimizer_model or config.model)))
-    return task, Trial(config, task, method, method_config, model, facts, writer).run()
+    parts = assemble(config)
+    task = Guarded(parts.task, rule)
+    return task, Trial(replace(parts, task=task, method=Watched(parts.method, task)), Unsaved()).run()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -426,17 +431,15 @@ class LongRow:
 
 
 def long_row_run(config: TrialConfig, room: int, observer: Observer) -> tuple[TrialRecord, LongRow]:
-    task, model, facts = load_parts(config)
-    task = LongRow(task, model, room)
-    method, method_config = load_method(config)
-    writer = ShardedWriter(model.executor)
-    return Trial(config, task, method, method_config, model, facts, writer, observer=observer).run(), task
+    parts = assemble(config)
+    task = LongRow(parts.task, parts.model, room)
+    return Trial(replace(parts, task=task), Unsaved(), observer).run(), task
 
 
 def test_a_prompt_leaves_room_for_the_longest_test_row(configure: Callable, straight: Callable):
     whole = straight("few-shot")[1]
     room = len(whole.best.ids) - 1
-    record, task = long_row_run(configure("few-shot"), room, Silent())
+    record, task = long_row_run(configure("few-shot"), room, Observer())
     assert len(whole.initial.ids) < len(record.best.ids) <= room, "one example or more is left out, not all"
     after = record.evaluation("test", record.best)
     assert after.examples[-1].id == task.test()[-1].id == "long"
@@ -444,7 +447,7 @@ def test_a_prompt_leaves_room_for_the_longest_test_row(configure: Callable, stra
 
 @pytest.mark.parametrize("method", ["greater", "few-shot", "zero-shot-cot"])
 def test_a_start_prompt_that_does_not_fit_a_test_row_is_refused_before_the_search(method: str, configure: Callable):
-    class Refused(Silent):
+    class Refused(Observer):
         def started(self, config: TrialConfig, done_steps: int, steps: int | None) -> None:
             raise AssertionError("began to search")
 
@@ -453,7 +456,7 @@ def test_a_start_prompt_that_does_not_fit_a_test_row_is_refused_before_the_searc
 
 
 def test_a_row_that_is_not_evaluated_is_in_nobodys_way(configure: Callable):
-    record, _ = long_row_run(configure("few-shot", evaluation={"splits": ["dev"]}), 2, Silent())
+    record, _ = long_row_run(configure("few-shot", evaluation={"splits": ["dev"]}), 2, Observer())
     assert len(record.best.ids) > len(record.initial.ids) > 2
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 import yaml
 
-from greater_ray.api import resolve_config, run_config
+from greater_ray.assembly import resolve_config
 from greater_ray.methods.greater import PLUGIN, GreaterConfig
 from greater_ray.records import TrialRecord
+from greater_ray.runs import run_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.simulated import SimulatedEngine
-from greater_ray.api import run_config
 from greater_ray.cli.grid import _read
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import GridConfig, load_grid
 from greater_ray.grid.run import LocalBackend, run_grid
 from greater_ray.grid.store import GridStore
 from greater_ray.records import RunConfigFile, TrialRecord
+from greater_ray.runs import run_config
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "0.1.0"
 GRID = {

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from greater_ray.api import resolve_config, run_config
+from greater_ray.assembly import resolve_config
 from greater_ray.cli._summary import verdict
 from greater_ray.cli.app import run
 from greater_ray.config import Budget, parse
 from greater_ray.errors import ConfigError, ModelError, StoreError
-from greater_ray.ledger import anything, fitting, portions
-from greater_ray.records import TrialRecord, spent_by_limit
+from greater_ray.ledger import anything, fitting, portions, spent_by_limit
+from greater_ray.records import TrialRecord
+from greater_ray.runs import run_config
 from greater_ray.types import Usage
 from greater_ray.work import TokenTexts, Unit
 from tests.families import tiny_model
@@ -71,8 +72,8 @@ def test_every_step_holds_both_ledgers_as_they_stood_then(tiny_folder: Path, tmp
     assert [step["optimizer_usage"]["calls"] for step in steps] == [2, 4, 6]
     tokens = [step["optimizer_usage"]["tokens"] for step in steps]
     assert tokens == sorted(set(tokens))
-    assert steps[-1]["optimizer_usage"] == record.optimizer_usage.model_dump()
-    assert steps[-1]["usage"] == record.optimization_usage.model_dump()
+    assert steps[-1]["optimizer_usage"] == record.optimizer_usage.to_json()
+    assert steps[-1]["usage"] == record.optimization_usage.to_json()
 
 
 def test_a_step_that_is_given_up_is_paid_for(tiny_folder: Path, tmp_path: Path) -> None:

@@ -167,13 +167,13 @@ def test_lines_that_did_not_fit_are_dropped_on_the_next_load(small_disk: Path):
 def test_a_checkpoint_vouches_for_the_lines_before_it_and_for_no_others(tmp_path: Path):
     store = RunStore(tmp_path, config())
     store.steps.append([{"step": 1}])
-    store.rollouts.append([{"r": 1}, {"r": 2}])
+    store.lines("rollouts").append([{"r": 1}, {"r": 2}])
     store.save_state({"at": 1})
     store.steps.append([{"step": 2}])
-    store.rollouts.append([{"r": 3}])
+    store.lines("rollouts").append([{"r": 3}])
     with store.steps.path.open("a") as file:
         file.write('{"half')
-    again = Lines(store.steps.path), Lines(store.rollouts.path)
+    again = Lines(store.steps.path), Lines(store.lines("rollouts").path)
     state = store.load_state()
     assert state is not None
     assert state["at"] == 1
@@ -192,11 +192,11 @@ def test_evaluations_are_kept_line_by_line(tmp_path: Path):
 
 def test_without_a_checkpoint_no_line_counts(tmp_path: Path):
     store = RunStore(tmp_path, config())
-    for lines in (store.steps, store.rollouts, store.evaluations):
+    for lines in (store.steps, store.lines("rollouts"), store.evaluations):
         lines.append([{"a": 1}])
     assert store.load_state() is None
     assert store.load_record() is None
-    assert [lines.read() for lines in (store.steps, store.rollouts, store.evaluations)] == [[], [], []]
+    assert [lines.read() for lines in (store.steps, store.lines("rollouts"), store.evaluations)] == [[], [], []]
 
 
 def test_a_run_that_is_killed_while_writing_a_checkpoint_keeps_the_one_before(tmp_path: Path):

@@ -8,7 +8,8 @@ from rich.text import Text
 from greater_ray.cli._display import Figures, LiveDisplay, PlainDisplay, clock, display, time_left
 from greater_ray.cli._signals import Stop
 from greater_ray.config import Budget, TrialConfig
-from greater_ray.records import StepRecord, UsageRecord
+from greater_ray.records import StepRecord
+from greater_ray.types import Usage
 
 CONFIG = TrialConfig.model_validate(
     {"model": {"name": "m"}, "task": {"name": "bbh/navigate", "data": "synthetic"}, "budget": {"steps": 4}}
@@ -22,7 +23,7 @@ def step(
     other = {"token": 99, "text": " other", "gradient": -0.5, "loss": 3.0}
     return StepRecord(
         step=number, position=position, prompt_ids=ids, prompt_text=text, loss=2.25, best_loss=2.0,
-        accepted=0, candidates=(candidate, other), usage=UsageRecord(tokens=100 * number),
+        accepted=0, candidates=(candidate, other), usage=Usage(scored_tokens=100 * number),
         elapsed_seconds=2.0 * number, **kwargs,
     )  # fmt: skip
 
@@ -145,8 +146,8 @@ def rewritten(number: int, **changes) -> StepRecord:
     failed = {"token": None, "text": "", "gradient": None, "loss": None, "status": "unreadable"}
     values = {
         "step": number, "position": None, "prompt_ids": (5, 6), "prompt_text": " Think\ntwice", "loss": 0.25,
-        "best_loss": 0.25, "accepted": 0, "candidates": (scored, failed), "usage": UsageRecord(tokens=50, calls=4),
-        "optimizer_usage": UsageRecord(calls=2, tokens=30), "elapsed_seconds": 2.0,
+        "best_loss": 0.25, "accepted": 0, "candidates": (scored, failed), "usage": Usage(scored_tokens=50, calls=4),
+        "optimizer_usage": Usage(calls=2, scored_tokens=30), "elapsed_seconds": 2.0,
     }  # fmt: skip
     return StepRecord(**values | changes)
 

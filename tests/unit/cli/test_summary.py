@@ -5,8 +5,9 @@ from greater_ray.cli._display import console
 from greater_ray.cli._runs import default_folder, export
 from greater_ray.cli._summary import data_title, print_trial, verdict
 from greater_ray.config import ModelConfig, TrialConfig
-from greater_ray.evaluate import compare, summarize
-from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord, UsageRecord
+from greater_ray.evaluation import compare, summarize
+from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord
+from greater_ray.types import Usage
 
 CONFIG = TrialConfig.model_validate({"model": {"name": "m"}, "task": {"name": "bbh/navigate", "data": "synthetic"}})
 
@@ -29,8 +30,8 @@ def trial(before: list[bool], after: list[bool], split: str = "test", **changes)
     values = {
         "trial_id": CONFIG.trial_id(), "config": CONFIG, "stop_reason": "steps", "steps": 3, "initial": old,
         "best": new, "finalists": (new, old), "evaluations": pair, "comparisons": (compare(*pair),),
-        "optimization_usage": UsageRecord(tokens=1234, generated_tokens=1000, seconds=61),
-        "evaluation_usage": UsageRecord(), "model": {}, "environment": {}, "chosen_by": ("train",),
+        "optimization_usage": Usage(scored_tokens=234, generated_tokens=1000, seconds=61),
+        "evaluation_usage": Usage(), "model": {}, "environment": {}, "chosen_by": ("train",),
         "task": {"name": "bbh/navigate", "task": "bbh/navigate (synthetic)", "source": "synthetic"},
     }  # fmt: skip
     return TrialRecord(**values | changes)
@@ -69,13 +70,13 @@ def test_the_summary_has_every_figure():
 
 def test_the_cost_of_the_writer_is_shown_beside_the_task_models():
     assert "optimizer:" not in shown(trial([True], [True]))
-    spent = UsageRecord(calls=12, prefill_tokens=1000, generated_tokens=234, tokens=1234, seconds=61)
+    spent = Usage(calls=12, prefill_tokens=1000, generated_tokens=234, seconds=61)
     text = shown(trial([True], [True], optimizer_usage=spent))
     assert "optimizer:  12 calls, 1,234 tokens (1,000 read, 234 written) in 0:01:01 by the task model" in text
     other = CONFIG.model_copy(update={"optimizer_model": ModelConfig(name="openai/x")})
-    text = shown(trial([True], [True], optimizer_usage=UsageRecord(calls=3, seconds=2), config=other))
+    text = shown(trial([True], [True], optimizer_usage=Usage(calls=3, seconds=2), config=other))
     assert "optimizer:  3 calls, no token counts in 0:00:02 by openai/x\n" in text
-    lost = UsageRecord(calls=12, seconds=2, unreadable=5)
+    lost = Usage(calls=12, seconds=2, unreadable=5)
     assert "by the task model, 5 replies unreadable\n" in shown(trial([True], [True], optimizer_usage=lost))
 
 
@@ -106,7 +107,7 @@ def test_nothing_is_claimed_without_held_out_rows():
 
 def test_proposals_that_could_not_be_used_are_told_from_a_search_that_found_nothing_better():
     def said(calls: int, **proposals: int) -> str:
-        found = trial([True], [True], optimizer_usage=UsageRecord(calls=calls), proposals=proposals)
+        found = trial([True], [True], optimizer_usage=Usage(calls=calls), proposals=proposals)
         assert not found.no_improvement
         same = found.model_copy(update={"best": found.initial})
         assert same.no_improvement

@@ -10,7 +10,7 @@ from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.placement import Demand
 from greater_ray.errors import ConfigError, Interrupted
 from greater_ray.grid.config import ReplicaConfig, load_grid
-from greater_ray.grid.run import Quiet, run_grid
+from greater_ray.grid.run import GridObserver, run_grid
 from tests.grids import tiny_grid
 
 # -- where -------------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def after(looks: int, seen: list[bytes]) -> Callable[[], bool]:
 def test_waiting_ends_when_the_grid_is_to_stop_and_takes_its_request_back(one_cpu: None, tmp_path: Path):
     told, seen = [], []
 
-    class Told(Quiet):
+    class Told(GridObserver):
         def message(self, text: str) -> None:
             told.append(text)
 

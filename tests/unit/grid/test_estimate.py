@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from greater_ray.api import local_models, resolve_config, run_config
+from greater_ray.assembly import local_models, resolve_config
 from greater_ray.config import TrialConfig, merged
-from greater_ray.evaluate import summarize
+from greater_ray.evaluation import summarize
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import load_grid
 from greater_ray.grid.estimate import PROBE_ROWS, Rows, _probe, _scaled, estimate
-from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord, UsageRecord
+from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord
+from greater_ray.runs import run_config
+from greater_ray.types import Usage
 from tests.grids import GREATER, loaded, tiny_grid
 
 
@@ -34,9 +36,9 @@ def probed(*, steps: int = 1, prompts: int = 2) -> TrialRecord:
     return TrialRecord(
         trial_id="x", config=config(), stop_reason="steps", steps=steps, initial=prompt, best=prompt, finalists=(),
         evaluations=tuple(summarize("test", (k,), [row] * PROBE_ROWS) for k in range(prompts)), comparisons=(),
-        optimization_usage=UsageRecord(tokens=1000 * steps, seconds=2.0 * steps, calls=50, generated_tokens=100),
-        evaluation_usage=UsageRecord(tokens=80 * prompts, seconds=0.4 * prompts),
-        optimizer_usage=UsageRecord(tokens=500 * steps, calls=10, seconds=4.0 * steps),
+        optimization_usage=Usage(scored_tokens=1000 * steps - 100, seconds=2.0 * steps, calls=50, generated_tokens=100),
+        evaluation_usage=Usage(scored_tokens=80 * prompts, seconds=0.4 * prompts),
+        optimizer_usage=Usage(scored_tokens=500 * steps, calls=10, seconds=4.0 * steps),
         task={}, model={}, environment={},
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from greater_ray.api import resolve_config
+from greater_ray.assembly import resolve_config
 from greater_ray.methods.few_shot import PLUGIN, FewShotConfig, FewShotState, prompt_text
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord

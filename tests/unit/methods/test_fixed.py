@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from greater_ray.api import resolve_config
+from greater_ray.assembly import resolve_config
 from greater_ray.config import merged
 from greater_ray.errors import ConfigError
 from greater_ray.methods._prompt_files import look_up

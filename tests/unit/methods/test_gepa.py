@@ -7,7 +7,7 @@ from zlib import crc32
 
 import pytest
 
-from greater_ray.api import resolve_config
+from greater_ray.assembly import resolve_config
 from greater_ray.errors import BudgetSpent, ConfigError
 from greater_ray.methods import _gepa_prompts as prompts
 from greater_ray.methods import gepa as module

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from greater_ray.api import resolve_config
+from greater_ray.assembly import resolve_config
 from greater_ray.methods import _greater_textual_prompts as prompts
 from greater_ray.methods import greater
 from greater_ray.methods.greater_textual import PLUGIN, GreaterTextualConfig, GreaterTextualState

@@ -1,21 +1,62 @@
-"""Score one prompt on examples: train, dev, test and any other rows alike (two stages, paper A.2 and 4.3)."""
+"""Score one prompt on rows: train, dev, test and any other rows alike (two stages, paper A.2 and 4.3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
 
 from greater_ray import statistics
-from greater_ray.protocols import GradientModel, Task
+from greater_ray.protocols import Task
 from greater_ray.records import ComparisonRecord, EvaluationRecord, ExampleRecord
-from greater_ray.types import Answer, Example, TokenIds, split_shards
+from greater_ray.sharding import ShardedModel
+from greater_ray.store import Lines
+from greater_ray.types import Answer, Example, TokenIds, Usage, split_shards, total
 from greater_ray.work import Answers
 
 
-def evaluate_shards(
-    task: Task, model: GradientModel, examples: Sequence[Example], prompt: TokenIds, shard_size: int
-) -> Iterator[list[ExampleRecord]]:
-    """Answer shard after shard, so that progress can be shown and saved."""
-    for shard in split_shards(examples, shard_size):
-        (answers,) = model.ask(Answers(shard, [prompt]))
-        yield [read_answer(task, example, answer) for example, answer in zip(shard, answers, strict=True)]
+class Evaluation(NamedTuple):
+    """What came of it, and what it cost."""
+
+    record: EvaluationRecord
+    usage: Usage
+
+
+def evaluate(
+    task: Task,
+    model: ShardedModel,
+    split: str,
+    rows: Sequence[Example],
+    prompt: TokenIds,
+    lines: Lines,
+    *,
+    on_rows: Callable[[int, int], None] = lambda done, of: None,
+    check: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Answer and score rows, as many shards at a time as are computed at a time.
+
+    ``lines`` hold what an interrupted run has answered, which is taken over, and get every further shard. ``on_rows``
+    is told how many rows are done, ``check`` is asked before every group of shards and may raise.
+    """
+    known = {
+        line["shard"]: line for line in lines.read() if line["split"] == split and tuple(line["prompt_ids"]) == prompt
+    }
+    shards = split_shards(rows, model.shard_size)
+    todo = [k for k in range(len(shards)) if k not in known]
+    width = model.executor.width
+    on_rows(sum(len(shards[k]) for k in known), len(rows))
+    for group in (todo[i : i + width] for i in range(0, len(todo), width)):
+        check()
+        answered = model.ask_each([Answers(shards[k], (prompt,)) for k in group])
+        for k, ((answers,), usage) in zip(group, answered, strict=True):
+            records = [read_answer(task, e, a) for e, a in zip(shards[k], answers, strict=True)]
+            line = {"split": split, "prompt_ids": list(prompt), "shard": k, "usage": asdict(usage)}
+            known[k] = line | {"rows": [r.model_dump(mode="json") for r in records]}
+        lines.append([known[k] for k in group])
+        on_rows(sum(len(shards[k]) for k in known), len(rows))
+    for shard in shards:
+        model.mark_seen(shard)
+    results = [ExampleRecord.model_validate(row) for k in range(len(shards)) for row in known[k]["rows"]]
+    usage = total(Usage(**known[k]["usage"]) for k in range(len(shards)))
+    return Evaluation(summarize(split, prompt, results), usage)
 
 
 def read_answer(task: Task, example: Example, answer: Answer) -> ExampleRecord:

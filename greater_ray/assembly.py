@@ -1,0 +1,218 @@
+"""The composition root: settings become a complete config, and the names in a config become parts, each loaded once."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from greater_ray.config import ModelConfig, TrialConfig, merged, parse
+from greater_ray.errors import ConfigError, ModelError, unknown_name
+from greater_ray.plugins import load
+from greater_ray.protocols import Executor, Method, ResolvesConfig, Task
+from greater_ray.provenance import processor
+from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
+from greater_ray.work import BaseEngine
+
+Progress = Callable[[str], None]
+
+
+class Served(NamedTuple):
+    """A model that is ready for calls, wherever it runs, and facts about it for the record.
+
+    ``hardware`` names the GPU or the processor that computes it.
+    """
+
+    executor: Executor
+    facts: dict[str, Any]
+    hardware: str = ""
+
+
+# Gives the models that a trial names: loads them into this process, or hands out pools of replicas.
+Models = Callable[[ModelConfig], Served]
+
+
+def load_engine(config: ModelConfig, progress: Progress | None = None) -> BaseEngine:
+    """Return what answers a model's calls: an ``Engine``, or one's own object for ``package.module:factory``.
+
+    ``openai/NAME`` stands for an endpoint, which can only write.
+
+    Raises:
+        ModelError: it cannot be found or loaded.
+    """
+    from greater_ray.models._openai import EndpointWriter, is_endpoint
+
+    if is_endpoint(config.name):
+        return EndpointWriter(config)
+    if ":" in config.name and not Path(config.name).exists():
+        engine: BaseEngine = load("models", config.name)(config)
+        return engine
+    from greater_ray.models.engine import Engine
+
+    return Engine.load(config, progress)
+
+
+def local_models(progress: Progress | None = None) -> Models:
+    """Load models into this process, each one once."""
+    loaded: dict[ModelConfig, Served] = {}
+
+    def serve(config: ModelConfig) -> Served:
+        if config not in loaded:
+            engine = load_engine(config, progress)
+            loaded[config] = Served(LocalExecutor(engine), engine.facts, engine.hardware or processor())
+        return loaded[config]
+
+    return serve
+
+
+def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
+    """Return the complete config for nested ``settings``: theirs first, then the model's profile, then the preset.
+
+    Raises:
+        ConfigError: an unknown name or key, or a value that is not allowed.
+    """
+    from greater_ray.models._openai import refuse_endpoint
+    from greater_ray.models._sources import profile_for
+    from greater_ray.tasks._registry import expand, extractor, load_task
+
+    given = merged(settings)
+    for option in ("model", "task", "optimizer_model"):
+        if isinstance(given.get(option), str):
+            given[option] = {"name": given[option]}
+    for option in ("model", "task"):
+        if not isinstance(given.get(option), Mapping) or not given[option].get("name"):
+            raise ConfigError(f"--{option}: missing; `greater-ray list {option}s` shows what there is.")
+    method: Method[Any, Any] = load("methods", given.get("method", "greater"))
+    presets = {"paper": {}, **method.presets}
+    preset = given.get("preset", "paper")
+    if preset not in presets:
+        raise unknown_name("--preset", preset, presets)
+    profile = profile_for(given["model"]["name"])
+    defaults = {
+        "task": {"extractor": profile.extractor},
+        "decoding": {"max_reasoning_tokens": profile.max_reasoning_tokens},
+    }
+    config: TrialConfig = parse(TrialConfig, _without_none(merged(presets[preset], defaults, given)))
+    if not any(config.budget.model_dump().values()) and config.budget.steps is None:
+        raise ConfigError("--steps: nothing ends this run; give --steps, --patience, --max-tokens or --max-seconds.")
+    refuse_endpoint(config.model)
+    names = expand(config.task.name)
+    if len(names) > 1:
+        raise ConfigError(f"--task: '{config.task.name}' is a group of {len(names)} tasks; name one of them.")
+    extractor(load_task(config.task), config.task.extractor)
+    method_config = parse(method.config_type, config.method_config, "method_config")
+    if isinstance(method, ResolvesConfig):
+        method_config = method.resolve(method_config, names[0])
+    return config.model_copy(
+        update={
+            "task": config.task.model_copy(update={"name": names[0]}),
+            "method_config": method_config.model_dump(mode="json"),
+        }
+    )
+
+
+def _without_none(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop unset values, so that the config's own defaults hold."""
+    kept = {k: _without_none(v) if isinstance(v, Mapping) else v for k, v in value.items()}
+    return {k: v for k, v in kept.items() if v is not None}
+
+
+# -- parts of a trial --------------------------------------------------------------------------------------------------
+
+
+class Subject(NamedTuple):
+    """What prompts are measured on: rows and a model, with facts about the model and what computes it."""
+
+    task: Task
+    model: ShardedModel
+    facts: dict[str, Any]
+    hardware: str
+
+
+def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
+    """Load rows first, then the model: a mistake in the data shows before the long part.
+
+    Raises:
+        DataError: rows are missing or broken.
+        ModelError: the model cannot be found or loaded.
+    """
+    from greater_ray.tasks._registry import extractor, load_task
+
+    task = load_task(config.task)
+    task.train(), task.dev()
+    served = (models or local_models())(config.model)
+    layout = config.make_layout(*extractor(task, config.task.extractor))
+    return Subject(task, ShardedModel(served.executor, layout, config.shard_size), served.facts, served.hardware)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that the names in a config stand for.
+
+    ``inputs`` are hashes of what a config only names: rows, and the weights of model and writer, as far as told.
+    ``writer_facts`` are None where the task model writes.
+    """
+
+    config: TrialConfig
+    task: Task
+    model: ShardedModel
+    facts: dict[str, Any]
+    hardware: str
+    method: Method[Any, Any]
+    method_config: Any
+    writer: ShardedWriter
+    writer_facts: dict[str, Any] | None
+    inputs: dict[str, str]
+
+
+def assemble(config: TrialConfig, models: Models | None = None) -> Parts:
+    """Load what a config names; ``models`` says where its models run.
+
+    Raises:
+        GreaterRayError: as ``load_subject``; also where an option of the method is wrong or the writer cannot be used.
+    """
+    models = models or local_models()
+    method, method_config = load_method(config)
+    task, model, facts, hardware = load_subject(config, models)
+    writer = _serve_writer(config, models)
+    weights = {"weights": facts.get("weights")}
+    if config.optimizer_model is not None:
+        weights["optimizer_weights"] = writer.facts.get("weights")
+    return Parts(
+        config=config,
+        task=task,
+        model=model,
+        facts=facts,
+        hardware=hardware,
+        method=method,
+        method_config=method_config,
+        writer=ShardedWriter(writer.executor),
+        writer_facts=writer.facts if config.optimizer_model is not None else None,
+        inputs={**row_hash(task), **{name: value for name, value in weights.items() if value is not None}},
+    )
+
+
+def load_method(config: TrialConfig) -> tuple[Method[Any, Any], Any]:
+    """Return the method that a config names, and its options."""
+    method: Method[Any, Any] = load("methods", config.method)
+    return method, parse(method.config_type, config.method_config, "method_config")
+
+
+def row_hash(task: Task) -> dict[str, str]:
+    """Return the hash of a task's rows under its name, if the task tells one."""
+    rows = task.provenance.get("rows_sha256")
+    return {} if rows is None else {"rows": rows}
+
+
+def _serve_writer(config: TrialConfig, models: Models) -> Served:
+    """Return the model that writes; an error names the setting that it comes from."""
+    if config.optimizer_model is None:
+        return models(config.model)
+    try:
+        return models(config.optimizer_model)
+    except (ConfigError, ModelError) as error:
+        raise type(error)(re.sub(r"^(--)?model(?=[.:])", _as_optimizer, str(error))) from error
+
+
+def _as_optimizer(found: re.Match[str]) -> str:
+    return "--optimizer-model" if found[1] else "optimizer_model"

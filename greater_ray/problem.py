@@ -1,0 +1,53 @@
+"""What a method may know of a trial: of test rows no more than how long a prompt may be beside them."""
+
+from collections.abc import Collection
+
+from greater_ray.assembly import Parts
+from greater_ray.errors import DataError
+from greater_ray.evaluation import read_answer
+from greater_ray.protocols import Problem, rows_of
+from greater_ray.types import Example, TokenIds
+from greater_ray.work import PromptRoom
+
+
+def problem_of(parts: Parts) -> Problem:
+    """Return what the method gets."""
+    evaluated = _evaluated_rows(parts)
+    return Problem(
+        examples=tuple(parts.task.train()),
+        model=parts.model,
+        seed=parts.config.seed,
+        dev=tuple(parts.task.dev()),
+        optimizer=parts.writer,
+        read=lambda example, answer: read_answer(parts.task, example, answer),
+        room=parts.model.ask(PromptRoom(evaluated)) if evaluated else None,
+    )
+
+
+def _evaluated_rows(parts: Parts) -> list[Example]:
+    """Return the rows that the end will answer, whatever the search finds."""
+    settings = parts.config.evaluation
+    selecting = ["dev"] if settings.dev_select_top > 1 else []
+    return [row for split in dict.fromkeys([*selecting, *settings.splits]) for row in rows_of(parts.task, split)]
+
+
+def refuse_long_prompts(parts: Parts, problem: Problem, prompts: Collection[TokenIds]) -> None:
+    """Tell before the search what would only show in the final evaluation.
+
+    Raises:
+        DataError: a prompt does not fit the context window beside a row that is to be evaluated.
+    """
+    model, length, room = parts.model, max(map(len, prompts)), problem.room
+    if room is None or length <= room:
+        return
+    rows = _evaluated_rows(parts)
+    while len(rows) > 1:
+        half = rows[: len(rows) // 2]
+        fits = (model.ask(PromptRoom(half)) or 0) >= length
+        rows = rows[len(half) :] if fits else half
+    left = model.ask(PromptRoom(rows)) or 0
+    raise DataError(
+        f"row '{rows[0].id}': beside it, up to {parts.config.decoding.max_reasoning_tokens} tokens of reasoning and "
+        f"the answer, the model's context window has room for {max(0, left)} tokens of prompt, the start prompt "
+        f"has {length}; lower decoding.max_reasoning_tokens, shorten the prompt or leave the row out."
+    )
