@@ -1,8 +1,8 @@
 """Every `greater-ray` command that the documentation prints runs through the command line as it is written.
 
 So that they take seconds and need no network, some words are exchanged, by the rules in ``exchanged``, and a few
-options that make a run small are added at the end. Commands for a Ray that runs elsewhere, for an endpoint and for a GGUF file
-of the user's own are not run here; ``ELSEWHERE`` says where they are tested.
+options that make a run small are added at the end. Commands for a Ray that runs elsewhere, for an endpoint and for a
+GGUF file of the user's own are not run here; ``ELSEWHERE`` says where they are tested.
 """
 
 import json
@@ -25,17 +25,6 @@ ELSEWHERE = {
     " export ": "tests/e2e/test_cli.py",
 }
 SMALL = ("--train-size", "3", "--dev-size", "2", "--test-size", "2", "--max-reasoning-tokens", "4")
-    "--train-size",
-    "3",
-    "--dev-size",
-    "2",
-    "--test-size",
-    "2",
-    "--max-reasoning-tokens",
-    "4",
-    "--set",
-    "decoding.max_answer_tokens=2",
-]
 GRID_FILE = re.compile(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
