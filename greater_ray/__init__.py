@@ -3,16 +3,18 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["TrialConfig", "TrialRecord", "__version__", "evaluate", "optimize"]
+__all__ = ["TrialConfig", "TrialRecord", "__version__", "evaluate", "load", "optimize"]
 
 if TYPE_CHECKING:
     from greater_ray.api import evaluate, optimize
     from greater_ray.config import TrialConfig
     from greater_ray.records import TrialRecord
+    from greater_ray.results import load
 
 _HOMES = {
     "optimize": "greater_ray.api",
     "evaluate": "greater_ray.api",
+    "load": "greater_ray.results",
     "TrialConfig": "greater_ray.config",
     "TrialRecord": "greater_ray.records",
 }

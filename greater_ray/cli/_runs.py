@@ -1,24 +1,33 @@
 """Reading run folders, and handing prompts to other programs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from greater_ray.config import TrialConfig
-from greater_ray.errors import GreaterRayError, StoreError, unknown_name
+from greater_ray.errors import ConfigError, GreaterRayError, StoreError, unknown_name
+from greater_ray.grid.config import parse_only
+from greater_ray.grid.store import GRID_FILE
 from greater_ray.records import RunConfigFile, TrialRecord
+from greater_ray.results import load
 from greater_ray.store import RunStore
 
 FORMATS = ("text", "messages", "json")
 
 
-def read_run(folder: Path, option: str = "RUN") -> TrialRecord:
-    """Return the record of a finished run.
+def read_run(folder: Path, option: str = "RUN", cell: Sequence[str] = ()) -> TrialRecord:
+    """Return the record of a finished run, or of the finished cell of a grid that ``cell`` names by its labels.
 
     Raises:
         StoreError: the folder is missing, holds no run, or its run is not finished.
+        ConfigError: no cell of the grid, or more than one, has these labels.
     """
+    if (folder / GRID_FILE).exists():
+        return load(folder).one(parse_only(cell)).record
+    if cell:
+        raise ConfigError(f"--cell: '{folder}' holds a single run, which has no cells to choose from.")
     path = folder / "config.json"
     if not folder.is_dir():
         raise StoreError(f"{option}: there is no folder '{folder}'.")

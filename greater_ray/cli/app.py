@@ -33,6 +33,13 @@ app = typer.Typer(
 register(app)
 _Split = Annotated[str, typer.Option("--split", metavar="NAME", help="train, dev or test.")]
 
+_Cell = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cell", metavar="AXIS=PATTERN", help="Cell of a grid, for instance method=greater.", show_default=False
+    ),
+]
+
 
 @app.command()
 @with_options()
@@ -98,6 +105,7 @@ def evaluate(
         Path | None,
         typer.Option("--run", metavar="FOLDER", help="Best prompt and settings of a run.", show_default=False),
     ] = None,
+    cell: _Cell = None,
     split: _Split = "test",
 ) -> None:
     """Measure one prompt on the rows of a split."""
@@ -110,7 +118,7 @@ def evaluate(
     else:
         from greater_ray.cli._runs import read_run
 
-        record = read_run(run, "--run")
+        record = read_run(run, "--run", cell or ())
         base, text = record.config.model_dump(mode="json"), record.best.ids
     if split not in ("train", "dev", "test"):
         raise unknown_name("--split", split, ("train", "dev", "test"))
@@ -191,7 +199,8 @@ def doctor(given: Given) -> None:
 @with_options(settings=False)
 def export(
     given: Given,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of a grid.")],
+    cell: _Cell = None,
     form: Annotated[str, typer.Option("--format", metavar="FORM", help="text, messages or json.")] = "text",
 ) -> None:
     """Print the best prompt of a run: plain text, chat messages, or JSON with all that is needed to use it."""
@@ -201,7 +210,7 @@ def export(
 
     if given.json and form == "text":
         form = "json"
-    value = exported(read_run(run), form)
+    value = exported(read_run(run, cell=cell or ()), form)
     sys.stdout.write((value if isinstance(value, str) else as_json(value)) + "\n")
 
 

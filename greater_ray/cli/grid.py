@@ -257,13 +257,12 @@ def status(given: Given, folder: Annotated[Path, typer.Argument(metavar="OUT", h
     """Show how far a grid is: its cells, and the replicas if it is running now."""
     from greater_ray.cli._grid_summary import print_status, status_of
 
-    value = status_of(folder)
     if given.json:
         from greater_ray.cli._display import as_json
 
-        sys.stdout.write(as_json(value) + "\n")
+        sys.stdout.write(as_json(status_of(folder)) + "\n")
         return
-    print_status(value, given)
+    print_status(folder, given)
 
 
 def _read(config: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import CellObserver, Progress, run_cell
 from greater_ray.grid.store import CellState, GridStore
 from greater_ray.models._openai import is_endpoint
+from greater_ray.results import scores
 
 # What optimizer state is made of; evaluations come after the last checkpoint of the search.
 _CHECKPOINT_FILES = ("config.json", "state.json", "steps.jsonl", "rollouts.jsonl", "answers.jsonl")
@@ -89,14 +90,15 @@ def _scores(store: GridStore, outcome: CellState) -> dict[str, float]:
     """Return the scores of a finished cell for trackers, before and after the search, by split."""
     if outcome.folder is None:
         return {}
-    record = store.record(outcome.folder)
-    scores = {}
-    for split in record.config.evaluation.splits:
-        for when, prompt in (("_before", record.initial), ("", record.best)):
-            if (measured := record.evaluation(split, prompt)) is not None:
-                scores[f"{split}_accuracy{when}"] = measured.accuracy
-                scores[f"{split}_label_loss{when}"] = measured.label_ce
-    return scores
+    found: dict[str, float] = {}
+    for score in scores(store.record(outcome.folder)):
+        found |= {
+            f"{score.split}_accuracy_before": score.before,
+            f"{score.split}_label_loss_before": score.loss_before,
+            f"{score.split}_accuracy": score.after,
+            f"{score.split}_label_loss": score.loss_after,
+        }
+    return found
 
 
 def _get_ready_for_the_end() -> None:

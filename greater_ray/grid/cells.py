@@ -35,14 +35,13 @@ class Cell:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The cell's place on every axis; ``-`` is the seed of a method that draws nothing."""
+        """The cell's place on every axis; ``-`` is the seed of a deterministic method."""
         return {"method": self.method, "task": self.task, "model": self.model, "seed": self.seed}
 
     @property
     def title(self) -> str:
         """Name for people."""
-        seed = "" if self.seed == "-" else f", seed {self.seed}"
-        return f"{self.method} on {self.task} with {self.model}{seed}"
+        return title_of(self.labels)
 
     @property
     def slug(self) -> str:
@@ -54,6 +53,12 @@ class Cell:
         """The models that must be loaded while the cell runs; an endpoint is not."""
         named = dict.fromkeys((self.config.model, self.config.optimizer_model or self.config.model))
         return tuple(model for model in named if not is_endpoint(model.name))
+
+
+def title_of(labels: Mapping[str, str]) -> str:
+    """Return a name for people that is made of a cell's labels."""
+    seed = "" if labels["seed"] == "-" else f", seed {labels['seed']}"
+    return f"{labels['method']} on {labels['task']} with {labels['model']}{seed}"
 
 
 def slug_of(labels: Mapping[str, Any]) -> str:
@@ -82,7 +87,7 @@ def expand_grid(grid: GridConfig, only: Mapping[str, list[str]] | None = None) -
 
 
 def _is_wanted(cell: Cell, only: Mapping[str, list[str]]) -> bool:
-    """Tell whether ``--only`` chooses a cell; one that draws nothing stands for every seed."""
+    """Tell whether ``--only`` chooses a cell; one of a deterministic method stands for every seed."""
     if cell.seed == "-":
         only = {axis: patterns for axis, patterns in only.items() if axis != "seed"}
     return matches(only, cell.labels)
@@ -96,7 +101,7 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
             plugin: Method[Any, Any] = load("methods", method["name"])
             for task in axes.tasks:
                 for name in expand(task["name"]):
-                    # A method that draws nothing gives the same record for every seed: it runs once.
+                    # A deterministic method gives the same record for every seed: it runs once.
                     for seed in axes.seeds if plugin.seeded else axes.seeds[:1]:
                         settings = merged(
                             DEFAULTS,

@@ -17,10 +17,12 @@ from pydantic import ValidationError
 from greater_ray.config import fingerprint
 from greater_ray.errors import StoreError
 from greater_ray.grid.cells import Cell
+from greater_ray.grid.config import AXES
 from greater_ray.records import SCHEMA_VERSION, TrialRecord
 from greater_ray.store import Lines, write_atomic
 
 GRID_FILE = "grid.json"
+_SETTLED = 2.0  # seconds after which a folder's time tells every change
 
 
 class CellState(NamedTuple):
@@ -29,6 +31,14 @@ class CellState(NamedTuple):
     state: Literal["done", "failed", "begun", "open"]
     folder: Path | None = None
     reason: str | None = None
+
+
+class GridEntry(NamedTuple):
+    """One cell as ``grid.json`` notes it; ``source`` is the trial whose prompt it measures in the transfer phase."""
+
+    trial_id: str
+    labels: dict[str, str]
+    source: str | None
 
 
 class GridStore:
@@ -40,6 +50,7 @@ class GridStore:
         self.failures = self.folder / "failures"
         self.events = Lines(self.folder / "events.jsonl")
         self._lock: FileLock | None = None
+        self._listed_at, self._listed = -1.0, dict[str, list[Path]]()
 
     def claim(self) -> None:
         """Make the folder and hold it until this process ends.
@@ -110,6 +121,20 @@ class GridStore:
         except (OSError, ValueError) as error:
             raise StoreError(f"'{self.folder}' holds no grid ({GRID_FILE} is missing or broken).") from error
 
+    def entries(self) -> list[GridEntry]:
+        """Return the noted cells of both phases.
+
+        Raises:
+            StoreError: there is no grid here, or its file cannot be read.
+        """
+        try:
+            return [
+                GridEntry(entry["trial_id"], {axis: str(entry[axis]) for axis in AXES}, entry["source"])
+                for entry in self.read_grid()["cells"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"'{self.folder / GRID_FILE}' is not what a grid writes: {error!r} is missing.") from error
+
     # -- cells ---------------------------------------------------------------------------------------------------------
 
     def cell_folder(self, cell: Cell, inputs: Mapping[str, str]) -> Path:
@@ -130,7 +155,7 @@ class GridStore:
         more: it is begun, whatever the inputs.
         """
         begun = None
-        for folder in sorted(self.cells.glob(f"*-{trial_id}-*")):
+        for folder in self._folders(trial_id):
             noted = _noted_inputs(folder)
             if _others(noted, inputs):
                 continue
@@ -141,6 +166,21 @@ class GridStore:
         if reason is not None:
             return CellState("failed", begun, reason)
         return CellState("begun", begun) if begun is not None else CellState("open")
+
+    def _folders(self, trial_id: str) -> list[Path]:
+        """Return the run folders of a trial, by name; the listing is read again when it may have changed."""
+        try:
+            changed = self.cells.stat().st_mtime
+        except OSError:
+            return []
+        # A folder's time is coarse: one that has just changed may change again under the same time.
+        if changed != self._listed_at or time.time() - changed < _SETTLED:
+            self._listed_at, self._listed = changed, {}
+            for folder in sorted(self.cells.iterdir()):
+                parts = folder.name.rsplit("-", 2)
+                if len(parts) == 3:
+                    self._listed.setdefault(parts[1], []).append(folder)
+        return self._listed.get(trial_id, [])
 
     def record(self, folder: Path) -> TrialRecord:
         """Read a finished cell's record.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from greater_ray.assembly import resolve_config
 from greater_ray.config import ModelConfig, TrialConfig, merged
 from greater_ray.errors import ConfigError
-from greater_ray.grid.cells import DEFAULTS, Cell
+from greater_ray.grid.cells import DEFAULTS, Cell, title_of
 from greater_ray.grid.config import Entry, TransferConfig
 from greater_ray.grid.store import GridStore
 from greater_ray.records import TrialRecord
@@ -49,16 +49,14 @@ def plan_transfer(
 def sources_in(store: GridStore) -> tuple[list[Cell], list[Missing]]:
     """Return the cells of phase one that a grid's folder holds, and those without a record."""
     cells, missing = [], []
-    for entry in store.read_grid()["cells"]:
-        if entry["source"] is not None:
+    for entry in store.entries():
+        if entry.source is not None:
             continue
-        labels = {axis: entry[axis] for axis in ("method", "task", "model", "seed")}
-        state = store.state(entry["trial_id"])
+        state = store.state(entry.trial_id)
         if state.state == "done" and state.folder is not None:
-            cells.append(Cell(config=store.record(state.folder).config, **labels))
+            cells.append(Cell(config=store.record(state.folder).config, **entry.labels))
         else:
-            title = f"{labels['method']} on {labels['task']} with {labels['model']}, seed {labels['seed']}"
-            missing.append(Missing(title, state.reason or "not finished"))
+            missing.append(Missing(title_of(entry.labels), state.reason or "not finished"))
     return cells, missing
 
 

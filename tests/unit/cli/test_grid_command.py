@@ -88,7 +88,7 @@ def test_the_same_command_again_prints_the_same_tables_and_runs_nothing(finished
         assert entry["seconds"] == sum(part["seconds"] for part in parts.values())
         # The search of GReaTer without a writer has one step with one candidate; zero-shot CoT has no step.
         assert entry["proposals"] == {}, "nothing was written"
-    assert "(chose)" not in out, "test rows chose nothing"
+    assert "(selection)" not in out, "test rows chose nothing"
     (score,) = value["cells"][2]["scores"]
     assert "-" in table(out, "optimize")[2]
     assert (score["split"], score["rows"], score["change"]) == ("test", 2, None)
@@ -104,9 +104,9 @@ def test_rows_that_chose_a_prompt_are_marked(tiny_folder: Path, tmp_path: Path, 
     file = write(tmp_path, "-", models=models, seeds=[0], settings={"evaluation": {"splits": ["train", "test"]}})
     assert run(["grid", file, "--out", str(tmp_path / "out"), "--replicas", "0"]) == 0
     out = capsys.readouterr().out
-    assert "rows marked (chose) chose the prompt" in out
+    assert "rows marked (selection) are those by which the prompt was chosen" in out
     marked = [(row[0], " ".join(row[4:6])) for row in table(out, "optimize") if row[4] == "train"]
-    assert [(method, split == "train (chose)") for method, split in marked] == [
+    assert [(method, split == "train (selection)") for method, split in marked] == [
         ("greater", True),
         ("zero-shot-cot", False),
     ]
@@ -120,7 +120,7 @@ def test_transfer_alone_finds_what_the_grid_found(finished: Path, target: str, c
     assert run([*args, "--split", "train"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert {score["split"] for entry in value["transfers"] for score in entry["scores"]} == {"train"}
-    chose = [(entry["method"], entry["scores"][0]["chose"]) for entry in value["transfers"]]
+    chose = [(entry["method"], entry["scores"][0]["selection"]) for entry in value["transfers"]]
     assert chose == [("greater", True), ("greater", True), ("zero-shot-cot", False)], "under the source's model"
     assert run([*args, "--set", "model.dtype=float64", "--set", "replicas.gpus=1"]) == 0
     value = json.loads(capsys.readouterr().out)
@@ -137,7 +137,7 @@ def test_a_failed_cell_is_named_and_the_exit_code_tells(
     out = capsys.readouterr().out
     title = "empty on bbh/boolean_expressions with tiny"
     reason = "method_config.prompt: '' has no tokens; give at least one word."
-    assert f"failed: {title}, seed -: {reason}" in out
+    assert f"failed: {title}: {reason}" in out
     assert f"missing source: {title}: {reason}" in out
     assert "failed cells run again with --retry-failed" in out
     assert len(table(out, "transfer")) == 1
@@ -268,7 +268,7 @@ def test_status_shows_failures_and_a_grid_that_runs_now(small: dict, tmp_path: P
         "optimize: cells: 1 running, 0 of 3 done, 1 failed; time left 0:00:00",
         "  greater on bbh/boolean_expressions with tiny, seed 0: step 1 of 4, best loss 1.5000",
         "optimize: 3 cells: 1 begun, 1 open, 1 failed",
-        "failed: zero-shot-cot on bbh/boolean_expressions with tiny, seed -: too dark",
+        "failed: zero-shot-cot on bbh/boolean_expressions with tiny: too dark",
     ]
 
 

@@ -1,0 +1,157 @@
+"""Cells with their results, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from greater_ray.errors import ConfigError, StoreError
+from greater_ray.grid.cells import title_of
+from greater_ray.grid.config import matches
+from greater_ray.records import TrialRecord
+from greater_ray.results.scores import SplitScore, costs, scores
+from greater_ray.types import Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell of a grid, or a single run, and what came of it.
+
+    ``state`` is ``done``, ``failed``, ``begun`` (it can go on) or ``open``; ``reason`` says why it failed. ``source``
+    is the trial whose prompt a cell of the transfer phase measures, and ``selection_splits`` are those by which that
+    prompt was chosen. The record is read when it is asked for.
+    """
+
+    labels: Mapping[str, str]
+    trial_id: str
+    state: str
+    folder: Path | None = None
+    reason: str | None = None
+    source: str | None = None
+    selection_splits: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return title_of(self.labels)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a record."""
+        return self.state == "done" and self.folder is not None
+
+    @cached_property
+    def record(self) -> TrialRecord:
+        """The record of a finished cell.
+
+        Raises:
+            StoreError: the cell is not finished, or its record cannot be read.
+        """
+        if not self.done or self.folder is None:
+            raise StoreError(f"{self.title} is not finished ({self.state}).")
+        path = self.folder / "record.json"
+        try:
+            return TrialRecord.model_validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"'{path}' is not a record of this version; move it away to run again.") from error
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no result: the cell has failed, or its record cannot be read."""
+        if not self.done:
+            return self.reason if self.state == "failed" else None
+        try:
+            _ = self.record
+        except StoreError as error:
+            return str(error)
+        return None
+
+    @property
+    def scores(self) -> list[SplitScore]:
+        """Scores by split; see ``SplitScore``."""
+        return scores(self.record, self.selection_splits)
+
+    @property
+    def costs(self) -> dict[str, Usage]:
+        """The ledgers of search, writer and final evaluation."""
+        return costs(self.record)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All cells of a folder, those of the transfer phase included."""
+
+    name: str
+    folder: Path
+    cells: tuple[CellResult, ...]
+
+    @property
+    def finished(self) -> list[CellResult]:
+        """The cells that have a record."""
+        return [cell for cell in self.cells if cell.done]
+
+    def select(self, labels: Mapping[str, Sequence[str]]) -> list[CellResult]:
+        """Return the finished cells whose labels match: ``{"method": ["greater"], "task": ["bbh/*"]}``."""
+        return [cell for cell in self.finished if matches({k: list(v) for k, v in labels.items()}, cell.labels)]
+
+    def one(self, labels: Mapping[str, Sequence[str]]) -> CellResult:
+        """Return the only finished cell whose labels match.
+
+        Raises:
+            ConfigError: there is none, or more than one; the sentence lists what there is.
+        """
+        chosen = self.select(labels)
+        if len(chosen) == 1:
+            return chosen[0]
+        listed = "; ".join(cell.title for cell in (chosen or self.finished)[:8])
+        more = len(chosen or self.finished) - 8
+        listed += f"; and {more} more" if more > 0 else ""
+        what = f"{len(chosen)} finished cells match" if chosen else "no finished cell matches"
+        asked = ", ".join(f"{axis}={','.join(patterns)}" for axis, patterns in labels.items())
+        raise ConfigError(f"cell: {what} '{asked}' in '{self.folder}'; there are: {listed or 'none'}.")
+
+    def cell_frame(self) -> "pd.DataFrame":
+        """One row per finished cell and split; see ``frames.cell_frame``."""
+        from greater_ray.results.frames import cell_frame
+
+        return cell_frame(self)
+
+    def step_frame(self) -> "pd.DataFrame":
+        """One row per step of every cell, unfinished ones included; see ``frames.step_frame``."""
+        from greater_ray.results.frames import step_frame
+
+        return step_frame(self)
+
+    def answer_frame(self) -> "pd.DataFrame":
+        """One row per answered row and prompt; see ``frames.answer_frame``."""
+        from greater_ray.results.frames import answer_frame
+
+        return answer_frame(self)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return every cell as JSON."""
+        return [cell_json(cell) for cell in self.cells]
+
+
+def cell_json(cell: CellResult) -> dict[str, Any]:
+    """Return a cell with its scores and costs as JSON; tokens and seconds are the sums over its ledgers."""
+    value: dict[str, Any] = {**cell.labels, "trial_id": cell.trial_id, "source": cell.source, "state": cell.state}
+    if cell.state == "failed":
+        value["reason"] = cell.reason
+    if cell.done:
+        record = cell.record
+        cost = {name: usage.to_json() for name, usage in cell.costs.items()}
+        value |= {
+            "folder": str(cell.folder),
+            "prompt": record.best.full_text,
+            "scores": [asdict(score) for score in cell.scores],
+            **{name: sum(part[name] for part in cost.values()) for name in ("tokens", "seconds")},
+            "cost": cost,
+            "proposals": record.proposals,
+            "no_improvement": record.no_improvement,
+        }
+    return value

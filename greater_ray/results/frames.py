@@ -1,0 +1,141 @@
+"""Results as tidy pandas frames: one observation per row, the labels of its cell in front, missing values as NA."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from greater_ray.results.cells import CellResult, Results
+
+LABELS = {"method": "string", "task": "string", "model": "string", "seed": "string", "trial_id": "string",
+          "source": "string"}  # fmt: skip
+# Columns of each frame with their dtypes. Accuracies are shares from 0 to 1, losses nats, seconds wall time.
+CELL_COLUMNS = LABELS | {
+    "split": "string",
+    "selection": "boolean",
+    "rows": "Int64",
+    "before": "Float64",
+    "after": "Float64",
+    "after_low": "Float64",
+    "after_high": "Float64",
+    "change": "Float64",
+    "change_low": "Float64",
+    "change_high": "Float64",
+    "p_value": "Float64",
+    "loss_before": "Float64",
+    "loss_after": "Float64",
+    "loss_change_low": "Float64",
+    "loss_change_high": "Float64",
+    "search_tokens": "Int64",
+    "writer_tokens": "Int64",
+    "evaluation_tokens": "Int64",
+    "seconds": "Float64",
+    "steps": "Int64",
+    "stop_reason": "string",
+    "prompt": "string",
+    "start_prompt": "string",
+}
+STEP_COLUMNS = LABELS | {
+    "step": "Int64",
+    "position": "Int64",
+    "prompt": "string",
+    "loss": "Float64",
+    "best_loss": "Float64",
+    "accepted": "Int64",
+    "candidates": "Int64",
+    "tokens": "Int64",
+    "writer_tokens": "Int64",
+    "elapsed_seconds": "Float64",
+}
+ANSWER_COLUMNS = LABELS | {
+    "split": "string",
+    "when": "string",
+    "row": "string",
+    "target": "string",
+    "prediction": "string",
+    "correct": "boolean",
+    "strict_correct": "boolean",
+    "truncated": "boolean",
+    "label_ce": "Float64",
+    "reasoning_tokens": "Int64",
+    "answer_text": "string",
+    "reasoning_text": "string",
+}
+
+
+def cell_frame(results: Results) -> pd.DataFrame:
+    """One row per finished cell and split, with the columns of ``CELL_COLUMNS``."""
+    return _frame((row for cell in results.finished for row in _cell_rows(cell)), CELL_COLUMNS)
+
+
+def step_frame(results: Results) -> pd.DataFrame:
+    """One row per step, with the columns of ``STEP_COLUMNS``; a half-written last line is left out."""
+    return _frame((row for cell in results.cells for row in _step_rows(cell)), STEP_COLUMNS)
+
+
+def answer_frame(results: Results) -> pd.DataFrame:
+    """One row per answered row, split and prompt, with the columns of ``ANSWER_COLUMNS``.
+
+    ``when`` is ``before`` (the start prompt), ``after`` (the found one) or ``both`` where they are the same.
+    """
+    return _frame((row for cell in results.finished for row in _answer_rows(cell)), ANSWER_COLUMNS)
+
+
+def _frame(rows: Iterator[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    return frame.astype(columns)
+
+
+def _labels(cell: CellResult) -> dict[str, Any]:
+    return {**cell.labels, "trial_id": cell.trial_id, "source": cell.source}
+
+
+def _cell_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
+    record, costs = cell.record, cell.costs
+    for score in cell.scores:
+        low_high = {
+            "after": score.interval,
+            "change": score.change_interval or (None, None),
+            "loss_change": score.loss_interval or (None, None),
+        }
+        yield {
+            **_labels(cell),
+            **{name: value for name, value in asdict(score).items() if "interval" not in name},
+            **{f"{name}_{end}": pair[k] for name, pair in low_high.items() for k, end in enumerate(("low", "high"))},
+            **{f"{part}_tokens": usage.tokens for part, usage in costs.items()},
+            "seconds": sum(usage.seconds for usage in costs.values()),
+            "steps": record.steps,
+            "stop_reason": record.stop_reason,
+            "prompt": record.best.full_text,
+            "start_prompt": record.initial.full_text,
+        }
+
+
+def _step_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
+    path = cell.folder / "steps.jsonl" if cell.folder is not None else None
+    if path is None or not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            step = json.loads(line)
+            yield {
+                **_labels(cell),
+                **{name: step[name] for name in ("step", "position", "loss", "best_loss", "accepted")},
+                "prompt": step["prompt_text"],
+                "candidates": len(step["candidates"]),
+                "tokens": step["usage"]["tokens"],
+                "writer_tokens": step.get("optimizer_usage", {}).get("tokens", 0),
+                "elapsed_seconds": step["elapsed_seconds"],
+            }
+
+
+def _answer_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
+    record = cell.record
+    for evaluation in record.evaluations:
+        before, after = (evaluation.prompt_ids == prompt.ids for prompt in (record.initial, record.best))
+        when = "both" if before and after else "before" if before else "after" if after else "finalist"
+        for answer in evaluation.examples:
+            value = answer.model_dump()
+            yield {**_labels(cell), "split": evaluation.split, "when": when, "row": value.pop("id"), **value}

@@ -1,0 +1,135 @@
+"""Results of the recorded folders: as values, as frames, in a LaTeX table, and with broken files among them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from greater_ray import load
+from greater_ray.cli.app import run
+from greater_ray.errors import ConfigError, StoreError
+from greater_ray.results.frames import ANSWER_COLUMNS, CELL_COLUMNS, STEP_COLUMNS
+
+ROOT = Path(__file__).parents[3]
+RECORDED = ROOT / "tests" / "recorded" / "0.1.0"
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    return shutil.copytree(RECORDED / "grid-finished", tmp_path / "grid")
+
+
+def test_a_grid_gives_its_cells_with_states_scores_and_costs(grid: Path):
+    results = load(grid)
+    assert results.name == "recorded"
+    assert [cell.state for cell in results.cells] == ["done", "done", "done", "failed", "done", "done", "done"]
+    first, failed, transfer = results.cells[0], results.cells[3], results.cells[4]
+    (score,) = first.scores
+    assert (score.split, score.rows, score.selection) == ("test", 6, False)
+    assert score.change == pytest.approx(score.after - score.before)
+    assert score.interval[0] < score.after < score.interval[1]
+    assert first.costs["search"].tokens == first.record.optimization_usage.tokens > 0
+    assert "has no tokens" in str(failed.reason)
+    with pytest.raises(StoreError, match=r"empty on bbh/navigate .* is not finished"):
+        _ = failed.record
+    assert transfer.source == first.trial_id
+    assert transfer.selection_splits == first.record.chosen_by == ("dev",)
+    assert transfer.record.initial.full_text == first.record.initial.full_text
+
+
+def test_an_unfinished_grid_and_single_runs_are_read_too():
+    begun = load(RECORDED / "grid-interrupted")
+    assert [cell.state for cell in begun.cells] == ["done", "begun", "open", "open"]
+    assert len(begun.cell_frame()) == 1
+    assert set(begun.step_frame()["seed"]) == {"0", "1"}, "steps of a begun cell are there"
+    (finished,) = load(RECORDED / "opro-finished").cells
+    assert finished.title == "opro on bbh/navigate with benchmarks.simulated:instant, seed 0"
+    assert [score.selection for score in finished.scores] == [True, True, False]
+    (interrupted,) = load(RECORDED / "opro-interrupted").cells
+    assert interrupted.state == "begun"
+
+
+def test_frames_are_tidy_and_typed(grid: Path):
+    results = load(grid)
+    cells, steps, answers = results.cell_frame(), results.step_frame(), results.answer_frame()
+    for frame, columns in ((cells, CELL_COLUMNS), (steps, STEP_COLUMNS), (answers, ANSWER_COLUMNS)):
+        assert {name: str(kind) for name, kind in frame.dtypes.items()} == columns
+    assert len(cells) == len(results.finished) == 6
+    own = cells[cells["source"].isna()]
+    assert list(own["change"].isna()) == [False, False, True]
+    assert len(steps) == sum(cell.record.steps for cell in results.finished)
+    rows = answers[(answers["trial_id"] == results.cells[0].trial_id) & (answers["when"] == "after")]
+    assert float(rows["correct"].mean()) == pytest.approx(results.cells[0].scores[0].after)
+    assert set(answers["when"]) == {"before", "after", "both"}
+
+
+def test_one_cell_is_chosen_by_its_labels(grid: Path):
+    results = load(grid)
+    assert results.one({"method": ["zero*"], "model": ["*instant"]}).labels["method"] == "zero-shot-cot"
+    with pytest.raises(ConfigError, match=r"4 finished cells match 'method=greater' .*greater on .*seed 0; greater on"):
+        results.one({"method": ["greater"]})
+    with pytest.raises(ConfigError, match=r"no finished cell matches 'seed=7' .*; there are: greater on bbh/navigate"):
+        results.one({"seed": ["7"]})
+
+
+def test_export_and_evaluate_take_a_cell_of_a_grid(grid: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["export", str(grid)]) == 2
+    assert "6 finished cells" in capsys.readouterr().err
+    assert run(["export", str(grid), "--cell", "method=greater", "--cell", "seed=0", "--cell", "model=*instant"]) == 0
+    assert capsys.readouterr().out.strip() == load(grid).cells[0].record.best.full_text
+    assert run(["evaluate", "--run", str(grid), "--cell", "method=zero-shot-cot,x", "--cell", "model=*instant"]) == 0
+    assert "test: 6 rows" in capsys.readouterr().out
+    assert run(["export", str(RECORDED / "opro-finished"), "--cell", "seed=0"]) == 2
+    assert "holds a single run" in capsys.readouterr().err
+
+
+def test_status_of_a_finished_grid_shows_the_results(grid: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["status", str(grid)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "optimize: 4 cells: 3 done, 1 failed" in lines
+    assert any(line.startswith("greater ") and "66.7 %" in line and "+16.7" in line for line in lines)
+    assert sum(line.startswith("failed: empty on") for line in lines) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1}', "[1, 2]"])
+def test_a_broken_record_is_named_with_its_path_and_the_other_cells_stay(
+    grid: Path, content: str, capsys: pytest.CaptureFixture[str]
+):
+    broken = load(grid).cells[0].folder
+    assert broken is not None
+    (broken / "record.json").write_text(content)
+    results = load(grid)
+    with pytest.raises(StoreError, match=rf"{broken.name}/record\.json' is not a record .*move it away"):
+        _ = results.cells[0].scores
+    assert results.cells[1].scores
+    assert run(["status", str(grid)]) == 0
+    shown = capsys.readouterr().out
+    assert f"{broken.name}/record.json' is not a record" in shown
+    assert sum(line.startswith("greater ") for line in shown.splitlines()) == 3, "the others are there"
+    assert results.cells[4].selection_splits == ()
+
+
+def test_folders_without_results_are_one_sentence(tmp_path: Path, grid: Path):
+    with pytest.raises(StoreError, match="there is no folder"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="holds neither a grid"):
+        load(tmp_path / "empty")
+    noted = json.loads((grid / "grid.json").read_text())
+    del noted["cells"][0]["method"]
+    (grid / "grid.json").write_text(json.dumps(noted))
+    with pytest.raises(StoreError, match=r"grid\.json' is not what a grid writes"):
+        load(grid)
+
+
+def test_a_latex_table_takes_twenty_lines_and_no_private_name(grid: Path):
+    script = ROOT / "examples" / "latex_table.py"
+    code = script.read_text(encoding="utf-8")
+    assert len(code.splitlines()) <= 24
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    done = subprocess.run([sys.executable, script, grid], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.count(r"\\") == 1 + 3
+    assert r"greater & bbh/navigate & benchmarks.simulated:instant & 0 & 50.0 & 66.7 & 1 \\" in done.stdout
