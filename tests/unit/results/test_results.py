@@ -36,7 +36,7 @@ def test_a_grid_gives_its_cells_with_states_scores_and_costs(grid: Path):
     with pytest.raises(StoreError, match=r"empty on bbh/navigate .* is not finished"):
         _ = failed.record
     assert transfer.source == first.trial_id
-    assert transfer.selection_splits == first.record.chosen_by == ("dev",)
+    assert transfer.selection_splits == first.record.chosen_by == ("train",)
     assert transfer.record.initial.full_text == first.record.initial.full_text
 
 
