@@ -1,6 +1,5 @@
 """The composition root: settings become a complete config, and the names in a config become parts, each loaded once."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +80,13 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
             given[option] = {"name": given[option]}
     for option in ("model", "task"):
         if not isinstance(given.get(option), Mapping) or not given[option].get("name"):
-            raise ConfigError(f"--{option}: missing; `greater-ray list {option}s` shows what there is.")
+            why = f"missing; `greater-ray list {option}s` shows what there is."
+            raise ConfigError(why, setting=f"{option}.name")
     method: Method[Any, Any] = load("methods", given.get("method", "greater"))
     presets = {"paper": {}, **method.presets}
     preset = given.get("preset", "paper")
     if preset not in presets:
-        raise unknown_name("--preset", preset, presets)
+        raise unknown_name("preset", preset, presets)
     profile = profile_for(given["model"]["name"])
     defaults = {
         "task": {"extractor": profile.extractor},
@@ -94,11 +94,14 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     }
     config: TrialConfig = parse(TrialConfig, _without_none(merged(presets[preset], defaults, given)))
     if not any(config.budget.model_dump().values()) and config.budget.steps is None:
-        raise ConfigError("--steps: nothing ends this run; give --steps, --patience, --max-tokens or --max-seconds.")
+        why = "nothing ends this run; give §budget.steps, §budget.patience, §budget.tokens or §budget.seconds."
+        raise ConfigError(why, setting="budget.steps")
     refuse_endpoint(config.model)
     names = expand(config.task.name)
     if len(names) > 1:
-        raise ConfigError(f"--task: '{config.task.name}' is a group of {len(names)} tasks; name one of them.")
+        raise ConfigError(
+            f"'{config.task.name}' is a group of {len(names)} tasks; name one of them.", setting="task.name"
+        )
     extractor(load_task(config.task), config.task.extractor)
     method_config = parse(method.config_type, config.method_config, "method_config")
     if isinstance(method, ResolvesConfig):
@@ -211,8 +214,6 @@ def _serve_writer(config: TrialConfig, models: Models) -> Served:
     try:
         return models(config.optimizer_model)
     except (ConfigError, ModelError) as error:
-        raise type(error)(re.sub(r"^(--)?model(?=[.:])", _as_optimizer, str(error))) from error
-
-
-def _as_optimizer(found: re.Match[str]) -> str:
-    return "--optimizer-model" if found[1] else "optimizer_model"
+        if error.setting is not None and error.setting.startswith("model."):
+            raise error.about(f"optimizer_{error.setting}") from error
+        raise

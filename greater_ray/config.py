@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from greater_ray.errors import ConfigError, did_you_mean
+from greater_ray.errors import ConfigError, Place, did_you_mean
 from greater_ray.types import Layout
 
 AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "number", "text"]
@@ -160,11 +160,12 @@ def parse(config_type: type[Any], values: Mapping[str, Any], where: str = "") ->
         if first["type"] == "extra_forbidden":
             allowed = _keys_at(config_type, first["loc"][:-1])
             hint = did_you_mean(str(first["loc"][-1]), allowed)
-            raise ConfigError(f"{option}: unknown option; allowed: {', '.join(allowed)}.{hint}") from None
+            why = f"unknown option; allowed: {', '.join(allowed)}.{hint}"
+            raise ConfigError(why, setting=option, allowed=allowed) from None
         if first["type"] == "missing":
-            raise ConfigError(f"{option}: missing.") from None
+            raise ConfigError("missing.", setting=option) from None
         message = first["msg"][0].lower() + first["msg"][1:]
-        raise ConfigError(f"{option}: {message}, not {first['input']!r}.") from None
+        raise ConfigError(f"{message}, not {first['input']!r}.", setting=option, value=first["input"]) from None
 
 
 def _keys_at(config_type: type[BaseModel], location: Iterable[Any]) -> list[str]:
@@ -187,14 +188,46 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"--config: '{path}' cannot be read ({error.strerror}).") from error
+        raise ConfigError(f"'{path}' cannot be read ({error.strerror}).", setting="config") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        place = f", line {line + 1}" if line is not None else ""
-        raise ConfigError(f"--config: '{path}'{place} is not valid YAML.") from error
+        mark = getattr(error, "problem_mark", None)
+        place = Place(str(path), mark.line + 1 if mark is not None else None)
+        raise ConfigError("not valid YAML.", setting="config", place=place) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"--config: '{path}' must hold a mapping of options, not {type(values).__name__}.")
+        raise ConfigError(f"'{path}' must hold a mapping of options, not {type(values).__name__}.", setting="config")
     return values
+
+
+def line_in_yaml(path: Path, setting: str, below: str | None = None) -> int | None:
+    """Return the line, from 1, on which a YAML file sets ``setting`` or the nearest key above it.
+
+    With ``below`` the setting is looked for under that key of the file. None: not even its first part stands there.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    if below is not None:
+        node = _child(node, below)[1]
+    line = None
+    for part in setting.split("."):
+        found, node = _child(node, part)
+        if found is None:
+            break
+        line = found
+    return line
+
+
+def _child(node: Any, part: str) -> tuple[int | None, Any]:
+    """Return the line and the node of a key of a mapping, or of an entry of a list by its number."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                return int(key.start_mark.line) + 1, value
+    if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+        entry = node.value[int(part)]
+        return int(entry.start_mark.line) + 1, entry
+    return None, None
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +255,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         key, equals, text = assignment.partition("=")
         if not equals or not all(key.split(".")):
             raise ConfigError(
-                f"--set: '{assignment}' must have the form key=value, for instance method_config.top_k=20."
+                f"'{assignment}' must have the form key=value, for instance method_config.top_k=20.", setting="set"
             )
         try:
             value = yaml.safe_load(text)
@@ -233,7 +266,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         for parent in parents:
             child = node.setdefault(parent, {})
             if not isinstance(child, dict):
-                raise ConfigError(f"--set: '{assignment}' sets a value below '{parent}', which is already a value.")
+                raise ConfigError(
+                    f"'{assignment}' sets a value below '{parent}', which is already a value.", setting="set"
+                )
             node = child
         node[last] = value
     return result

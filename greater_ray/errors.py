@@ -1,11 +1,66 @@
-"""The errors a user can cause or meet, each one sentence that names the option, the value and what is allowed."""
+"""The errors a user can cause or meet. Each is one clear sentence and knows what it is about.
+
+An error has fields: the *setting* by its key in the config (``task.name``, ``budget.steps``) or the name of an argument
+(``out``, ``prompt``), the *value* that is wrong, what is *allowed*, and the *place* in a file. Whoever shows it says
+the setting in the words of its own face: ``str(error)`` for Python, ``greater_ray.cli`` for the command line, where a
+key becomes the option that the user wrote, or file and line of a YAML file.
+
+A sentence that speaks of other settings marks their keys with ``§``: ``"give §budget.steps or §budget.tokens."``
+"""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+# A key that stands in a sentence.
+_KEY = re.compile(r"§([a-z_]+(?:\.[a-z_]+)*)")
+
+
+class Place(NamedTuple):
+    """Where in a file something stands; lines count from 1, None means the file as a whole."""
+
+    file: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"'{self.file}'" + (f", line {self.line}" if self.line is not None else "")
 
 
 class GreaterRayError(Exception):
-    """Base of every error that the command line prints without a traceback."""
+    """Base of every error that the command line prints without a traceback.
+
+    Args:
+        why: what is wrong, with the value and what is allowed; ``setting`` and ``place`` are put in front of it.
+        setting, value, allowed, place: what it is about, for programs.
+    """
+
+    def __init__(
+        self,
+        why: str,
+        *,
+        setting: str | None = None,
+        value: Any = None,
+        allowed: Iterable[str] = (),
+        place: Place | None = None,
+    ) -> None:
+        super().__init__(why)
+        self.why, self.setting, self.value, self.place = why, setting, value, place
+        self.allowed = tuple(allowed)
+
+    def __str__(self) -> str:
+        """Say it in Python's words: settings by their keys."""
+        return self.told(lambda key: key)
+
+    def told(self, name: Callable[[str], str], heading: Callable[[str], str] | None = None) -> str:
+        """Return the sentence with every setting as ``name`` calls it, and the one it is about as ``heading`` does."""
+        front = [(heading or name)(self.setting)] if self.setting is not None else []
+        front += [str(self.place)] if self.place is not None else []
+        return ": ".join([*front, _KEY.sub(lambda key: name(key[1]), self.why)])
+
+    def about(self, setting: str) -> "GreaterRayError":
+        """Return the same error about another setting, for instance the writer's model in place of the model."""
+        return type(self)(self.why, setting=setting, value=self.value, allowed=self.allowed, place=self.place)
 
 
 class ConfigError(GreaterRayError):
@@ -34,11 +89,12 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def unknown_name(option: str, value: str, allowed: Iterable[str]) -> ConfigError:
+def unknown_name(setting: str, value: str, allowed: Iterable[str]) -> ConfigError:
     """Build the error for a name that is not among those allowed."""
     names = sorted(allowed)
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
-    return ConfigError(f"{option}: '{value}' is unknown; allowed: {shown}.{did_you_mean(value, names)}")
+    why = f"'{value}' is unknown; allowed: {shown}.{did_you_mean(value, names)}"
+    return ConfigError(why, setting=setting, value=value, allowed=names)
 
 
 class BudgetSpent(GreaterRayError):  # noqa: N818 - an end, not an error

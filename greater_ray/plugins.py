@@ -20,14 +20,15 @@ def load(kind: str, name: str) -> Any:
     Raises:
         ConfigError: no such name, with the closest one as a suggestion.
     """
-    option = f"--{kind.removesuffix('s')}"
+    setting = {"methods": "method", "models": "model.name", "tasks": "task.name"}[kind]
     if ":" in name:
         module_name, _, attribute = name.partition(":")
         try:
             return getattr(import_module(module_name), attribute)
         except (ImportError, AttributeError) as error:
-            raise ConfigError(f"{option}: '{name}' cannot be imported ({error}); write package.module:Name.") from error
+            why = f"'{name}' cannot be imported ({error}); write package.module:Name."
+            raise ConfigError(why, setting=setting, value=name) from error
     names = available(kind)
     if name not in names:
-        raise unknown_name(option, name, names)
+        raise unknown_name(setting, name, names)
     return import_module(f"greater_ray.{kind}.{name.replace('-', '_')}").PLUGIN

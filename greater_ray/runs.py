@@ -86,15 +86,15 @@ def evaluate_prompt(
     """
     task, model, _, _ = load_subject(config, models)
     if split not in SPLITS:
-        raise unknown_name("--split", split, SPLITS)
+        raise unknown_name("split", split, SPLITS)
     if isinstance(prompt, str):
         text = prompt if prompt[:1].isspace() else " " + prompt
         ids = model.ask(EncodePrompt(text)) if prompt.strip() else ()
     else:
         ids = prompt
     if not ids:
-        raise ConfigError(f"--prompt: {prompt!r} has no tokens; give at least one word.")
+        raise ConfigError(f"{prompt!r} has no tokens; give at least one word.", setting="prompt")
     rows = rows_of(task, split)
     if not rows:
-        raise ConfigError(f"--split: '{split}' of '{config.task.name}' has no rows.")
+        raise ConfigError(f"'{split}' of '{config.task.name}' has no rows.", setting="split")
     return evaluate(task, model, split, rows, ids, NoLines(), on_rows=on_rows).record

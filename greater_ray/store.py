@@ -25,9 +25,9 @@ def _io(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise StoreError(
-                f"--out: no space left on the disk of '{path.parent}'; free some and run again."
+                f"no space left on the disk of '{path.parent}'; free some and run again.", setting="out"
             ) from error
-        raise StoreError(f"--out: '{path}' cannot be written ({error.strerror}).") from error
+        raise StoreError(f"'{path}' cannot be written ({error.strerror}).", setting="out") from error
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -98,7 +98,7 @@ def refuse_foreign(folder: Path) -> None:
     with _io(folder):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
     if "config.json" not in names and any(not name.startswith(".") for name in names):
-        raise StoreError(f"--out: '{folder}' is not empty and holds no run; choose a new folder.")
+        raise StoreError(f"'{folder}' is not empty and holds no run; choose a new folder.", setting="out")
 
 
 class RunStore:
@@ -121,7 +121,9 @@ class RunStore:
             try:
                 self._lock.acquire()
             except Timeout:
-                raise StoreError(f"--out: another process is running in '{folder}'; wait for it to end.") from None
+                raise StoreError(
+                    f"another process is running in '{folder}'; wait for it to end.", setting="out"
+                ) from None
         self._claim(config)
 
     @property
@@ -141,8 +143,9 @@ class RunStore:
             if known.get("schema_version") != SCHEMA_VERSION or known.get("trial_id") != trial_id:
                 changed = ", ".join(_differences(known.get("config", {}), config.model_dump(mode="json"))) or "version"
                 raise StoreError(
-                    f"--out: '{self.folder}' holds a different run (differs in: {changed}); "
-                    "choose another folder, or repeat that run's settings to continue it."
+                    f"'{self.folder}' holds a different run (differs in: {changed}); "
+                    "choose another folder, or repeat that run's settings to continue it.",
+                    setting="out",
                 )
             return
         file = RunConfigFile(trial_id=trial_id, config=config)
@@ -159,8 +162,8 @@ class RunStore:
         for name, value in inputs.items():
             if file.inputs.get(name, value) != value:
                 raise StoreError(
-                    f"--out: '{self.folder}' was begun with other {name}, which have changed since; "
-                    "choose another folder."
+                    f"'{self.folder}' was begun with other {name}, which have changed since; choose another folder.",
+                    setting="out",
                 )
         if not inputs.keys() <= file.inputs.keys():
             noted = file.model_copy(update={"inputs": {**file.inputs, **inputs}})
@@ -206,7 +209,7 @@ class RunStore:
         try:
             return TrialRecord.model_validate(_read_json(self._record))
         except ValidationError as error:
-            raise StoreError(f"--out: '{self._record}' is not a record of this version.") from error
+            raise StoreError(f"'{self._record}' is not a record of this version.", setting="out") from error
 
     def save_record(self, record: TrialRecord) -> None:
         """Write the record and, beside it, the bare prompt; the record comes last and marks the run as finished."""
@@ -257,9 +260,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise StoreError(f"--out: '{path}' is not readable JSON; choose another folder.") from error
+        raise StoreError(f"'{path}' is not readable JSON; choose another folder.", setting="out") from error
     if not isinstance(value, dict):
-        raise StoreError(f"--out: '{path}' does not hold what a run writes; choose another folder.")
+        raise StoreError(f"'{path}' does not hold what a run writes; choose another folder.", setting="out")
     return value
 
 

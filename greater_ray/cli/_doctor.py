@@ -1,7 +1,7 @@
 """A checklist before a long run: are this model, these rows and these settings measured correctly?"""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from greater_ray.config import TrialConfig, parse
@@ -30,10 +30,11 @@ class Check:
     status: Status
     message: str
     figures: dict[str, Any] = field(default_factory=dict)
+    error: GreaterRayError | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return asdict(self)
+        return {name: value for name, value in vars(self).items() if name != "error"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Ca
             try:
                 add(check(patient))
             except GreaterRayError as error:
-                add(Check(name, "fail", str(error)))
+                add(Check(name, "fail", str(error), error=error))
     return checks
 
 
@@ -118,7 +119,7 @@ def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[
     except ConfigError:
         raise
     except GreaterRayError as error:
-        add(Check(name, "fail", str(error)))
+        add(Check(name, "fail", str(error), error=error))
         return None
     loss = getattr(method_config, "loss", None)
     engine: Any = getattr(model.executor, "engine")  # noqa: B009 - load_subject computes in this process

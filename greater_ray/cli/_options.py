@@ -12,7 +12,8 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from greater_ray.errors import ConfigError
+from greater_ray.cli._errors import Complaint, Written, sentence, written_keys
+from greater_ray.errors import ConfigError, GreaterRayError
 
 
 class Setting(NamedTuple):
@@ -85,6 +86,8 @@ SETTINGS = (
         "Choose among the N best prompts by accuracy on dev rows.", _BUDGET,
     ),
 )  # fmt: skip
+# The option of every key that has one.
+OPTIONS = {setting.key: setting.option for setting in SETTINGS}
 # What has no effect where nothing is optimized.
 ONLY_FOR_OPTIMIZE = (
     "--seed",
@@ -114,6 +117,11 @@ class Given(NamedTuple):
     json: bool
     no_color: bool
     debug: bool
+    written: Written
+
+    def say(self, error: GreaterRayError) -> str:
+        """Say an error in the words of this command line."""
+        return sentence(error, self.written)
 
 
 def with_options(
@@ -131,13 +139,28 @@ def with_options(
         names = {_parameter_name(s.option): s for s in table}
 
         def wrapper(**values: Any) -> None:
-            given = Given(
-                {setting.option: values.pop(name) for name, setting in names.items()},
-                values.pop("config", None) if settings else None,
-                values.pop("assignments", None) or [] if settings else [],
-                *(values.pop(name) for name in _DEFAULTS),
+            found = {setting.option: values.pop(name) for name, setting in names.items()}
+            file = values.pop("config", None) if settings else None
+            assignments = (values.pop("assignments", None) or []) if settings else []
+            written = Written(
+                file=file,
+                options=frozenset(option for option, value in found.items() if value is not None),
+                names=OPTIONS if settings else {},
+                assignments=written_keys(assignments),
             )
-            command(**values, given=given)
+            given = Given(
+                settings=found,
+                config=file,
+                assignments=assignments,
+                json=values.pop("json"),
+                no_color=values.pop("no_color"),
+                debug=values.pop("debug"),
+                written=written,
+            )
+            try:
+                command(**values, given=given)
+            except GreaterRayError as error:
+                raise Complaint(error, given.written) from error
 
         added = {name: (s.type | None, _option(s)) for name, s in names.items()} | {
             name: (kind, _paneled(info)) for name, (kind, info) in further.items()
@@ -199,24 +222,8 @@ def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, An
     for key in ("model.name", "optimizer_model.name", "task.name", "method", "preset"):
         value = _at(settings, key)
         if value is not None and not isinstance(value, str):
-            raise ConfigError(f"{key}: must be a name, not {value!r}.")
+            raise ConfigError(f"must be a name, not {value!r}.", setting=key, value=value)
     return settings
-
-
-def name_option(text: str, given: Given) -> str:
-    """Return an error's sentence with the option that the user wrote in place of the config's key."""
-    found = re.match(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*):", text)
-    if found is None:
-        return text
-    key, rest = found[1], text[found.end() :]
-    written = {re.sub(r"^method\.", "method_config.", a.partition("=")[0]) for a in given.assignments}
-    if any(key == w or w.startswith(f"{key}.") or key.startswith(f"{w}.") for w in written):
-        return f"--set {key}:{rest}"
-    options = {setting.key: setting.option for setting in SETTINGS}
-    option = options.get(key) or options.get(f"{key}.name")
-    if option is not None and (given.config is None or given.settings.get(option) is not None):
-        return f"{option}:{rest}"
-    return f"--config {key}:{rest}" if given.config is not None else text
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def export(record: TrialRecord, form: str) -> Any:
         ConfigError: an unknown format.
     """
     if form not in FORMATS:
-        raise unknown_name("--format", form, FORMATS)
+        raise unknown_name("format", form, FORMATS)
     if form == "text":
         return record.best.full_text
     layout = record.config.layout

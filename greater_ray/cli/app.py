@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
-from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, name_option, read_prompt, with_options
+from greater_ray.cli._errors import Complaint
+from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
 from greater_ray.cli.grid import register
-from greater_ray.errors import ConfigError, DataError, GreaterRayError, Interrupted, unknown_name
+from greater_ray.errors import ConfigError, Interrupted, unknown_name
 
 # The base of all complaints about arguments; which package it comes from depends on typer's version.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -51,7 +52,7 @@ def optimize(
     ] = None,
 ) -> None:
     """Optimize a prompt and measure it before and after."""
-    settings = _named(given, lambda: collect(given))
+    settings = collect(given)
     from greater_ray.assembly import local_models, resolve_config
     from greater_ray.cli._display import console, display
     from greater_ray.cli._runs import default_folder
@@ -59,7 +60,7 @@ def optimize(
     from greater_ray.cli._summary import print_trial
     from greater_ray.runs import run_config
 
-    config = _named(given, lambda: resolve_config(settings))
+    config = resolve_config(settings)
     folder = out or default_folder(config)
     stream = sys.stderr if given.json else sys.stdout
     print(f"run folder: {folder} (the same command continues there)", file=stream, flush=True)
@@ -67,15 +68,12 @@ def optimize(
         try:
             with display(stream, stop, no_color=given.no_color) as screen:
                 screen.message("loading rows and model")
-                record = _named(
-                    given,
-                    lambda: run_config(
-                        config,
-                        folder,
-                        observer=screen,
-                        should_stop=stop.should_stop,
-                        models=local_models(screen.message),
-                    ),
+                record = run_config(
+                    config,
+                    folder,
+                    observer=screen,
+                    should_stop=stop.should_stop,
+                    models=local_models(screen.message),
                 )
         except Interrupted as error:
             _complain(str(error))
@@ -120,24 +118,23 @@ def evaluate(
 
         record = read_run(run, "--run", cell or ())
         base, text = record.config.model_dump(mode="json"), record.best.ids
-    if split not in ("train", "dev", "test"):
-        raise unknown_name("--split", split, ("train", "dev", "test"))
+    from greater_ray.protocols import SPLITS
+
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
     from greater_ray.assembly import local_models, resolve_config
     from greater_ray.cli._display import console
     from greater_ray.cli._summary import print_evaluation
     from greater_ray.runs import evaluate_prompt
 
-    config = _named(given, lambda: resolve_config(collect(given, base)))
+    config = resolve_config(collect(given, base))
     progress = _progress_line(given)
-    result = _named(
-        given,
-        lambda: evaluate_prompt(
-            config,
-            text,
-            split,
-            on_rows=lambda done, of: progress(f"{done} of {of} rows"),
-            models=local_models(progress),
-        ),
+    result = evaluate_prompt(
+        config,
+        text,
+        split,
+        on_rows=lambda done, of: progress(f"{done} of {of} rows"),
+        models=local_models(progress),
     )
     progress("")
     if given.json:
@@ -183,11 +180,11 @@ def doctor(given: Given) -> None:
             from rich.text import Text
 
             style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[check.status]
-            message = name_option(check.message, given)
+            message = check.message if check.error is None else given.say(check.error)
             screen.print(Text.assemble((f"{check.status:<6}", style), f"{check.name:<10}{message}"), soft_wrap=True)
 
-    config = _named(given, lambda: resolve_config(collect(given)))
-    checks = _named(given, lambda: examine(config, show, progress))
+    config = resolve_config(collect(given))
+    checks = examine(config, show, progress)
     progress("")
     failed = any(check.status == "fail" for check in checks)
     if given.json:
@@ -212,16 +209,6 @@ def export(
         form = "json"
     value = exported(read_run(run, cell=cell or ()), form)
     sys.stdout.write((value if isinstance(value, str) else as_json(value)) + "\n")
-
-
-def _named(given: Given, work: Any) -> Any:
-    """Do the work; an error names the option that the user wrote."""
-    try:
-        return work()
-    except Interrupted:
-        raise
-    except GreaterRayError as error:
-        raise type(error)(name_option(str(error), given)) from error
 
 
 def _progress_line(given: Given) -> Any:
@@ -284,9 +271,9 @@ def _report(error: Exception, args: list[str]) -> int:
         if message:
             _complain(f"error: {message}")
         return 2
-    if isinstance(error, GreaterRayError):
+    if isinstance(error, Complaint):
         _complain(f"error: {error}")
-        return 2 if isinstance(error, (ConfigError, DataError)) else 1
+        return error.code
     reason = " ".join(str(error).split()) or "no message"
     _complain(f"internal error: {type(error).__name__}: {reason}; run again with --debug to see where.")
     return 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from greater_ray.cli._errors import written_keys
 from greater_ray.cli._options import Given, with_options
 from greater_ray.config import merged, parse_assignments, read_yaml
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
@@ -171,12 +172,14 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
     from greater_ray.grid.run import run_grid
     from greater_ray.grid.transfer import transfer_models
 
+    file = _file(config)
+    given.written.file, given.written.assignments = file, written_keys(assignments or [])
     options = where.settings()
     if model:
         options["models"] = model
     if transfer_to:
         options["transfer"] = {"models": transfer_to}
-    layers = merged(_read(config), parse_assignments(assignments or []))
+    layers = merged(read_yaml(file), parse_assignments(assignments or []))
     load_grid(layers)
     parsed = load_grid(merged(layers, options))
     rule = parse_only(only or [])
@@ -265,15 +268,19 @@ def status(given: Given, folder: Annotated[Path, typer.Argument(metavar="OUT", h
     print_status(folder, given)
 
 
-def _read(config: str) -> dict[str, Any]:
-    """Return the mapping of a YAML file, or of a grid that comes with the package."""
+def _file(config: str) -> Path:
+    """Return the YAML file of a grid: the user's own, or one that comes with the package.
+
+    Raises:
+        ConfigError: there is neither.
+    """
     if Path(config).suffix in (".yaml", ".yml") or Path(config).is_file():
-        return read_yaml(Path(config))
+        return Path(config)
     built_in = files("greater_ray.grid").joinpath("presets")
     names = sorted(entry.name.removesuffix(".yaml") for entry in built_in.iterdir() if entry.name.endswith(".yaml"))
     if config not in names:
         raise unknown_name("CONFIG", config, names)
-    return read_yaml(Path(str(built_in.joinpath(f"{config}.yaml"))))
+    return Path(str(built_in.joinpath(f"{config}.yaml")))
 
 
 @contextmanager

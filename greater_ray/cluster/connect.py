@@ -69,8 +69,8 @@ def connected(address: str | None = None, *, dashboard: bool = False, num_cpus: 
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         found = address or os.environ.get("RAY_ADDRESS")
-        why = "" if found else f" (`ray up` left {_LAUNCHED} here; --address local starts a Ray of its own)"
-        raise PoolError(f"--address: no Ray at '{target}'{why}: {reason}.") from error
+        why = "" if found else f" (`ray up` left {_LAUNCHED} here; §address local starts a Ray of its own)"
+        raise PoolError(f"no Ray at '{target}'{why}: {reason}.", setting="address") from error
     try:
         yield
     finally:
@@ -132,8 +132,9 @@ def check_wait(demands: Sequence[Demand], wait: float) -> None:
     open_ended = [d.model for d in demands if d.count is None]
     if wait > 0 and open_ended:
         raise ConfigError(
-            f"--wait: how many replicas of '{open_ended[0]}' to wait for is not known; give --replicas N, "
-            "or replicas.count in the grid."
+            f"how many replicas of '{open_ended[0]}' to wait for is not known; give §replicas.count, "
+            "here or for that model in the grid.",
+            setting="wait",
         )
 
 
@@ -153,8 +154,9 @@ def require(
     if short is not None:
         nodes = len(_nodes())
         raise ConfigError(
-            f"--replicas: {short.sentence()} do not fit: {_there()} on {nodes} node{'s' if nodes != 1 else ''}; "
-            "ask for fewer, or use --replicas N with --wait SECONDS where nodes are added."
+            f"{short.sentence()} do not fit: {_there()} on {nodes} node{'s' if nodes != 1 else ''}; "
+            "ask for fewer, or set §replicas.count and §wait where nodes are added.",
+            setting="replicas.count",
         )
 
 

@@ -44,7 +44,7 @@ class Plan:
         for model, executor in self.pools:
             if model == config:
                 return executor.served()
-        raise PoolError(f"model: no pool serves '{config.name}'.")
+        raise PoolError(f"no pool serves '{config.name}'.", setting="model.name")
 
 
 def coordinate(config: dict[str, Any], plan: Plan) -> None:

@@ -38,8 +38,9 @@ class Replica:
         if self.gpus and device not in (None, "cuda"):
             where = f"the {device} of {socket.gethostname()}"
             raise ModelError(
-                f"model.device: '{config.device}' put '{config.name}' on {where}, though its replica was given "
-                f"{self.gpus:g} GPU; install a torch that can use it, or set replicas.gpus to 0."
+                f"'{config.device}' put '{config.name}' on {where}, though its replica was given "
+                f"{self.gpus:g} GPU; install a torch that can use it, or set replicas.gpus to 0.",
+                setting="model.device",
             )
         engine.limit_prefix_memory(self.prefix_memory)
         return {"model": engine.facts, "host": socket.gethostname(), "hardware": engine.hardware or processor()}

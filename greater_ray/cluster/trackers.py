@@ -22,10 +22,10 @@ def check_trackers(names: Iterable[str]) -> tuple[str, ...]:
     names = tuple(names)
     for name in names:
         if name not in TRACKERS:
-            raise unknown_name("--tracker", name, TRACKERS)
+            raise unknown_name("tracker", name, TRACKERS)
         if find_spec(_PACKAGES[name]) is None:
             raise ConfigError(
-                f"--tracker: '{name}' needs the package {_PACKAGES[name]}; pip install {_PACKAGES[name]}."
+                f"'{name}' needs the package {_PACKAGES[name]}; pip install {_PACKAGES[name]}.", setting="tracker"
             )
     return names
 

@@ -82,7 +82,7 @@ def expand_grid(grid: GridConfig, only: Mapping[str, list[str]] | None = None) -
     if not cells:
         raise ConfigError("methods, tasks, models: the grid has no cells; name at least one of each.")
     if not chosen:
-        raise ConfigError(f"--only: no cell of the {len(cells)} in this grid matches {dict(only or {})}.")
+        raise ConfigError(f"no cell of the {len(cells)} in this grid matches {dict(only or {})}.", setting="only")
     return chosen
 
 

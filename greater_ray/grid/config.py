@@ -155,8 +155,10 @@ def parse_only(words: Iterable[str]) -> dict[str, list[str]]:
     for word in words:
         axis, equals, patterns = word.partition("=")
         if not equals or not patterns:
-            raise ConfigError(f"--only: '{word}' must have the form axis=pattern, for instance task=bbh/navigate.")
+            raise ConfigError(
+                f"'{word}' must have the form axis=pattern, for instance task=bbh/navigate.", setting="only"
+            )
         if axis not in AXES:
-            raise unknown_name("--only", axis, AXES)
+            raise unknown_name("only", axis, AXES)
         rule.setdefault(axis, []).extend(patterns.split(","))
     return rule

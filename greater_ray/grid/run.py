@@ -316,7 +316,7 @@ class LocalBackend:
                 return models(config)
             except GreaterRayError as error:
                 # As with a pool: no cell is to blame.
-                raise PoolError(f"model: '{config.name}' cannot be served: {error}") from error
+                raise PoolError(f"'{config.name}' cannot be served: {error}", setting="model.name") from error
 
         for cell in cells:
             observer.started(cell)

@@ -61,15 +61,15 @@ class GridStore:
         try:
             names = [p.name for p in self.folder.iterdir()] if self.folder.exists() else []
             if GRID_FILE not in names and any(not name.startswith(".") for name in names):
-                raise StoreError(f"--out: '{self.folder}' is not empty and holds no grid; choose a new folder.")
+                raise StoreError(f"'{self.folder}' is not empty and holds no grid; choose a new folder.", setting="out")
             for folder in (self.cells, self.failures):
                 folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / ".lock", timeout=0)
             self._lock.acquire()
         except Timeout:
-            raise StoreError(f"--out: another process is running a grid in '{self.folder}'.") from None
+            raise StoreError(f"another process is running a grid in '{self.folder}'.", setting="out") from None
         except OSError as error:
-            raise StoreError(f"--out: '{self.folder}' cannot be written ({error.strerror}).") from error
+            raise StoreError(f"'{self.folder}' cannot be written ({error.strerror}).", setting="out") from error
 
     def close(self) -> None:
         """Let another driver use the folder."""

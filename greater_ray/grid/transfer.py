@@ -104,4 +104,4 @@ def _measuring(
     try:
         return resolve_config(settings)
     except ConfigError as error:
-        raise ConfigError(f"transfer.models: {entry['name']}: {error}") from error
+        raise ConfigError(f"{entry['name']}: {error.why}", setting="transfer.models") from error

@@ -39,9 +39,13 @@ def _read(file: str) -> Any:
         text = Path(file).read_text(encoding="utf-8")
         return json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
     except OSError as error:
-        raise ConfigError(f"method_config.prompts_file: '{file}' cannot be read ({error.strerror}).") from error
+        raise ConfigError(
+            f"'{file}' cannot be read ({error.strerror}).", setting="method_config.prompts_file"
+        ) from error
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"method_config.prompts_file: '{file}' is neither valid JSON nor valid YAML.") from error
+        raise ConfigError(
+            f"'{file}' is neither valid JSON nor valid YAML.", setting="method_config.prompts_file"
+        ) from error
 
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
@@ -73,19 +77,22 @@ def _prompt(node: Any, file: str, key: str) -> str:
         node = node[0]
     if isinstance(node, dict) and isinstance(node.get("prompt"), str):
         if node.get("abridged") is True:
-            raise ConfigError(f"method_config.key: '{key}' in '{file}' is marked as abridged, so it is not the prompt.")
+            raise ConfigError(
+                f"'{key}' in '{file}' is marked as abridged, so it is not the prompt.", setting="method_config.key"
+            )
         node = node["prompt"]
     if isinstance(node, str) and node.strip():
         return node
     if isinstance(node, str):
-        raise ConfigError(f"method_config.key: '{key}' in '{file}' is an empty prompt.")
+        raise ConfigError(f"'{key}' in '{file}' is an empty prompt.", setting="method_config.key")
     if isinstance(node, list) and (several := _telling(node)):
         raise ConfigError(
-            f"method_config.key: {len(node)} prompts in '{file}' match '{key}'; add one of: {', '.join(several)}."
+            f"{len(node)} prompts in '{file}' match '{key}'; add one of: {', '.join(several)}.",
+            setting="method_config.key",
         )
     names = [name for name, _ in _children(node)]
     shown = f"; below it stand: {_shown(names)}" if names else ""
-    raise ConfigError(f"method_config.key: '{key}' in '{file}' is no prompt{shown}.")
+    raise ConfigError(f"'{key}' in '{file}' is no prompt{shown}.", setting="method_config.key")
 
 
 def _telling(records: list[Any]) -> list[str]:
@@ -106,7 +113,7 @@ def _missing(content: Any, file: str, keys: list[str]) -> ConfigError:
     part = min((rest.partition(joint)[0] for joint in JOINTS), key=len)
     hint = did_you_mean(rest, names) or did_you_mean(part, names) or f" There is: {_shown(names)}."
     below = f" below '{path}'" if path else ""
-    return ConfigError(f"method_config.key: '{rest}' is not in '{file}'{below}.{hint}")
+    return ConfigError(f"'{rest}' is not in '{file}'{below}.{hint}", setting="method_config.key")
 
 
 def _deepest(node: Any, rest: str, path: str) -> Iterator[tuple[Any, str, str]]:

@@ -254,7 +254,7 @@ def start_ids(problem: Problem, text: str) -> TokenIds:
     """
     ids = problem.encode(text)
     if not ids:
-        raise ConfigError(f"method_config.initial_prompt: {text!r} has no tokens; give at least one word.")
+        raise ConfigError(f"{text!r} has no tokens; give at least one word.", setting="method_config.initial_prompt")
     return ids
 
 

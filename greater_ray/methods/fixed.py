@@ -91,12 +91,16 @@ class Fixed(Given):
         """
         if config.prompts_file is None:
             if config.key is not None and not config.prompt:
-                raise ConfigError("method_config.key: needs a file to look in; give method_config.prompts_file.")
+                raise ConfigError(
+                    "needs a file to look in; give method_config.prompts_file.", setting="method_config.key"
+                )
             return config
         if config.prompt:
-            raise ConfigError("method_config.prompts_file: a prompt is given as well; give one of the two.")
+            raise ConfigError("a prompt is given as well; give one of the two.", setting="method_config.prompts_file")
         if not config.key:
-            raise ConfigError("method_config.key: missing; it says where in method_config.prompts_file the prompt is.")
+            raise ConfigError(
+                "missing; it says where in method_config.prompts_file the prompt is.", setting="method_config.key"
+            )
         key, prompt = look_up(config.prompts_file, config.key, task)
         return config.model_copy(update={"prompt": prompt, "key": key, "prompts_file": None})
 

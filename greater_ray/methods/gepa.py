@@ -81,7 +81,9 @@ class Gepa:
             ConfigError: the package is missing.
         """
         if find_spec(self.package) is None:
-            raise ConfigError("--method: 'gepa' needs the package of that name: pip install 'greater-ray[gepa]'.")
+            raise ConfigError(
+                "'gepa' needs the package of that name: pip install 'greater-ray[gepa]'.", setting="method"
+            )
         return config
 
     def start(self, problem: Problem, config: GepaConfig) -> GepaState:

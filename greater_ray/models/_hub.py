@@ -34,25 +34,31 @@ def find(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
         return cached.name, _read(cached / "config.json", name)
     if constants.HF_HUB_OFFLINE:
         raise ModelError(
-            f"model.name: '{name}' is not in the local hub cache and HF_HUB_OFFLINE is set; {_OFFLINE_CHOICES}."
+            f"'{name}' is not in the local hub cache and HF_HUB_OFFLINE is set; {_OFFLINE_CHOICES}.",
+            setting="model.name",
         )
     if not _reachable(constants.ENDPOINT):
         raise ModelError(
-            f"model.name: '{name}' needs {constants.ENDPOINT}, which is not reachable; {_OFFLINE_CHOICES}."
+            f"'{name}' needs {constants.ENDPOINT}, which is not reachable; {_OFFLINE_CHOICES}.", setting="model.name"
         )
     try:
         path = Path(hf_hub_download(name, "config.json", revision=revision))
     except GatedRepoError as error:
         raise ModelError(
-            f"model.name: access to '{name}' must be granted on its hub page first, then log in with 'hf auth login'."
+            f"access to '{name}' must be granted on its hub page first, then log in with 'hf auth login'.",
+            setting="model.name",
         ) from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"model.name: the hub has no model '{name}', or it is private; {_OFFLINE_CHOICES}.") from error
+        raise ModelError(
+            f"the hub has no model '{name}', or it is private; {_OFFLINE_CHOICES}.", setting="model.name"
+        ) from error
     except RevisionNotFoundError as error:
-        raise ModelError(f"model.revision: '{name}' has no revision '{revision}' on the hub.") from error
+        raise ModelError(f"'{name}' has no revision '{revision}' on the hub.", setting="model.revision") from error
     except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(f"model.name: config.json of '{name}' cannot be fetched from the hub ({reason}).") from error
+        raise ModelError(
+            f"config.json of '{name}' cannot be fetched from the hub ({reason}).", setting="model.name"
+        ) from error
     return path.parent.name, _read(path, name)
 
 
@@ -74,7 +80,9 @@ def _snapshot(name: str, revision: str | None) -> Path | None:
     try:
         path = try_to_load_from_cache(name, "config.json", revision=revision)
     except HFValidationError as error:
-        raise ModelError(f"model.name: '{name}' is not a hub id (org/name) and no local folder or file.") from error
+        raise ModelError(
+            f"'{name}' is not a hub id (org/name) and no local folder or file.", setting="model.name"
+        ) from error
     return Path(path).parent if isinstance(path, str) else None
 
 
@@ -94,7 +102,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"model.name: the config.json of '{name}' cannot be read.") from error
+        raise ModelError(f"the config.json of '{name}' cannot be read.", setting="model.name") from error
     return values if isinstance(values, dict) else {}
 
 

@@ -180,7 +180,7 @@ class Masks:
         types = list(getattr(config, "layer_types", None) or ())
         unknown = set(types) - {"full_attention", "sliding_attention"}
         if unknown:
-            raise ModelError(f"--model: attention of type '{sorted(unknown)[0]}' is not supported.")
+            raise ModelError(f"attention of type '{sorted(unknown)[0]}' is not supported.", setting="model.name")
         window = getattr(config, "sliding_window", None)
         self.mixed = len(set(types)) > 1
         uniform_sliding = (set(types) == {"sliding_attention"}) if types else window is not None

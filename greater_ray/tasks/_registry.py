@@ -53,7 +53,7 @@ def _canonical(name: str) -> str:
     aliases = {alias: target for family in _families() for alias, target in family.aliases.items()}
     if name in names or name in aliases:
         return aliases.get(name, name)
-    raise unknown_name("--task", name, names | set(available_groups()))
+    raise unknown_name("task.name", name, names | set(available_groups()))
 
 
 def load_task(config: TaskConfig) -> Task:
@@ -69,7 +69,9 @@ def load_task(config: TaskConfig) -> Task:
         return cast(Task, load("tasks", config.name)(config))
     groups = available_groups()
     if config.name in groups:
-        raise ConfigError(f"--task: '{config.name}' is a group of {len(groups[config.name])} tasks; name one of them.")
+        raise ConfigError(
+            f"'{config.name}' is a group of {len(groups[config.name])} tasks; name one of them.", setting="task.name"
+        )
     name = _canonical(config.name)
     family = next(family for family in _families() if name in {info.name for info in family.tasks})
     return family.load(name, config)
@@ -105,4 +107,5 @@ def extractor(task: Task, variant: str) -> Extractor:
         # After an opening mark the label follows directly, as in "the answer is (".
         text = variant.rstrip(" ")
         return Extractor(text, "" if text[-1] in "([{$\"'*" else " ")
-    raise ConfigError(f"{unknown_name('--extractor', variant, table)} A text of your own must hold a blank.")
+    why = f"{unknown_name('', variant, table).why} A text of your own must hold a blank."
+    raise ConfigError(why, setting="task.extractor", value=variant, allowed=table)

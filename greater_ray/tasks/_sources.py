@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from greater_ray.errors import ConfigError, DataError, did_you_mean
+from greater_ray.errors import ConfigError, DataError, Place, did_you_mean
 
-OFFLINE_CHOICES = "without a network use --data synthetic, --data FOLDER or --rows FILE"
+OFFLINE_CHOICES = "without a network set §task.data to synthetic or a folder, or give §task.rows"
 PROBE_SECONDS = 3.0
 
 
@@ -38,7 +38,7 @@ class Source:
 
 
 def check_data_option(data: str) -> None:
-    """Check ``--data`` before anything is read.
+    """Check where rows are to come from before anything is read.
 
     Raises:
         ConfigError: neither ``hub`` nor ``synthetic`` nor an existing folder.
@@ -46,7 +46,7 @@ def check_data_option(data: str) -> None:
     if data in ("hub", "synthetic") or Path(data).is_dir():
         return
     hint = did_you_mean(data, ["hub", "synthetic"])
-    raise ConfigError(f"--data: '{data}' is neither 'hub' nor 'synthetic' nor an existing folder.{hint}")
+    raise ConfigError(f"'{data}' is neither 'hub' nor 'synthetic' nor an existing folder.{hint}", setting="task.data")
 
 
 def _hub_url() -> SplitResult:
@@ -90,8 +90,9 @@ def read_hub(repository: str, split: str, config: str | None = None) -> Source:
     if not offline and not hub_is_reachable():
         host = _hub_url().hostname or "HF_ENDPOINT"
         raise DataError(
-            f"--data hub: '{repository}' cannot be loaded because {host} cannot be reached; {OFFLINE_CHOICES} "
-            "(or HF_HUB_OFFLINE=1 for a copy downloaded before)."
+            f"'{repository}' of the hub cannot be loaded because {host} cannot be reached; {OFFLINE_CHOICES} "
+            "(or HF_HUB_OFFLINE=1 for a copy downloaded before).",
+            setting="task.data",
         )
     import datasets
 
@@ -100,7 +101,8 @@ def read_hub(repository: str, split: str, config: str | None = None) -> Source:
         rows = tuple(Row(i, 0, values) for i, values in enumerate(table))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise DataError(f"--data hub: '{repository}' cannot be loaded ({reason}); {OFFLINE_CHOICES}.") from error
+        why = f"'{repository}' of the hub cannot be loaded ({reason}); {OFFLINE_CHOICES}."
+        raise DataError(why, setting="task.data") from error
     return Source(rows, {"source": "hub", "location": repository, "config": config, "split": split, "rows": len(rows)})
 
 
@@ -115,22 +117,23 @@ def find_file(folder: str, candidates: Sequence[str], name: str) -> Path:
         if path.is_file():
             return path
     tried = " nor ".join(f"'{candidate}'" for candidate in candidates)
-    raise DataError(f"--data: folder '{folder}' holds neither {tried}, which '{name}' is read from.")
+    raise DataError(f"folder '{folder}' holds neither {tried}, which '{name}' is read from.", setting="task.data")
 
 
-def _read_text(path: Path, option: str) -> str:
+def _read_text(path: Path, setting: str) -> str:
     """Read a UTF-8 file, with or without a byte order mark."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{option}: '{path}' cannot be read ({error.strerror}).") from error
+        raise DataError(f"'{path}' cannot be read ({error.strerror}).", setting=setting) from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{option}: '{path}', line {line} is not UTF-8 text; save the file as UTF-8.") from error
+        place = Place(str(path), line)
+        raise DataError("not UTF-8 text; save the file as UTF-8.", setting=setting, place=place) from error
     if not text.strip():
-        raise DataError(f"{option}: '{path}' is empty.")
+        raise DataError(f"'{path}' is empty.", setting=setting)
     return text
 
 
@@ -146,15 +149,15 @@ def read_bbh_json(path: Path) -> Source:
         DataError: the file cannot be read or has another form.
     """
     try:
-        examples = json.loads(_read_text(path, "--data"))["examples"]
+        examples = json.loads(_read_text(path, "task.data"))["examples"]
         rows = tuple(Row(i, 0, {"input": e["input"], "target": e["target"]}) for i, e in enumerate(examples))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         form = '{"examples": [{"input": ..., "target": ...}, ...]}'
-        raise DataError(f"--data: '{path}' is not a BIG-Bench-Hard file of the form {form}.") from error
+        raise DataError(f"'{path}' is not a BIG-Bench-Hard file of the form {form}.", setting="task.data") from error
     return Source(rows, _origin(path, len(rows)))
 
 
-def read_jsonl(path: Path, option: str = "--rows") -> Source:
+def read_jsonl(path: Path, setting: str = "task.rows") -> Source:
     """Read one JSON object a line; blank lines are skipped.
 
     Raises:
@@ -162,27 +165,28 @@ def read_jsonl(path: Path, option: str = "--rows") -> Source:
     """
     rows: list[Row] = []
     # Only "\n" ends a line here: str.splitlines would also cut at U+2028, which may stand inside a JSON string.
-    for number, line in enumerate(_read_text(path, option).split("\n"), start=1):
+    for number, line in enumerate(_read_text(path, setting).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{option}: '{path}', line {number} is not valid JSON.") from error
+            raise DataError("not valid JSON.", setting=setting, place=Place(str(path), number)) from error
         if not isinstance(values, dict):
             kind = type(values).__name__
-            raise DataError(f"{option}: '{path}', line {number} must hold a JSON object, not a {kind}.")
+            why = f"must hold a JSON object, not a {kind}."
+            raise DataError(why, setting=setting, place=Place(str(path), number))
         rows.append(Row(len(rows), number, values))
     return Source(tuple(rows), _origin(path, len(rows)))
 
 
-def read_csv(path: Path, option: str = "--rows") -> Source:
+def read_csv(path: Path, setting: str = "task.rows") -> Source:
     """Read comma-separated values with a header line; blank lines are skipped.
 
     Raises:
         DataError: the file cannot be read, a header stands twice, or a row has more or fewer fields than the header.
     """
-    reader = csv.reader(io.StringIO(_read_text(path, option), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(_read_text(path, setting), newline=""), strict=True)
     header: list[str] = []
     rows: list[Row] = []
     start = 1
@@ -195,13 +199,13 @@ def read_csv(path: Path, option: str = "--rows") -> Source:
                 header = [field.strip() for field in fields]
                 twice = sorted({field for field in header if header.count(field) > 1})
                 if twice:
-                    raise DataError(f"{option}: '{path}', line {line}: column '{twice[0]}' stands twice in the header.")
+                    why = f"column '{twice[0]}' stands twice in the header."
+                    raise DataError(why, setting=setting, place=Place(str(path), line))
             elif len(fields) != len(header):
-                raise DataError(
-                    f"{option}: '{path}', line {line} has {len(fields)} fields, but the header has {len(header)}."
-                )
+                why = f"has {len(fields)} fields, but the header has {len(header)}."
+                raise DataError(why, setting=setting, place=Place(str(path), line))
             else:
                 rows.append(Row(len(rows), line, dict(zip(header, fields, strict=True))))
     except csv.Error as error:
-        raise DataError(f"{option}: '{path}', line {start} is not valid CSV ({error}).") from error
+        raise DataError(f"not valid CSV ({error}).", setting=setting, place=Place(str(path), start)) from error
     return Source(tuple(rows), _origin(path, len(rows)))

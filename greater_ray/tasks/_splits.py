@@ -48,9 +48,8 @@ def first_of_each(rows: Mapping[str, Sequence[T]], config: TaskConfig, name: str
         size = asked[split]
         available = len(rows[split])
         if size is not None and size > available:
-            raise DataError(
-                f"--{split}-size: the {split} split of '{name}' has {available} rows, but {size} were asked for."
-            )
+            why = f"the {split} split of '{name}' has {available} rows, but {size} were asked for."
+            raise DataError(why, setting=f"task.{split}_size", value=size)
         result[split] = tuple(rows[split][:size])
     return result
 
@@ -97,8 +96,9 @@ def sizes_for(total: int, config: TaskConfig, where: str) -> tuple[Sizes, str]:
     given = {split: size for split, size in asked.items() if size is not None}
     rest = total - sum(given.values())
     if rest < 0:
-        shown = ", ".join(f"--{split}-size {size}" for split, size in given.items())
-        raise DataError(f"{where} has {total} rows, but {sum(given.values())} were asked for ({shown}).")
+        shown = ", ".join(f"§task.{split}_size {size}" for split, size in given.items())
+        why = f"{where} has {total} rows, but {sum(given.values())} were asked for ({shown})."
+        raise DataError(why, setting="task.rows")
     unset = [split for split in SPLITS if split not in given]
     full = {"train": TRAIN, "dev": DEV, "test": TEST}
     weights = {"train": 40, "dev": 20, "test": 40}
@@ -113,8 +113,7 @@ def sizes_for(total: int, config: TaskConfig, where: str) -> tuple[Sizes, str]:
         sizes["test"] = min(MAX_TEST, rest - sum(size for split, size in sizes.items() if split != "test"))
     for split in unset:
         if sizes[split] < 1:
-            raise DataError(
-                f"{where} has {total} rows, which leaves none for {split}; give more rows or set --{split}-size."
-            )
+            why = f"{where} has {total} rows, which leaves none for {split}; give more or set §task.{split}_size."
+            raise DataError(why, setting="task.rows")
     result = {split: sizes.get(split, given.get(split, 0)) for split in SPLITS}
     return result, rule if not given else f"configured sizes {given}; otherwise {rule}"

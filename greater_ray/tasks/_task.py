@@ -115,9 +115,11 @@ def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm) -> None:
         ConfigError: ``answer_type`` differs from the task's own, or ``rows`` is set.
     """
     if config.answer_type not in (None, form.type):
-        raise ConfigError(f"--answer-type: answers of '{name}' are '{form.type}', not '{config.answer_type}'.")
+        raise ConfigError(
+            f"answers of '{name}' are '{form.type}', not '{config.answer_type}'.", setting="task.answer_type"
+        )
     if config.rows is not None:
-        raise ConfigError(f"--rows: '{config.rows}' goes with --task rows, not with --task {name}.")
+        raise ConfigError(f"'{config.rows}' goes with §task.name rows, not with '{name}'.", setting="task.rows")
 
 
 def digest(examples: Sequence[Example]) -> str:

@@ -76,7 +76,7 @@ def load(name: str, config: TaskConfig) -> Task:
     check_data_option(config.data)
     if config.data == "synthetic" and subtask not in GENERATORS:
         names = ", ".join(f"bbh/{known}" for known in sorted(GENERATORS))
-        raise ConfigError(f"--data: '{name}' has no synthetic rows; tasks that have: {names}.")
+        raise ConfigError(f"'{name}' has no synthetic rows; tasks that have: {names}.", setting="task.data")
     title = f"{name} (synthetic)" if config.data == "synthetic" else name
     return RowTask(name, form, partial(_load_rows, subtask, config), title)
 

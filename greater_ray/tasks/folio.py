@@ -28,14 +28,15 @@ def load(name: str, config: TaskConfig) -> Task:
     refuse_other_type(name, config, FORM)
     check_data_option(config.data)
     if config.data == "synthetic":
-        raise ConfigError(f"--data: '{name}' has no synthetic rows; see bbh/web_of_lies, which has.")
+        raise ConfigError(f"'{name}' has no synthetic rows; see bbh/web_of_lies, which has.", setting="task.data")
     return RowTask(name, FORM, partial(_load_rows, config))
 
 
 def _source(config: TaskConfig, split: str) -> Source:
     if config.data == "hub":
         return read_hub(HUB_ID, split)
-    return read_jsonl(find_file(config.data, [f"folio/folio-{split}.jsonl", f"folio-{split}.jsonl"], "folio"), "--data")
+    file = find_file(config.data, [f"folio/folio-{split}.jsonl", f"folio-{split}.jsonl"], "folio")
+    return read_jsonl(file, "task.data")
 
 
 def _premises(row: Row) -> list[str]:
@@ -87,7 +88,8 @@ def _train_and_dev(train: Source, test: Source, seed: int) -> tuple[list[Row], l
             group = next(remaining, None)
             if group is None:
                 raise DataError(
-                    f"--data: '{train.origin['location']}' has too few rows for {TRAIN} train and {DEV} dev."
+                    f"'{train.origin['location']}' has too few rows for {TRAIN} train and {DEV} dev.",
+                    setting="task.data",
                 )
             rows.extend(train.rows[i] for i in group[: size - len(rows)])
     return splits
@@ -102,7 +104,9 @@ def _load_rows(config: TaskConfig) -> Loaded:
         lost = sorted({row.index for row in source.rows} - {row.index for row in kept})
         dropped += [{"id": f"folio/{split}#{i}", "reason": "no premises, no conclusion or no label"} for i in lost]
         if not kept:
-            raise DataError(f"--data: '{source.origin['location']}' holds no FOLIO rows (premises, conclusion, label).")
+            raise DataError(
+                f"'{source.origin['location']}' holds no FOLIO rows (premises, conclusion, label).", setting="task.data"
+            )
         usable[split] = Source(kept, source.origin)
     train_rows, dev_rows = _train_and_dev(usable["train"], usable["validation"], config.seed)
     places = (("train", train_rows), ("train", dev_rows), ("validation", usable["validation"].rows))

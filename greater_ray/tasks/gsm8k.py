@@ -35,14 +35,14 @@ def load(name: str, config: TaskConfig) -> Task:
     refuse_other_type(name, config, FORM)
     check_data_option(config.data)
     if config.data == "synthetic":
-        raise ConfigError(f"--data: '{name}' has no synthetic rows; see bbh/object_counting, which has.")
+        raise ConfigError(f"'{name}' has no synthetic rows; see bbh/object_counting, which has.", setting="task.data")
     return RowTask(name, FORM, partial(_load_rows, config))
 
 
 def _source(config: TaskConfig, split: str) -> Source:
     if config.data == "hub":
         return read_hub(HUB_ID, split, "main")
-    return read_jsonl(find_file(config.data, [f"gsm8k/{split}.jsonl", f"{split}.jsonl"], "gsm8k"), "--data")
+    return read_jsonl(find_file(config.data, [f"gsm8k/{split}.jsonl", f"{split}.jsonl"], "gsm8k"), "task.data")
 
 
 def _example(split: str, row: Row) -> Example | None:
@@ -60,7 +60,9 @@ def _load_rows(config: TaskConfig) -> Loaded:
     needed = max(max(indices["train"]), max(indices["dev"])) + 1
     if len(train.rows) < needed:
         location = train.origin["location"]
-        raise DataError(f"--data: '{location}' has {len(train.rows)} rows; the official train split (7473) is needed.")
+        raise DataError(
+            f"'{location}' has {len(train.rows)} rows; the official train split (7473) is needed.", setting="task.data"
+        )
     chosen_rows = {
         "train": [("train", train.rows[i]) for i in indices["train"]],
         "dev": [("train", train.rows[i]) for i in indices["dev"]],

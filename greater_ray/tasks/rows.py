@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from greater_ray.config import AnswerType, TaskConfig
-from greater_ray.errors import ConfigError, DataError, did_you_mean
+from greater_ray.errors import ConfigError, DataError, Place, did_you_mean
 from greater_ray.protocols import Task
 from greater_ray.tasks._answers import LETTERS, WORD_CHOICES, AnswerForm, default_form, letter_form
 from greater_ray.tasks._sources import Row, Source, read_csv, read_jsonl
@@ -28,43 +28,42 @@ def load(name: str, config: TaskConfig) -> Task:
         DataError: the file is missing, broken or has too few rows.
     """
     if config.rows is None:
-        raise ConfigError(f"--rows: missing; --task {name} needs a JSONL or CSV file of your own.")
+        raise ConfigError(f"missing; '{name}' needs a JSONL or CSV file of your own.", setting="task.rows")
     if config.data == "synthetic":
-        raise ConfigError(f"--data: 'synthetic' does not go with --task {name}, which reads --rows.")
+        raise ConfigError(f"'synthetic' does not go with '{name}', which reads §task.rows.", setting="task.data")
     path = Path(config.rows)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise ConfigError(f"--rows: '{path}' must end in .jsonl or .csv.")
+        raise ConfigError(f"'{path}' must end in .jsonl or .csv.", setting="task.rows")
     source = reader(path)
     if not source.rows:
-        raise DataError(f"--rows: '{path}' has a header but no rows.")
+        raise DataError(f"'{path}' has a header but no rows.", setting="task.rows")
     pairs = [_pair(path, row, config) for row in source.rows]
     form, how = _form(path, source.rows, pairs, config.answer_type)
     examples = [_example(path, row, pair, form) for row, pair in zip(source.rows, pairs, strict=True)]
     return RowTask(name, form, partial(_split, source, examples, config, how), f"{name} ({path.name})")
 
 
-def _cell(path: Path, row: Row, column: str, option: str) -> str:
+def _cell(path: Path, row: Row, column: str, setting: str) -> str:
     """One value as text; true and 3 in JSON are as good as "True" and "3"."""
+    place = Place(str(path), row.line)
     if column not in row.values:
         columns = [str(known) for known in row.values]
-        raise DataError(
-            f"--rows: '{path}', line {row.line} has no column '{column}' ({option}); "
-            f"columns: {', '.join(columns) or 'none'}.{did_you_mean(column, columns)}"
-        )
+        why = f"no column '{column}' (§{setting}); columns: {', '.join(columns) or 'none'}."
+        raise DataError(why + did_you_mean(column, columns), setting="task.rows", place=place, allowed=columns)
     value = row.values[column]
     if not isinstance(value, str | int | float | None):
-        kind = type(value).__name__
-        raise DataError(f"--rows: '{path}', line {row.line}: '{column}' must be text or a number, not a {kind}.")
+        why = f"'{column}' must be text or a number, not a {type(value).__name__}."
+        raise DataError(why, setting="task.rows", place=place, value=value)
     text = "" if value is None else str(value).strip()
     if not text:
-        raise DataError(f"--rows: '{path}', line {row.line}: '{column}' is empty ({option}).")
+        raise DataError(f"'{column}' is empty (§{setting}).", setting="task.rows", place=place)
     return text
 
 
 def _pair(path: Path, row: Row, config: TaskConfig) -> tuple[str, str]:
-    question = _cell(path, row, config.question_column, "--question-column")
-    return question, _cell(path, row, config.answer_column, "--answer-column")
+    question = _cell(path, row, config.question_column, "task.question_column")
+    return question, _cell(path, row, config.answer_column, "task.answer_column")
 
 
 def _form(
@@ -82,8 +81,9 @@ def _form(
         if any(fits):
             yes, no = fits.index(True), fits.index(False)
             raise ConfigError(
-                f"--answer-type: '{path}' is ambiguous: the answer on line {rows[yes].line} is a '{candidate}', "
-                f"the one on line {rows[no].line} ({answers[no][:40]!r}) is not; set --answer-type."
+                f"'{path}' is ambiguous: the answer on line {rows[yes].line} is a '{candidate}', "
+                f"the one on line {rows[no].line} ({answers[no][:40]!r}) is not; set §task.answer_type.",
+                setting="task.answer_type",
             )
     return AnswerForm("text"), "inferred: no answer is a letter, a number or one of the word pairs"
 
@@ -108,16 +108,14 @@ def _example(path: Path, row: Row, pair: tuple[str, str], form: AnswerForm) -> E
     label = form.label(target)
     if label is None:
         allowed = f" ({', '.join(form.choices)})" if len(form.choices) == 2 else ""
-        raise DataError(
-            f"--rows: '{path}', line {row.line}: the answer {target[:60]!r} is not a '{form.type}'{allowed}; "
-            "correct the row or set another --answer-type."
-        )
+        why = f"the answer {target[:60]!r} is not a '{form.type}'{allowed}; correct it or set §task.answer_type."
+        raise DataError(why, setting="task.rows", place=Place(str(path), row.line), value=target)
     return Example(f"rows/{path.name}#{row.index}", question, target, label)
 
 
 def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how: str) -> Loaded:
     """Split in a seeded order; rows with the same question always go to the same split."""
-    where = f"--rows: '{source.origin['location']}'"
+    where = f"'{source.origin['location']}'"
     sizes, rule = sizes_for(len(examples), config, where)
     groups = grouped([example.question for example in examples])
     places = whole_groups(shuffled(groups, config.seed, "split"), sizes)
@@ -126,7 +124,8 @@ def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how:
         found = ", ".join(f"{split} {len(rows[split])} of {sizes[split]}" for split in SPLITS)
         raise DataError(
             f"{where} has {len(examples)} rows but only {len(groups)} different questions, which may not lie in two "
-            f"splits ({found})."
+            f"splits ({found}).",
+            setting="task.rows",
         )
     chosen = first_of_each(rows, config, str(source.origin["location"]))
     provenance: dict[str, Any] = {

@@ -129,8 +129,9 @@ class BaseEngine:
         name = self._methods.get(type(unit.work))
         if name is None:
             raise ModelError(
-                f"model.name: '{self.facts.get('name')}' cannot give {unit.work.kind.replace('_', ' ')}; "
-                f"it can give: {', '.join(sorted(kind.kind.replace('_', ' ') for kind in self._methods))}."
+                f"'{self.facts.get('name')}' cannot give {unit.work.kind.replace('_', ' ')}; "
+                f"it can give: {', '.join(sorted(kind.kind.replace('_', ' ') for kind in self._methods))}.",
+                setting="model.name",
             )
         result: tuple[Any, Usage] = getattr(self, name)(unit.work, unit.layout)
         return result

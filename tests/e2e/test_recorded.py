@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.simulated import SimulatedEngine
-from greater_ray.cli.grid import _read
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import GridConfig, load_grid
 from greater_ray.grid.run import LocalBackend, run_grid
@@ -119,5 +118,5 @@ def test_the_cells_of_the_built_in_grids_keep_their_identity():
     known = json.loads((RECORDED / "trial_ids.json").read_text(encoding="utf-8"))
     presets = files("greater_ray.grid").joinpath("presets")
     for name, ids in known.items():
-        cells = expand_grid(load_grid(_read(str(presets.joinpath(f"{name}.yaml")))))
+        cells = expand_grid(load_grid(Path(str(presets.joinpath(f"{name}.yaml")))))
         assert {cell.title: cell.trial_id for cell in cells} == ids, name

@@ -113,7 +113,7 @@ def test_yaml_must_be_a_readable_mapping(tmp_path: Path):
     file = tmp_path / "c.yaml"
     for text, reason in (
         ("- 1\n", "mapping.*not list"),
-        ("a: [1\nb: 2\n", "line 2 is not valid YAML"),
+        ("a: [1\nb: 2\n", "line 2: not valid YAML"),
         ("", "NoneType"),
     ):
         file.write_text(text)

@@ -296,8 +296,8 @@ def test_status_shows_failures_and_a_grid_that_runs_now(small: dict, tmp_path: P
         (["bbh-smoke", "--replicas", "-1"], ("--replicas", "-1")),
         (["bbh-smoke", "--concurrency", "0"], ("--concurrency", "0")),
         (["bbh-smoke", "--replica", "1"], ("--replica", "Did you mean '--replicas'?")),
-        (["bbh-smoke", "--transfer-to", "openai/x"], ("transfer.models: openai/x: ", "is an endpoint")),
-        (["bbh-smoke", "--plan", "--no-probe", "--transfer-to", "openai/x"], ("transfer.models: openai/x: ",)),
+        (["bbh-smoke", "--transfer-to", "openai/x"], ("--transfer-to: openai/x: ", "is an endpoint")),
+        (["bbh-smoke", "--plan", "--no-probe", "--transfer-to", "openai/x"], ("--transfer-to: openai/x: ",)),
         (["bbh-smoke", "--tracker", "tensorbord"], ("--tracker: 'tensorbord'", "Did you mean 'tensorboard'?")),
     ],
 )

@@ -3,14 +3,15 @@ from typing import get_args
 
 import pytest
 
-from greater_ray.cli._options import SETTINGS, Given, collect, name_option, read_prompt
+from greater_ray.cli._errors import Written
+from greater_ray.cli._options import SETTINGS, Given, collect, read_prompt
 from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError
 
 
 def given(config: Path | None = None, assignments: tuple[str, ...] = (), **settings: object) -> Given:
     options = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
-    return Given(options, config, list(assignments), False, False, False)
+    return Given(options, config, list(assignments), False, False, False, Written())
 
 
 def test_every_option_stands_for_a_key_of_the_config():
@@ -47,8 +48,6 @@ def test_the_optimizer_model_may_be_written_short(tmp_path):
         "optimizer_model": {"name": "one", "dtype": "float32"}
     }
     assert collect(given(file, optimizer_model="two"))["optimizer_model"]["name"] == "two"
-    text = "optimizer_model.name: 'x' is unknown."
-    assert name_option(text, given(optimizer_model="x")) == "--optimizer-model: 'x' is unknown."
 
 
 def test_limits_of_the_ledger_are_options():
@@ -63,16 +62,6 @@ def test_limits_of_the_ledger_are_options():
 def test_a_name_must_be_text(assignment):
     with pytest.raises(ConfigError, match="must be a name"):
         collect(given(assignments=(assignment,)))
-
-
-def test_errors_name_what_the_user_wrote(tmp_path):
-    text = "budget.steps: input should be greater than or equal to 0, not -1."
-    assert name_option(text, given(steps=-1)).startswith("--steps: input")
-    assert name_option(text, given(assignments=("budget.steps=-1",))).startswith("--set budget.steps: input")
-    assert name_option(text, given(tmp_path / "a.yaml")).startswith("--config budget.steps: input")
-    assert name_option(text, given(tmp_path / "a.yaml", steps=-1)).startswith("--steps: input")
-    assert name_option("model.name: 'x' is unknown.", given(model="x")) == "--model: 'x' is unknown."
-    assert name_option("--rows: 'x' is missing.", given()) == "--rows: 'x' is missing."
 
 
 def test_the_prompt_comes_from_exactly_one_place(tmp_path):

@@ -46,7 +46,7 @@ def test_waiting_for_an_open_number_is_refused():
     counted, open_ended = Demand("a", 2, 1, 0), Demand("b", None, 1, 0)
     connect.check_wait([counted], 9)
     connect.check_wait([counted, open_ended], 0)
-    with pytest.raises(ConfigError, match=r"^--wait: how many replicas of 'b' .* give --replicas N, or replicas.count"):
+    with pytest.raises(ConfigError, match=r"^wait: how many replicas of 'b' .* give replicas.count, "):
         connect.check_wait([counted, open_ended], 9)
 
 
@@ -93,11 +93,13 @@ def test_waiting_ends_when_the_grid_is_to_stop_and_takes_its_request_back(one_cp
 
 
 def test_a_grid_that_is_to_wait_for_an_open_number_does_not_start(one_cpu: None, tmp_path: Path):
-    with pytest.raises(ConfigError, match="--wait: how many replicas of 'm'"):
+    with pytest.raises(ConfigError, match="wait: how many replicas of 'm'"):
         run_grid(load_grid(tiny_grid("m")), tmp_path / "out", RayBackend(wait=600))
 
 
 def test_what_does_not_fit_after_the_time_is_an_error(one_cpu: None):
-    with pytest.raises(ConfigError, match=r"--replicas: 2 replicas of 'm' with 1 CPU each do not fit: .* on 1 node;"):
+    with pytest.raises(
+        ConfigError, match=r"^replicas\.count: 2 replicas of 'm' with 1 CPU each do not fit: .* on 1 node"
+    ):
         connect.require([Demand("m", 2, 1, 0)], 0.1, lambda text: None)
     assert requested() in (b"", b"[]")

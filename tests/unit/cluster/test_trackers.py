@@ -156,7 +156,7 @@ def test_an_error_of_ones_own_model_is_one_line_with_a_traceback_in_the_record(o
 
 
 def test_an_unknown_tracker_is_named():
-    with pytest.raises(ConfigError, match=r"--tracker: 'wandbb' is unknown.*Did you mean 'wandb'"):
+    with pytest.raises(ConfigError, match=r"tracker: 'wandbb' is unknown.*Did you mean 'wandb'"):
         check_trackers(["tensorboard", "wandbb"])
 
 
@@ -164,5 +164,5 @@ def test_an_unknown_tracker_is_named():
 def test_a_tracker_without_its_package_says_what_to_install(name: str):
     if find_spec(name) is not None:
         pytest.skip(f"{name} is installed")
-    with pytest.raises(ConfigError, match=f"--tracker: '{name}' needs the package {name}; pip install {name}"):
+    with pytest.raises(ConfigError, match=f"tracker: '{name}' needs the package {name}; pip install {name}"):
         check_trackers([name])

@@ -80,7 +80,7 @@ def test_a_mistake_is_one_sentence_that_names_the_place(changes: dict, parts: tu
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["tsk=x"], ("--only: 'tsk'", "Did you mean 'task'?")),
+        (["tsk=x"], ("only: 'tsk'", "Did you mean 'task'?")),
         (["task"], ("axis=pattern",)),
         (["task="], ("axis=pattern",)),
         (["task=bbh/nothing"], ("no cell of the 12",)),

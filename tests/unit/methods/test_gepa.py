@@ -228,5 +228,5 @@ def test_the_meta_prompt_renders_on_a_real_example():
 def test_a_missing_package_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     settings = {"model": "smollm2-135m", "task": {"name": "bbh/navigate", "data": "synthetic"}, "method": "gepa"}
-    with pytest.raises(ConfigError, match=r"^--method: 'gepa' needs the package of that name: pip install"):
+    with pytest.raises(ConfigError, match=r"^method: 'gepa' needs the package of that name: pip install"):
         resolve_config(settings)

@@ -147,7 +147,7 @@ def test_more_rows_than_a_split_has_are_refused_with_both_counts(tmp_path: Path)
     write_bbh(tmp_path, 250)
     with pytest.raises(DataError) as error:
         load_task(TaskConfig(name="snarks", data=str(tmp_path), train_size=51)).train()
-    assert str(error.value) == "--train-size: the train split of 'bbh/snarks' has 50 rows, but 51 were asked for."
+    assert str(error.value) == "task.train_size: the train split of 'bbh/snarks' has 50 rows, but 51 were asked for."
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_file_of_another_form_is_told(tmp_path: Path, content: str, message: s
 
 @pytest.mark.parametrize(("name", "file"), [("snarks", "bbh/snarks.json"), ("gsm8k", "gsm8k/train.jsonl")])
 def test_a_folder_without_the_file_says_which_is_wanted(tmp_path: Path, name: str, file: str) -> None:
-    with pytest.raises(DataError, match=f"--data: folder '.*' holds neither '{file}' nor '{Path(file).name}'"):
+    with pytest.raises(DataError, match=f"task.data: folder '.*' holds neither '{file}' nor '{Path(file).name}'"):
         load_task(TaskConfig(name=name, data=str(tmp_path))).train()
 
 
@@ -186,7 +186,7 @@ def assert_hub_error(name: str) -> None:
         load_task(TaskConfig(name=name)).train()
     assert time.monotonic() - start < 5
     assert "\n" not in str(error.value)
-    assert "use --data synthetic, --data FOLDER or --rows FILE" in str(error.value)
+    assert "set task.data to synthetic or a folder, or give task.rows" in str(error.value)
 
 
 @pytest.fixture
@@ -237,5 +237,5 @@ def test_offline_what_is_at_hand_is_read_and_what_is_not_is_told(tmp_path: Path)
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     rows, error = result.stdout.strip().split("\n")
     assert rows == "[(0, {'input': 'q0'}), (1, {'input': 'q1'})] 2"
-    assert error.startswith("--data hub: 'nobody/nothing' cannot be loaded (")
-    assert error.endswith("use --data synthetic, --data FOLDER or --rows FILE.")
+    assert error.startswith("task.data: 'nobody/nothing' of the hub cannot be loaded (")
+    assert error.endswith("set task.data to synthetic or a folder, or give task.rows.")

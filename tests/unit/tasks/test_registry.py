@@ -47,12 +47,12 @@ def test_other_names_mean_the_same_task(alias: str, name: str, tmp_path) -> None
 
 def test_an_unknown_task_is_answered_with_the_closest_name() -> None:
     for call in (expand, lambda name: load_task(TaskConfig(name=name))):
-        with pytest.raises(ConfigError, match=r"--task: 'bbh/navigat' is unknown.*Did you mean 'bbh/navigate'\?"):
+        with pytest.raises(ConfigError, match=r"task.name: 'bbh/navigat' is unknown.*Did you mean 'bbh/navigate'\?"):
             call("bbh/navigat")
 
 
 def test_a_group_is_not_a_task() -> None:
-    with pytest.raises(ConfigError, match="--task: 'bbh-paper' is a group of 21 tasks"):
+    with pytest.raises(ConfigError, match=r"task.name: 'bbh-paper' is a group of 21 tasks"):
         load_task(TaskConfig(name="bbh-paper"))
 
 
@@ -126,16 +126,16 @@ def test_a_text_of_ones_own_is_an_extractor(tmp_path) -> None:
 
 @pytest.mark.parametrize("variant", ["dolar", "  ", ""])
 def test_an_unknown_extractor_is_refused(variant: str, tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"--extractor: .* allowed: dollar, dollar-gemma, plain"):
+    with pytest.raises(ConfigError, match=r"task.extractor: .* allowed: dollar, dollar-gemma, plain"):
         extractor(lazy("gsm8k", tmp_path), variant)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"answer_type": "number"}, "--answer-type: answers of 'bbh/snarks' are 'letter', not 'number'."),
-        ({"rows": "mine.csv"}, "--rows: 'mine.csv' goes with --task rows, not with --task bbh/snarks."),
-        ({"data": "hup"}, "--data: 'hup' is neither 'hub' nor 'synthetic' nor an existing folder. Did you mean 'hub'?"),
+        ({"answer_type": "number"}, "task.answer_type: answers of 'bbh/snarks' are 'letter', not 'number'."),
+        ({"rows": "mine.csv"}, "task.rows: 'mine.csv' goes with task.name rows, not with 'bbh/snarks'."),
+        ({"data": "hup"}, "task.data: 'hup' is neither 'hub' nor 'synthetic' nor an existing folder. Did you mean 'hub'?"),
     ],
 )
 def test_a_setting_that_would_have_no_effect_is_refused(settings: dict[str, str], message: str) -> None:

@@ -118,22 +118,22 @@ GOOD = '{"question": "q", "answer": "1"}\n'
 BROKEN = [
     ("mine.jsonl", b"", {}, DataError, "is empty."),
     ("mine.jsonl", b" \n\n", {}, DataError, "is empty."),
-    ("mine.jsonl", (GOOD + '{"question": \n').encode(), {}, DataError, ", line 2 is not valid JSON."),
-    ("mine.jsonl", (GOOD + "[" * 100_000).encode(), {}, DataError, ", line 2 is not valid JSON."),
-    ("mine.jsonl", (GOOD + "\n[1]\n").encode(), {}, DataError, ", line 3 must hold a JSON object, not a list."),
+    ("mine.jsonl", (GOOD + '{"question": \n').encode(), {}, DataError, ", line 2: not valid JSON."),
+    ("mine.jsonl", (GOOD + "[" * 100_000).encode(), {}, DataError, ", line 2: not valid JSON."),
+    ("mine.jsonl", (GOOD + "\n[1]\n").encode(), {}, DataError, ", line 3: must hold a JSON object, not a list."),
     (
         "mine.jsonl",
         b'{"questions": "q", "answer": "1"}',
         {},
         DataError,
-        ", line 1 has no column 'question' (--question-column); columns: questions, answer. Did you mean 'questions'?",
+        ", line 1: no column 'question' (task.question_column); columns: questions, answer. Did you mean 'questions'?",
     ),
     (
         "mine.jsonl",
         (GOOD + '{"question": "q"}').encode(),
         {},
         DataError,
-        ", line 2 has no column 'answer' (--answer-column",
+        ", line 2: no column 'answer' (task.answer_column",
     ),
     ("mine.jsonl", b"{}", {}, DataError, "columns: none."),
     ("mine.jsonl", (GOOD + '{"question": " ", "answer": 1}').encode(), {}, DataError, ", line 2: 'question' is empty"),
@@ -144,24 +144,24 @@ BROKEN = [
         GOOD.encode() + b'{"question": "caf\xe9"}',
         {},
         DataError,
-        ", line 2 is not UTF-8 text; save the file",
+        ", line 2: not UTF-8 text; save the file",
     ),
     (
         "mine.jsonl",
         (GOOD + '{"question": "r", "answer": "maybe"}').encode(),
         {"answer_type": "yes-no"},
         DataError,
-        ", line 1: the answer '1' is not a 'yes-no' (Yes, No); correct the row or set another --answer-type.",
+        ", line 1: the answer '1' is not a 'yes-no' (Yes, No); correct it or set task.answer_type.",
     ),
     (
         "mine.jsonl",
         (GOOD + '{"question": "r", "answer": "ten"}').encode(),
         {},
         ConfigError,
-        "the answer on line 1 is a 'number', the one on line 2 ('ten') is not; set --answer-type.",
+        "the answer on line 1 is a 'number', the one on line 2 ('ten') is not; set task.answer_type.",
     ),
-    ("mine.csv", b"question,answer\nq,1\nr,2,3\n", {}, DataError, ", line 3 has 3 fields, but the header has 2."),
-    ("mine.csv", b'question,answer\n"q\nq",1\nr\n', {}, DataError, ", line 4 has 1 fields, but the header has 2."),
+    ("mine.csv", b"question,answer\nq,1\nr,2,3\n", {}, DataError, ", line 3: has 3 fields, but the header has 2."),
+    ("mine.csv", b'question,answer\n"q\nq",1\nr\n', {}, DataError, ", line 4: has 1 fields, but the header has 2."),
     (
         "mine.csv",
         b"question,answer,answer\nq,1,2\n",
@@ -169,14 +169,14 @@ BROKEN = [
         DataError,
         "line 1: column 'answer' stands twice in the header.",
     ),
-    ("mine.csv", b'question,answer\nq,"1" 2\n', {}, DataError, ", line 2 is not valid CSV ("),
+    ("mine.csv", b'question,answer\nq,"1" 2\n', {}, DataError, ", line 2: not valid CSV ("),
     ("mine.csv", b"question,answer\n", {}, DataError, "has a header but no rows."),
     (
         "mine.csv",
         b"q,answer\nx,1\n",
         {},
         DataError,
-        ", line 2 has no column 'question' (--question-column); columns: q, an",
+        ", line 2: no column 'question' (task.question_column); columns: q, an",
     ),
     ("mine.xlsx", b"", {}, ConfigError, "must end in .jsonl or .csv."),
 ]
@@ -196,26 +196,26 @@ def test_a_broken_file_is_told_in_one_sentence_with_its_place(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--rows: '.*none.jsonl' cannot be read \(No such file or directory\)"):
+    with pytest.raises(DataError, match=r"task.rows: '.*none.jsonl' cannot be read \(No such file or directory\)"):
         load(str(tmp_path / "none.jsonl"))
 
 
 def test_a_file_must_be_given() -> None:
-    with pytest.raises(ConfigError, match="--rows: missing"):
+    with pytest.raises(ConfigError, match=r"task.rows: missing"):
         load_task(TaskConfig(name="rows"))
 
 
 def test_own_rows_are_never_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--data: 'synthetic' does not go with --task rows"):
+    with pytest.raises(ConfigError, match=r"task.data: 'synthetic' does not go with 'rows'"):
         load(write_jsonl(tmp_path / "mine.jsonl", numbered(9)), data="synthetic")
 
 
 @pytest.mark.parametrize(
     ("count", "settings", "message"),
     [
-        (5, {"train_size": 4, "test_size": 2}, "has 5 rows, but 6 were asked for (--train-size 4, --test-size 2)."),
-        (5, {"train_size": 5}, "has 5 rows, which leaves none for dev; give more rows or set --dev-size."),
-        (2, {}, "has 2 rows, which leaves none for train; give more rows or set --train-size."),
+        (5, {"train_size": 4, "test_size": 2}, "has 5 rows, but 6 were asked for (task.train_size 4, task.test_size 2)."),
+        (5, {"train_size": 5}, "has 5 rows, which leaves none for dev; give more or set task.dev_size."),
+        (2, {}, "has 2 rows, which leaves none for train; give more or set task.train_size."),
     ],
 )
 def test_too_few_rows_are_counted_before_anything_runs(

@@ -139,5 +139,5 @@ def test_made_rows_never_pass_for_bbh(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["bbh/snarks", "gsm8k", "folio"])
 def test_a_task_without_generator_says_which_have_one(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"--data: .* has no synthetic rows; .*bbh/"):
+    with pytest.raises(ConfigError, match=r"task.data: .* has no synthetic rows; .*bbh/"):
         load_task(TaskConfig(name=name, data="synthetic"))

@@ -1,0 +1,77 @@
+"""Errors in the words of the command line: a setting is the option that the user wrote, or a line of their file."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from greater_ray.config import line_in_yaml
+from greater_ray.errors import ConfigError, DataError, GreaterRayError
+
+# Settings that are no key of a trial's config, by the option that gives them.
+ARGUMENTS = {
+    "address": "--address",
+    "cell": "--cell",
+    "concurrency": "--concurrency",
+    "config": "--config",
+    "format": "--format",
+    "only": "--only",
+    "out": "--out",
+    "prompt": "--prompt",
+    "replicas.count": "--replicas",
+    "set": "--set",
+    "split": "--split",
+    "tracker": "--tracker",
+    "transfer.models": "--transfer-to",
+    "wait": "--wait",
+}
+
+
+@dataclass
+class Written:
+    """What the user wrote: ``file`` is the YAML file of settings, ``options`` those that stand on the command line.
+
+    ``names`` has the option of every key that has one, ``assignments`` the keys that ``--set`` gives.
+    """
+
+    file: Path | None = None
+    options: frozenset[str] = frozenset()
+    names: dict[str, str] = field(default_factory=dict)
+    assignments: frozenset[str] = frozenset()
+
+    def option(self, key: str) -> str:
+        """Return the option that gives a setting, or its key where there is none."""
+        names = ARGUMENTS | self.names
+        return names.get(key) or names.get(f"{key}.name") or key
+
+    def origin(self, key: str) -> str:
+        """Say where the user gave a setting."""
+        if any(key == a or a.startswith(f"{key}.") or key.startswith(f"{a}.") for a in self.assignments):
+            return f"--set {key}"
+        option = self.option(key)
+        if self.file is None or option in self.options:
+            return option
+        # In a grid's file the settings of its trials stand under a key of their own.
+        for below in (None, "settings"):
+            line = line_in_yaml(self.file, key, below)
+            if line is not None:
+                return f"'{self.file}', line {line}: {key}"
+        return option
+
+
+def written_keys(assignments: Iterable[str]) -> frozenset[str]:
+    """Return the keys that ``--set`` gives, in their long form."""
+    return frozenset(re.sub(r"^method\.", "method_config.", text.partition("=")[0]) for text in assignments)
+
+
+class Complaint(Exception):  # noqa: N818 - what the command line says, not what went wrong
+    """An error as the command line says it, with the exit code that belongs to it."""
+
+    def __init__(self, error: GreaterRayError, written: Written) -> None:
+        super().__init__(sentence(error, written))
+        self.code = 2 if isinstance(error, (ConfigError, DataError)) else 1
+
+
+def sentence(error: GreaterRayError, written: Written) -> str:
+    """Say an error in the words of the command line."""
+    return error.told(written.option, heading=written.origin)
