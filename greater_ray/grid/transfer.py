@@ -104,4 +104,5 @@ def _measuring(
     try:
         return resolve_config(settings)
     except ConfigError as error:
-        raise ConfigError(f"{entry['name']}: {error.why}", setting="transfer.models") from error
+        why = f"{entry['name']}: {error.told(lambda key: f'§{key}')}"
+        raise ConfigError(why, setting="transfer.models") from error

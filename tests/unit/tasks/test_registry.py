@@ -135,7 +135,10 @@ def test_an_unknown_extractor_is_refused(variant: str, tmp_path) -> None:
     [
         ({"answer_type": "number"}, "task.answer_type: answers of 'bbh/snarks' are 'letter', not 'number'."),
         ({"rows": "mine.csv"}, "task.rows: 'mine.csv' goes with task.name rows, not with 'bbh/snarks'."),
-        ({"data": "hup"}, "task.data: 'hup' is neither 'hub' nor 'synthetic' nor an existing folder. Did you mean 'hub'?"),
+        (
+            {"data": "hup"},
+            "task.data: 'hup' is neither 'hub' nor 'synthetic' nor an existing folder. Did you mean 'hub'?",
+        ),
     ],
 )
 def test_a_setting_that_would_have_no_effect_is_refused(settings: dict[str, str], message: str) -> None:

@@ -213,7 +213,11 @@ def test_own_rows_are_never_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("count", "settings", "message"),
     [
-        (5, {"train_size": 4, "test_size": 2}, "has 5 rows, but 6 were asked for (task.train_size 4, task.test_size 2)."),
+        (
+            5,
+            {"train_size": 4, "test_size": 2},
+            "has 5 rows, but 6 were asked for (task.train_size 4, task.test_size 2).",
+        ),
         (5, {"train_size": 5}, "has 5 rows, which leaves none for dev; give more or set task.dev_size."),
         (2, {}, "has 2 rows, which leaves none for train; give more or set task.train_size."),
     ],
