@@ -21,7 +21,7 @@ from greater_ray.methods.greater import PLUGIN, GreaterConfig
 from greater_ray.models.engine import Engine
 from greater_ray.protocols import Problem
 from greater_ray.sharding import LocalExecutor, ShardedModel
-from greater_ray.tasks._registry import extractor, load_task
+from greater_ray.tasks import extractor, load_task
 from greater_ray.types import Usage
 from greater_ray.work import Rollouts
 

@@ -22,7 +22,7 @@ from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.methods.greater import PLUGIN, GreaterConfig
 from greater_ray.protocols import Executor, Problem
 from greater_ray.sharding import LocalExecutor, ShardedModel
-from greater_ray.tasks._registry import extractor, load_task
+from greater_ray.tasks import extractor, load_task
 from greater_ray.types import Example, Layout
 from greater_ray.work import Answers, EncodePrompt, Rollouts
 

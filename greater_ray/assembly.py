@@ -39,7 +39,7 @@ def load_engine(config: ModelConfig, progress: Progress | None = None) -> BaseEn
     Raises:
         ModelError: it cannot be found or loaded.
     """
-    from greater_ray.models._openai import EndpointWriter, is_endpoint
+    from greater_ray.models.endpoint import EndpointWriter, is_endpoint
 
     if is_endpoint(config.name):
         return EndpointWriter(config)
@@ -70,9 +70,9 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     Raises:
         ConfigError: an unknown name or key, or a value that is not allowed.
     """
-    from greater_ray.models._openai import refuse_endpoint
-    from greater_ray.models._sources import profile_for
-    from greater_ray.tasks._registry import expand, extractor, load_task
+    from greater_ray.models.endpoint import refuse_endpoint
+    from greater_ray.models.sources import profile_for
+    from greater_ray.tasks import expand, extractor, load_task
 
     given = merged(settings)
     for option in ("model", "task", "optimizer_model"):
@@ -139,7 +139,7 @@ def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
         DataError: rows are missing or broken.
         ModelError: the model cannot be found or loaded.
     """
-    from greater_ray.tasks._registry import extractor, load_task
+    from greater_ray.tasks import extractor, load_task
 
     task = load_task(config.task)
     task.train(), task.dev()

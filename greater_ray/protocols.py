@@ -7,7 +7,7 @@ and reads answers, ``Method`` is one optimizer.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -244,7 +244,7 @@ class Method(Protocol[ConfigT, StateT]):
     selects_by: Literal["train", "dev"]
     config_type: type[ConfigT]
     state_type: type[StateT]
-    presets: Mapping[str, Mapping[str, Any]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def start(self, problem: Problem, config: ConfigT) -> StateT:
         """Return the state before the first step; must be cheap and deterministic."""

@@ -38,7 +38,7 @@ def run_config(
     with RunStore(out, config) as store:
         # A folder that is finished, or belongs to another run, is told before the long part.
         if config.task.data != "hub" or config.task.rows is not None:
-            from greater_ray.tasks._registry import load_task
+            from greater_ray.tasks import load_task
 
             store.match_inputs(row_hash(load_task(config.task)))
         record = store.load_record()

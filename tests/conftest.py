@@ -9,7 +9,7 @@ import torch
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
-from greater_ray.models._sources import resolve
+from greater_ray.models.sources import resolve
 from tests.families import tiny_model
 
 # Tiny models gain nothing from threads, and on busy cores two that wait for each other are many times slower.

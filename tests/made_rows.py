@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from greater_ray.config import TaskConfig
-from greater_ray.tasks._registry import expand, load_task
+from greater_ray.tasks import expand, load_task
 
 SIZES = {"causal_judgement": 187, "snarks": 178, "penguins_in_a_table": 146}
 BROKEN = {"movie_recommendation": [163], "ruin_names": [99, 144]}

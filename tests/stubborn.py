@@ -1,5 +1,7 @@
 """A legitimate method that never finds anything better: what it tries is always worse than its start."""
 
+from typing import Any, ClassVar
+
 from greater_ray.config import Config
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 
@@ -19,7 +21,7 @@ class Stubborn:
     selects_by = "train"
     config_type = StubbornConfig
     state_type = MethodState
-    presets = {"paper": {"budget": {"steps": 9}}}  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"budget": {"steps": 9}}}
 
     def start(self, problem: Problem, config: StubbornConfig) -> MethodState:
         ids = problem.encode("Think step by step.")

@@ -1,5 +1,6 @@
 """Rules that keep the project easy to read: light seams, small modules, telling file names, no machine's own paths."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ LIGHT_MODULES = (
     "greater_ray.config",
     "greater_ray.protocols",
     "greater_ray.trial",
-    "greater_ray.models._sources",
+    "greater_ray.models.sources",
 )
 MAX_LINES = 420
 VAGUE_NAMES = ("utils", "helpers", "common")
@@ -53,6 +54,19 @@ def test_modules_are_small():
 def test_file_names_say_what_is_inside():
     vague = [str(file.relative_to(ROOT)) for file in modules() if file.stem.strip("_") in VAGUE_NAMES]
     assert not vague
+
+
+def test_what_one_package_imports_from_another_is_public():
+    found = []
+    for file in (ROOT / "greater_ray").rglob("*.py"):
+        own = ".".join(file.relative_to(ROOT).parts[:2])
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and not f"{node.module}.".startswith(f"{own}."):
+                names = [*node.module.split("."), *(alias.name for alias in node.names)]
+                private = [name for name in names if name.startswith("_") and not name.startswith("__")]
+                if node.module.startswith("greater_ray") and private:
+                    found.append(f"{file.relative_to(ROOT)}:{node.lineno}: {node.module} import {private}")
+    assert not found, "give it a public name, or a door in its package's __init__"
 
 
 def test_no_file_names_a_path_of_one_machine():

@@ -90,8 +90,8 @@ def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Ca
 def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[[str], None]) -> _Patient | None:
     """Load rows, model files and prompt, one check each; None when one fails."""
     from greater_ray.assembly import load_subject, local_models
-    from greater_ray.models import _sources
-    from greater_ray.tasks._registry import load_task
+    from greater_ray.models import sources
+    from greater_ray.tasks import load_task
 
     name = "rows"
     try:
@@ -100,8 +100,8 @@ def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[
         add(Check("rows", "ok", _counts(counts), {"counts": counts.get("counts", {})}))
         name = "model"
         progress(f"loading {config.model.name}")
-        source = _sources.resolve(config.model, progress)
-        _sources.verify(source)
+        source = sources.resolve(config.model, progress)
+        sources.verify(source)
         task, model, facts, _ = load_subject(config, local_models(progress))
         hashed = "files match their hashes" if source.sha256 else f"{source.kind}, without hashes to compare with"
         millions = facts["parameters"] / 1e6
@@ -140,7 +140,7 @@ def _graded(error: float, dtype: str) -> Status:
 
 
 def _bos(patient: _Patient) -> Check:
-    from greater_ray.models._checks import check_bos
+    from greater_ray.models.checks import check_bos
 
     found, expected = check_bos(patient.engine, patient.model.layout, patient.few[0])
     status: Status = "ok" if found == expected else "fail"
@@ -149,7 +149,7 @@ def _bos(patient: _Patient) -> Check:
 
 
 def _losses(patient: _Patient) -> Check:
-    from greater_ray.models._checks import check_losses
+    from greater_ray.models.checks import check_losses
 
     result = check_losses(patient.engine, patient.short_layout, patient.few, patient.prompt)
     worst = max(result.label, result.prompt)
@@ -159,7 +159,7 @@ def _losses(patient: _Patient) -> Check:
 
 
 def _gradient(patient: _Patient) -> Check:
-    from greater_ray.models._checks import available_memory, check_gradient
+    from greater_ray.models.checks import available_memory, check_gradient
 
     engine = patient.engine
     precise = engine.facts["parameters"] * 10 < available_memory(engine.device)
@@ -175,7 +175,7 @@ def _gradient(patient: _Patient) -> Check:
 
 def _extractor(patient: _Patient) -> Check:
     """Read the same reasoning out with every extractor, and look for one that this model follows far better."""
-    from greater_ray.tasks._registry import extractor, extractor_variants
+    from greater_ray.tasks import extractor, extractor_variants
 
     config, task, engine = patient.config, patient.task, patient.engine
     shard = tuple(task.train()[:EXTRACTOR_ROWS])
@@ -206,7 +206,7 @@ def _extractor(patient: _Patient) -> Check:
 
 
 def _memory(patient: _Patient) -> Check:
-    from greater_ray.models._checks import memory_estimate
+    from greater_ray.models.checks import memory_estimate
 
     method_config = patient.config.method_config
     candidates = int(method_config.get("num_evaluated", 1)) if method_config else 1

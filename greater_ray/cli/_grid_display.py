@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 from greater_ray.cli._display import REFRESH_PER_SECOND, bar, clock, console
 from greater_ray.cli._signals import Stop
 from greater_ray.grid.cells import Cell
-from greater_ray.grid.figures import GridFigures
 from greater_ray.grid.run import GridObserver, Progress
+from greater_ray.grid.status import GridStatus
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +42,7 @@ class PlainGrid(GridObserver):
     """A line when something happens, and one with all figures every half minute."""
 
     def __init__(self, stream: IO[str], folder: Path) -> None:
-        self.stream, self.figures = stream, GridFigures(folder)
+        self.stream, self.figures = stream, GridStatus(folder)
         self._lined = time.monotonic()
 
     def message(self, text: str) -> None:
@@ -89,7 +89,7 @@ class LiveGrid(GridObserver):
     """A panel that is redrawn in place."""
 
     def __init__(self, folder: Path) -> None:
-        self.figures = GridFigures(folder)
+        self.figures = GridStatus(folder)
         self.messages: list[str] = []
         self.text, self.since = "starting", time.monotonic()
 

@@ -9,8 +9,8 @@ from greater_ray.cli._display import clock, console
 from greater_ray.cli._grid_display import cell_line, cells_line, left_line, pool_line
 from greater_ray.cli._options import Given
 from greater_ray.cli._summary import percent
-from greater_ray.grid.figures import read_status
 from greater_ray.grid.run import GridResult
+from greater_ray.grid.status import read_status
 from greater_ray.grid.store import GridStore
 from greater_ray.results import CellResult, SplitScore, load, of_grid
 from greater_ray.results.cells import cell_json

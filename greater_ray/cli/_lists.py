@@ -8,7 +8,7 @@ Rows = list[dict[str, Any]]
 
 def tasks() -> tuple[Rows, str]:
     """Tasks and groups of tasks."""
-    from greater_ray.tasks._registry import available_groups, available_tasks
+    from greater_ray.tasks import available_groups, available_tasks
 
     rows: Rows = [
         {
@@ -38,7 +38,7 @@ def methods() -> tuple[Rows, str]:
 
 def models() -> tuple[Rows, str]:
     """Built-in models."""
-    from greater_ray.models._sources import list_models
+    from greater_ray.models.sources import list_models
 
     rows: Rows = [{"name": m.name, "license": m.license, "description": m.summary} for m in list_models()]
     return rows, "or: a model folder, a GGUF file, or a hub id such as org/name (--revision pins it)\n"

@@ -79,7 +79,7 @@ def export(record: TrialRecord, form: str) -> Any:
 
 def _extractor(config: TrialConfig) -> dict[str, str]:
     """The extractor's text; nothing where the rows that decide its form are gone."""
-    from greater_ray.tasks._registry import extractor, load_task
+    from greater_ray.tasks import extractor, load_task
 
     try:
         return extractor(load_task(config.task), config.task.extractor)._asdict()

@@ -21,7 +21,7 @@ from greater_ray.errors import PoolError, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import CellObserver, Progress, run_cell
 from greater_ray.grid.store import CellState, GridStore
-from greater_ray.models._openai import is_endpoint
+from greater_ray.models.endpoint import is_endpoint
 from greater_ray.results import scores
 
 # What optimizer state is made of; evaluations come after the last checkpoint of the search.

@@ -6,8 +6,8 @@ from typing import Any
 from ray.util.metrics import Counter, Gauge
 
 from greater_ray.grid.cells import Cell
-from greater_ray.grid.figures import GridFigures
 from greater_ray.grid.run import GridObserver, Progress
+from greater_ray.grid.status import GridStatus
 
 
 class PoolMetrics:
@@ -57,7 +57,7 @@ class MeteredObserver(GridObserver):
     """Passes on what it is told about the cells of a phase, and reports how many there are and the time left."""
 
     def __init__(self, observer: GridObserver, cells: Sequence[Cell]) -> None:
-        self._observer, self._figures = observer, GridFigures()
+        self._observer, self._figures = observer, GridStatus()
         self._figures.planned("", cells, cells)
         self._cells = Gauge("greater_ray_cells", description="Cells of the running phase by state", tag_keys=("state",))
         self._left = Gauge("greater_ray_seconds_left", description="Estimate of what the running phase still takes")

@@ -9,7 +9,7 @@ from greater_ray.assembly import resolve_config
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
 from greater_ray.errors import ConfigError
 from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
-from greater_ray.models._openai import is_endpoint, refuse_endpoint
+from greater_ray.models.endpoint import is_endpoint, refuse_endpoint
 from greater_ray.plugins import load
 from greater_ray.protocols import Method
 
@@ -94,7 +94,7 @@ def _is_wanted(cell: Cell, only: Mapping[str, list[str]]) -> bool:
 
 
 def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
-    from greater_ray.tasks._registry import expand
+    from greater_ray.tasks import expand
 
     for model in axes.models:
         for method in axes.methods:

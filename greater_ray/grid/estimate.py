@@ -104,7 +104,7 @@ def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
 
 
 def _rows(config: TrialConfig, sizes: dict[str, Rows]) -> Rows:
-    from greater_ray.tasks._registry import load_task
+    from greater_ray.tasks import load_task
 
     key = config.task.model_dump_json()
     if key not in sizes:

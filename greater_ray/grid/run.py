@@ -178,7 +178,7 @@ class Inputs:
 
     def add(self, cells: Sequence[Cell]) -> None:
         """Take in further cells."""
-        from greater_ray.tasks._registry import load_task
+        from greater_ray.tasks import load_task
 
         for cell in cells:
             config = cell.config.task
@@ -201,7 +201,7 @@ class Inputs:
 
 def files_hash(config: TrialConfig) -> dict[str, str]:
     """Return the hashes of the files of models, that of the writer apart; nothing for one that is not at hand."""
-    from greater_ray.models._identity import sample_files
+    from greater_ray.models.identity import sample_files
 
     named = {"files": config.model, "optimizer_files": config.optimizer_model}
     found = {key: sample_files(model) for key, model in named.items() if model is not None}

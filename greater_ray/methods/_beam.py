@@ -112,7 +112,7 @@ class BeamSearch(ABC, Generic[C]):
     selects_by: Literal["train", "dev"] = "dev"
     config_type: type[C]
     state_type = BeamState
-    presets: dict[str, dict[str, Any]]
+    presets: ClassVar[dict[str, dict[str, Any]]]
     # Whether a prompt that answers every dev row ends the search.
     stops_when_perfect: ClassVar[bool] = True
 

@@ -7,7 +7,7 @@ resampling, which is ``ape-iterative``.
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -72,7 +72,7 @@ class Ape:
     selects_by: Literal["train", "dev"] = "dev"
     config_type = ApeConfig
     state_type = TextState
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 1000}},
         "accuracy": {
             "layout": {"frozen_prefix": ""},

@@ -4,7 +4,7 @@ Zhou et al., "Large Language Models Are Human-Level Prompt Engineers", ICLR 2023
 the code released with PE2 runs it and the GReaTer paper compares with it.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -33,7 +33,7 @@ class ApeIterative(BeamSearch[ApeIterativeConfig]):
     source = "Zhou et al., ICLR 2023, arXiv 2211.01910; as in PE2's code"
     config_type = ApeIterativeConfig
     stops_when_perfect = False
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}},
         "released": {
             "layout": {"frozen_prefix": ""},

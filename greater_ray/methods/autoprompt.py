@@ -4,7 +4,7 @@ Shin et al., "AutoPrompt: Eliciting Knowledge from Language Models with Automati
 arXiv 2010.15980, Section 2.2. The GReaTer paper compares with it in Appendix C, Table 6, and states no settings.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -50,7 +50,7 @@ class AutoPrompt:
     selects_by: Literal["train", "dev"] = "dev"
     config_type = AutoPromptConfig
     state_type = MethodState
-    presets: dict[str, dict[str, Any]] = {"paper": {"budget": {"steps": 100}}}  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"budget": {"steps": 100}}}
 
     def start(self, problem: Problem, config: AutoPromptConfig) -> MethodState:
         """Tokenize the initial prompt.

@@ -6,7 +6,7 @@ Guo et al., "Connecting Large Language Models with Evolutionary Algorithms Yield
 
 import random
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from greater_ray.methods import _evolution as evolution
 from greater_ray.methods._evolution_prompts import differ
@@ -39,7 +39,7 @@ class EvoPromptDe:
     selects_by: Literal["train", "dev"] = "dev"
     config_type = EvoPromptDeConfig
     state_type = evolution.EvolutionState
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         # Two steps for 20 seeds, one for the paraphrases, and ten generations of ten members.
         "paper": evolution.preset(103)
     }

@@ -9,7 +9,7 @@ the wording says so; the usual layout has it last, often in chat turns of its ow
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -68,7 +68,7 @@ class FewShot:
     selects_by: Literal["train", "dev"] = "train"
     config_type = FewShotConfig
     state_type = FewShotState
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 1}},
         "answer-only": {
             "layout": {"frozen_prefix": ""},

@@ -4,7 +4,7 @@ Transfer is this method on another model: ``prompt`` is what an optimizer found,
 Published prompts come from a file: ``prompts_file`` and ``key``.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from greater_ray.config import Config
 from greater_ray.errors import ConfigError
@@ -55,7 +55,7 @@ class Given:
     selects_by: Literal["train", "dev"] = "train"
     config_type: type[PromptConfig] = PromptConfig
     state_type = FixedState
-    presets: dict[str, dict[str, Any]] = {"paper": AS_IT_IS}  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": AS_IT_IS}
 
     def most_steps(self, config: PromptConfig, num_rows: int) -> int:
         """Return 0: there is nothing to search."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -70,9 +70,7 @@ class Gepa:
     package = "gepa"
     config_type = GepaConfig
     state_type = GepaState
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
-        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 50}}
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 50}}}
 
     def resolve(self, config: GepaConfig, task: str) -> GepaConfig:
         """Change nothing.

@@ -6,7 +6,7 @@ Algorithm 1 and Eq. 3-7. The preset ``paper`` follows the text, ``released`` the
 """
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -87,7 +87,7 @@ class Greater:
     source = "Das et al., ICLR 2025, arXiv 2412.09722"
     config_type = GreaterConfig
     state_type = GreaterState
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"budget": {"steps": 105}},
         "released": {
             "budget": {"steps": 106},

@@ -6,7 +6,7 @@ enters as the starting prompt of a new sweep, and GReaTer's loss alone decides w
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -54,7 +54,7 @@ class GreaterTextual:
     config_type = GreaterTextualConfig
     state_type = GreaterTextualState
     # A rewrite is a whole prompt, so nothing fixed stands in front of it: "Use" belongs to the initial prompt.
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 105}}
     }
 

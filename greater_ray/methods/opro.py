@@ -6,7 +6,7 @@ authors' code. ``docs/methods/opro.md`` lists what differs.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -83,7 +83,7 @@ class Opro:
     selects_by: Literal["train", "dev"] = "train"
     config_type = OproConfig
     state_type = OproState
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "layout": {"frozen_prefix": ""},
             "budget": {"steps": 200},

@@ -6,7 +6,7 @@ Wen et al., "Hard Prompts Made Easy: Gradient-Based Discrete Optimization for Pr
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -52,7 +52,7 @@ class Pez:
     selects_by: Literal["train", "dev"] = "dev"
     config_type = PezConfig
     state_type = PezState
-    presets: dict[str, dict[str, Any]] = {"paper": {"budget": {"steps": 120}}}  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"budget": {"steps": 120}}}
 
     def start(self, problem: Problem, config: PezConfig) -> PezState:
         """Tokenize the initial prompt; its embedding rows are looked up in the first step.

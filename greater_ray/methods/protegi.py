@@ -7,7 +7,7 @@ One step expands one prompt of the beam, or does one turn of the evaluator.
 """
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -114,7 +114,7 @@ class Protegi:
     selects_by: Literal["train", "dev"] = "train"
     config_type = ProtegiConfig
     state_type = ProtegiState
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "layout": {"frozen_prefix": ""},
             "budget": {"steps": 1000},

@@ -5,7 +5,7 @@ loop of the authors' code. ``docs/methods/textgrad.md`` lists what differs.
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -74,9 +74,7 @@ class TextGrad:
     selects_by: Literal["train", "dev"] = "dev"
     config_type = TextGradConfig
     state_type = TextGradState
-    presets: dict[str, dict[str, Any]] = {  # noqa: RUF012 - read-only
-        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 12}}
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 12}}}
 
     def start(self, problem: Problem, config: TextGradConfig) -> TextGradState:
         """Tokenize the initial prompt."""

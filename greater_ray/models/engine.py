@@ -19,13 +19,13 @@ from greater_ray.models._attention import register
 from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
-from greater_ray.models._identity import weights_hash
 from greater_ray.models._kv import NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
+from greater_ray.models.identity import weights_hash
 from greater_ray.types import (
     Answer,
     Example,
@@ -121,12 +121,12 @@ class Engine(Vocabulary):
         Raises:
             ModelError: it cannot be found or loaded; the sentence says why and what else there is.
         """
-        from greater_ray.models import _sources
+        from greater_ray.models import sources
 
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        source = _sources.resolve(config, progress)
-        model, tokenizer = _sources.load(source, config)
+        source = sources.resolve(config, progress)
+        model, tokenizer = sources.load(source, config)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         on_cpu = next(model.parameters()).device.type == "cpu"
         if model.config._attn_implementation == "eager":

@@ -1,1 +1,24 @@
-"""Benchmark rows, their splits, extractors and answer readers; rows from a hub, a folder, a file or a generator."""
+"""Benchmark rows, their splits, extractors and answer readers; rows from a hub, a folder, a file or a generator.
+
+What other packages use of it is imported from here.
+"""
+
+from greater_ray.tasks._registry import (
+    Extractor,
+    available_groups,
+    available_tasks,
+    expand,
+    extractor,
+    extractor_variants,
+    load_task,
+)
+
+__all__ = [
+    "Extractor",
+    "available_groups",
+    "available_tasks",
+    "expand",
+    "extractor",
+    "extractor_variants",
+    "load_task",
+]

@@ -13,7 +13,7 @@ from greater_ray.models._generation import Writer, without_system
 from greater_ray.models.engine import Engine
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem
-from greater_ray.tasks._registry import load_task
+from greater_ray.tasks import load_task
 from greater_ray.types import Conversation, Example
 from tests.all_methods import NEEDED, WRITING
 from tests.babbler import babble

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from greater_ray.models._checks import check_bos, check_gradient, check_losses, memory_estimate
+from greater_ray.models.checks import check_bos, check_gradient, check_losses, memory_estimate
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, ShardGradient, Usage
 from greater_ray.work import EncodePrompt, Unit

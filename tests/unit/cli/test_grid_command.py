@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from greater_ray.cli.app import run
-from greater_ray.grid.figures import GridFigures
+from greater_ray.grid.status import GridStatus
 from tests.families import tiny_model
 from tests.grids import tiny_grid
 
@@ -164,7 +164,7 @@ def test_what_phase_one_found_is_printed_though_phase_two_is_refused(
     # One's own task that does not let another model read it; that shows only once there is a prompt for it.
     (tmp_path / "shy_task.py").write_text(
         "from greater_ray.errors import DataError\n"
-        "from greater_ray.tasks._registry import load_task as load\n"
+        "from greater_ray.tasks import load_task as load\n"
         "def make(config):\n"
         "    if config.extractor == 'plain': raise DataError('rows: too shy.')\n"
         "    return load(config.model_copy(update={'name': 'bbh/navigate'}))\n"
@@ -258,7 +258,7 @@ def test_status_shows_failures_and_a_grid_that_runs_now(small: dict, tmp_path: P
     store.write_grid("tiny", cells, whole=True)
     store.write_failure(cells[2], {}, "too dark")
     store.cell_folder(cells[0], {}).mkdir()
-    figures = GridFigures(tmp_path)
+    figures = GridStatus(tmp_path)
     figures.planned("optimize", cells, cells[:2])
     figures._written = 0
     figures.progressed(cells[0], Progress(1, 4, "search", 2.0, 1.5, 10))

@@ -12,8 +12,8 @@ from rich.console import Console
 from greater_ray.cli import _grid_display
 from greater_ray.cli._grid_display import GridStop, LiveGrid, PlainGrid, grid_display
 from greater_ray.grid.cells import Cell, expand_grid
-from greater_ray.grid.figures import STATUS_FILE, read_status
 from greater_ray.grid.run import GridObserver, Progress
+from greater_ray.grid.status import STATUS_FILE, read_status
 from tests.grids import loaded
 
 STATS = {

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from greater_ray.grid.cells import Cell, expand_grid
-from greater_ray.grid.figures import FRESH, STATUS_FILE, GridFigures, PoolFigures, read_status
 from greater_ray.grid.run import Progress
+from greater_ray.grid.status import FRESH, STATUS_FILE, GridStatus, PoolStatus, read_status
 from greater_ray.grid.store import GridStore
 from tests.grids import loaded
 
@@ -36,7 +36,7 @@ def search(step: int, steps: int = 4) -> Progress:
 
 
 def test_a_pool_between_two_looks():
-    figures = PoolFigures()
+    figures = PoolStatus()
     figures.add(pool(slot(), slot(state="starting", host="-")), 10.0)
     assert (figures.busy, figures.tokens_per_second) == (0.0, 0.0)
     slots = (slot(busy_seconds=3.0, tokens=800, deaths=1), slot(busy_seconds=1.0, tokens=200, host="b", state="busy"))
@@ -48,7 +48,7 @@ def test_a_pool_between_two_looks():
 
 
 def test_a_new_pool_of_the_same_model_begins_from_nothing():
-    figures = PoolFigures()
+    figures = PoolStatus()
     figures.add(pool(slot(tokens=900, busy_seconds=9.0)), 10.0)
     figures.add(pool(slot(tokens=0, busy_seconds=0.0)), 11.0)
     assert min(figures.busy, figures.tokens_per_second) >= 0
@@ -57,7 +57,7 @@ def test_a_new_pool_of_the_same_model_begins_from_nothing():
 
 
 def test_cells_are_counted_once_and_time_left_follows_the_share_that_is_done(cells: list[Cell]):
-    figures = GridFigures()
+    figures = GridStatus()
     figures.planned("optimize", [*cells, cells[0]], cells[1:])
     assert figures.snapshot()["cells"] == {"total": 4, "running": 0, "done": 1, "failed": 0, "stopped": 0}
     assert figures.seconds_left is None
@@ -80,7 +80,7 @@ def test_a_cell_that_failed_earlier_is_not_counted_as_done(cells: list[Cell], tm
     store = GridStore(tmp_path)
     store.claim()
     store.write_failure(cells[0], {}, "too dark")
-    figures = GridFigures(tmp_path)
+    figures = GridStatus(tmp_path)
     figures.planned("optimize", cells, cells[2:])
     assert figures.snapshot()["cells"] == {"total": 4, "running": 0, "done": 1, "failed": 1, "stopped": 0}
     assert figures.before == 1
@@ -89,21 +89,21 @@ def test_a_cell_that_failed_earlier_is_not_counted_as_done(cells: list[Cell], tm
 
 
 def test_a_cell_without_a_limit_of_steps_has_no_share(cells: list[Cell]):
-    figures = GridFigures()
+    figures = GridStatus()
     figures.planned("optimize", cells, cells)
     figures.progressed(cells[0], Progress(3, None, "search", 1.0, 1.0, 5))
     assert figures.seconds_left is None
 
 
 def test_pools_of_an_earlier_wave_disappear():
-    figures = GridFigures()
+    figures = GridStatus()
     figures.pools([pool(slot(), model="a"), pool(slot(), model="b")])
     figures.pools([pool(slot(), model="b")])
     assert [p["model"] for p in figures.snapshot()["pools"]] == ["b"]
 
 
 def test_three_threads_may_look_and_tell_at_once(cells: list[Cell], tmp_path: Path):
-    figures, errors, ended = GridFigures(tmp_path), [], threading.Event()
+    figures, errors, ended = GridStatus(tmp_path), [], threading.Event()
 
     def look() -> None:
         try:
@@ -140,7 +140,7 @@ def test_three_threads_may_look_and_tell_at_once(cells: list[Cell], tmp_path: Pa
 
 def test_the_status_follows_and_ends_with_the_grid(cells: list[Cell], tmp_path: Path):
     assert read_status(tmp_path) is None
-    figures = GridFigures(tmp_path)
+    figures = GridStatus(tmp_path)
     figures.planned("optimize", cells, cells)
     figures._written = 0
     figures.progressed(cells[0], search(3))
@@ -155,14 +155,14 @@ def test_the_status_follows_and_ends_with_the_grid(cells: list[Cell], tmp_path: 
 
 def test_a_grid_that_never_began_leaves_anothers_status_alone(tmp_path: Path):
     (tmp_path / STATUS_FILE).write_text("{}")
-    GridFigures(tmp_path).close()
+    GridStatus(tmp_path).close()
     assert (tmp_path / STATUS_FILE).exists()
 
 
 def test_a_status_is_believed_while_its_process_lives_or_its_machine_has_just_written(
     cells: list[Cell], tmp_path: Path
 ):
-    figures = GridFigures(tmp_path)
+    figures = GridStatus(tmp_path)
     figures.planned("optimize", cells, cells)
     path = tmp_path / STATUS_FILE
     value = json.loads(path.read_text())
@@ -185,7 +185,7 @@ def test_a_status_is_believed_while_its_process_lives_or_its_machine_has_just_wr
 
 
 def test_a_folder_that_cannot_be_written_does_not_end_the_grid(cells: list[Cell], tmp_path: Path):
-    figures = GridFigures(tmp_path / "gone")
+    figures = GridStatus(tmp_path / "gone")
     figures.planned("optimize", cells, cells)
     figures.pools([pool(slot())])
     figures.close()

@@ -284,7 +284,7 @@ def test_a_defect_in_a_cell_is_a_failure_with_its_traceback(
     # One's own task that breaks when it scores, loaded by name as a user's would be.
     (tmp_path / "breaking_task.py").write_text(
         "from pathlib import Path\n"
-        "from greater_ray.tasks._registry import load_task as load\n"
+        "from greater_ray.tasks import load_task as load\n"
         "class Breaking:\n"
         "    def __init__(self, inner): self.inner = inner\n"
         "    def __getattr__(self, name): return getattr(self.inner, name)\n"

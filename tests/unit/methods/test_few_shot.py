@@ -9,7 +9,7 @@ from greater_ray.assembly import resolve_config
 from greater_ray.methods.few_shot import PLUGIN, FewShotConfig, FewShotState, prompt_text
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
-from greater_ray.tasks._registry import load_task
+from greater_ray.tasks import load_task
 from greater_ray.types import Answer, Example, Rollout, TokenIds
 from greater_ray.work import Answers
 from tests.scripted import ScriptedModel

@@ -13,7 +13,7 @@ from greater_ray.methods import _gepa_prompts as prompts
 from greater_ray.methods import gepa as module
 from greater_ray.methods.gepa import PLUGIN, GepaConfig, GepaState, Iteration
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.tasks._registry import load_task
+from greater_ray.tasks import load_task
 from greater_ray.types import Answer, Conversation, Example, Rollout, TokenIds
 from greater_ray.work import Answers
 from tests.babbler import babble

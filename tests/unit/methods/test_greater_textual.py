@@ -10,7 +10,7 @@ from greater_ray.methods import _greater_textual_prompts as prompts
 from greater_ray.methods import greater
 from greater_ray.methods.greater_textual import PLUGIN, GreaterTextualConfig, GreaterTextualState
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.tasks._registry import load_task
+from greater_ray.tasks import load_task
 from greater_ray.types import Conversation
 from greater_ray.work import Answers
 from tests.scripted import START, ScriptedModel, ScriptedWriter, read, rows

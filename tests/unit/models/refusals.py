@@ -4,7 +4,7 @@ import pytest
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import GreaterRayError, ModelError
-from greater_ray.models._sources import resolve
+from greater_ray.models.sources import resolve
 
 
 def sentence(error: pytest.ExceptionInfo) -> str:

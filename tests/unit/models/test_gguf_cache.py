@@ -15,7 +15,7 @@ from filelock import FileLock
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
 from greater_ray.models import _gguf_cache
-from greater_ray.models._sources import load, profile_for, resolve, verify
+from greater_ray.models.sources import load, profile_for, resolve, verify
 from tests.unit.models.refusals import refused
 
 BUILTIN = "smollm2-135m"

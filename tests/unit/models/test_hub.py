@@ -18,7 +18,7 @@ USE = """
 import json, sys
 from greater_ray.config import ModelConfig
 from greater_ray.errors import GreaterRayError
-from greater_ray.models._sources import load, resolve
+from greater_ray.models.sources import load, resolve
 config = ModelConfig(**json.loads(sys.argv[1]))
 try:
     source = resolve(config)

@@ -11,8 +11,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from greater_ray.config import ModelConfig
-from greater_ray.models._identity import sample_files
 from greater_ray.models.engine import Engine
+from greater_ray.models.identity import sample_files
 from tests.families import tiny_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

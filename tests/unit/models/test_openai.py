@@ -15,7 +15,7 @@ from greater_ray.assembly import load_engine, resolve_config
 from greater_ray.cli.app import run
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, ModelError
-from greater_ray.models._openai import CONCURRENCY, EndpointWriter, is_endpoint, read_reply
+from greater_ray.models.endpoint import CONCURRENCY, EndpointWriter, is_endpoint, read_reply
 from greater_ray.runs import run_config
 from greater_ray.sharding import LocalExecutor, ShardedWriter
 from greater_ray.types import Generation, Message

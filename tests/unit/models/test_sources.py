@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, ModelError
 from greater_ray.models import _gguf_cache
-from greater_ray.models._sources import list_models, load, profile_for, resolve, verify
+from greater_ray.models.sources import list_models, load, profile_for, resolve, verify
 from tests.unit.models.refusals import refused, sentence
 
 BUILTIN = "smollm2-135m"
@@ -26,7 +26,7 @@ BUILTIN = "smollm2-135m"
 
 def test_listing_and_profiles_do_not_import_torch():
     code = (
-        "import sys; from greater_ray.models._sources import list_models, profile_for\n"
+        "import sys; from greater_ray.models.sources import list_models, profile_for\n"
         "assert [m.name for m in list_models()] == ['smollm2-135m']; profile_for('x')\n"
         "print(sorted({'torch', 'transformers', 'huggingface_hub', 'gguf'} & set(sys.modules)))"
     )

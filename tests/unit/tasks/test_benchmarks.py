@@ -13,7 +13,7 @@ import pytest
 from greater_ray.config import TaskConfig
 from greater_ray.errors import DataError
 from greater_ray.protocols import Task
-from greater_ray.tasks._registry import expand, load_task
+from greater_ray.tasks import expand, load_task
 from greater_ray.tasks._sources import hub_is_reachable
 from greater_ray.types import Example
 

@@ -9,7 +9,7 @@ import pytest
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError
 from greater_ray.protocols import Task
-from greater_ray.tasks._registry import available_tasks, expand, extractor, extractor_variants, load_task
+from greater_ray.tasks import available_tasks, expand, extractor, extractor_variants, load_task
 
 NAMES = [info.name for info in available_tasks()]
 BUILT_IN = [name for name in NAMES if name != "rows"]

@@ -8,7 +8,7 @@ import pytest
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError, GreaterRayError
 from greater_ray.protocols import Task
-from greater_ray.tasks._registry import load_task
+from greater_ray.tasks import load_task
 
 
 def write_jsonl(path: Path, rows: list[object]) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError
-from greater_ray.tasks._registry import available_tasks, load_task
+from greater_ray.tasks import available_tasks, load_task
 from greater_ray.types import Example
 
 MADE = [info.name for info in available_tasks() if info.synthetic]

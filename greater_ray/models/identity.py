@@ -9,8 +9,8 @@ from typing import Any
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
 from greater_ray.models import _hub
-from greater_ray.models._openai import is_endpoint
-from greater_ray.models._sources import is_on_hub
+from greater_ray.models.endpoint import is_endpoint
+from greater_ray.models.sources import is_on_hub
 
 _SAMPLES, _SAMPLE = 1024, 2048  # pieces of a weight file that are compared, and their bytes
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")

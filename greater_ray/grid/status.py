@@ -24,7 +24,7 @@ _SEARCH = 0.7
 _WINDOW = 30.0  # seconds over which speed and busy share are taken
 
 
-class PoolFigures:
+class PoolStatus:
     """One model's replicas over the last half minute: tokens are counted when a shard ends, not in between."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class PoolFigures:
         }
 
 
-class GridFigures:
+class GridStatus:
     """Collects what a grid's observer is told; with a folder, ``status.json`` there follows.
 
     The screen, the watch over the pools and the grid itself are three threads.
@@ -75,7 +75,7 @@ class GridFigures:
         self.total = self.before = self.failed_before = self.open = 0
         self.running: dict[str, tuple[Cell, Progress | None]] = {}
         self.ended: dict[str, str] = {}
-        self._pools: dict[str, PoolFigures] = {}
+        self._pools: dict[str, PoolStatus] = {}
         self._begin = time.monotonic()
         self._written: float | None = None
         self._lock = threading.RLock()
@@ -121,7 +121,7 @@ class GridFigures:
             for name in [name for name in self._pools if name not in {s["model"] for s in stats}]:
                 del self._pools[name]
             for pool in stats:
-                self._pools.setdefault(pool["model"], PoolFigures()).add(pool, now)
+                self._pools.setdefault(pool["model"], PoolStatus()).add(pool, now)
             self._write()
 
     def _write(self) -> None:
