@@ -55,6 +55,11 @@ class GradientModel(Protocol):
         ...
 
 
+def encoded(model: GradientModel, text: str) -> TokenIds:
+    """Tokenize a prompt as it follows the question; a blank stands between them and belongs to the prompt."""
+    return model.ask(EncodePrompt(text if text[:1].isspace() else " " + text)) if text.strip() else ()
+
+
 class TextModel(Protocol):
     """A model that writes: what an optimizer asks for critiques and new prompts.
 
@@ -146,7 +151,7 @@ class Problem:
 
     def encode(self, text: str) -> TokenIds:
         """Tokenize a prompt as it follows the question; the blank between them belongs to the prompt."""
-        return self.model.ask(EncodePrompt(text if text[:1].isspace() else " " + text)) if text.strip() else ()
+        return encoded(self.model, text)
 
     def prompt_limit(self, tokens: int) -> int:
         """Return ``tokens``, or less where the context window leaves less room on a train, dev or evaluated row."""
@@ -204,6 +209,10 @@ class StepInfo:
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
+
+
+# How many of the best prompts a method keeps.
+NUM_BEST = 10
 
 
 class MethodState(BaseModel, frozen=True, extra="forbid"):

@@ -8,12 +8,11 @@ from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.evaluation import evaluate
 from greater_ray.observer import Observer
-from greater_ray.protocols import SPLITS, rows_of
+from greater_ray.protocols import SPLITS, encoded, rows_of
 from greater_ray.records import EvaluationRecord, TrialRecord
 from greater_ray.store import NoLines, RunStore, Unsaved, refuse_foreign
 from greater_ray.trial import Trial
 from greater_ray.types import TokenIds
-from greater_ray.work import EncodePrompt
 
 
 def run_config(
@@ -87,11 +86,7 @@ def evaluate_prompt(
     task, model, _, _ = load_subject(config, models)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    if isinstance(prompt, str):
-        text = prompt if prompt[:1].isspace() else " " + prompt
-        ids = model.ask(EncodePrompt(text)) if prompt.strip() else ()
-    else:
-        ids = prompt
+    ids = encoded(model, prompt) if isinstance(prompt, str) else prompt
     if not ids:
         raise ConfigError(f"{prompt!r} has no tokens; give at least one word.", setting="prompt")
     rows = rows_of(task, split)

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from greater_ray.methods._text import TextConfig
+from greater_ray.methods._writer import TextConfig
 from greater_ray.plugins import available, load
 
 # A method may need a package that is not installed.

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from greater_ray.methods._text import Scored, TextConfig, TextState
+from greater_ray.methods._archive import Scored, TextState
+from greater_ray.methods._writer import TextConfig
 from greater_ray.protocols import Method, Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Answer, Conversation, Example, LossSpec, TokenIds

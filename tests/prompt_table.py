@@ -6,7 +6,7 @@ Prompts are tokenized letter by letter, so that lengths can be counted on one's 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from greater_ray.methods._text import TextConfig
+from greater_ray.methods._writer import TextConfig
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Answer, Conversation, Example, Generation, LossSpec, Rollout, TokenIds

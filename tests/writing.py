@@ -3,21 +3,19 @@
 from types import MappingProxyType
 from typing import Literal
 
-from greater_ray.methods._text import (
-    TextConfig,
+from greater_ray.methods._archive import (
     TextState,
     accuracy,
     advanced,
     archived,
-    ask,
     best_of,
     candidates,
-    chat,
     dev_rows,
     info,
-    propose,
     start_ids,
 )
+from greater_ray.methods._proposals import propose
+from greater_ray.methods._writer import TextConfig, ask, chat
 from greater_ray.protocols import Problem, StepInfo
 
 

@@ -15,17 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field
 
-from greater_ray.methods._asking import (
-    Asker,
-    RewriteConfig,
-    only_duplicates,
-    paraphrase_request,
-    prompt_reader,
-    wording,
-)
-from greater_ray.methods._failures import Search, find_failures
-from greater_ray.methods._text import (
-    Proposal,
+from greater_ray.methods._archive import (
     Scored,
     TextState,
     accuracy,
@@ -34,8 +24,17 @@ from greater_ray.methods._text import (
     candidates,
     dev_rows,
     info,
-    propose,
     start_ids,
+)
+from greater_ray.methods._failures import Search, find_failures
+from greater_ray.methods._proposals import Proposal, propose
+from greater_ray.methods._writer import (
+    Asker,
+    RewriteConfig,
+    only_duplicates,
+    paraphrase_request,
+    prompt_reader,
+    wording,
 )
 from greater_ray.protocols import Problem, StepInfo
 

@@ -12,19 +12,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from greater_ray.methods import _evolution_prompts as prompts
+from greater_ray.methods._archive import Scored, TextState, advanced, candidates, dev_rows, info, start_ids
+from greater_ray.methods._proposals import Proposal, propose
 from greater_ray.methods._rounds import Round, new_proposals
-from greater_ray.methods._text import (
-    Proposal,
-    Scored,
-    TextConfig,
-    TextState,
-    advanced,
-    candidates,
-    dev_rows,
-    info,
-    propose,
-    start_ids,
-)
+from greater_ray.methods._writer import TextConfig
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.types import Conversation, Example
 

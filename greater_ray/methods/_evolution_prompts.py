@@ -3,7 +3,8 @@
 The request for a child shows one case worked out on another task, as the paper does; a child that copies it is refused.
 """
 
-from greater_ray.methods._text import END_TAG, START_TAG, chat
+from greater_ray.methods._proposals import END_TAG, START_TAG
+from greater_ray.methods._writer import chat
 from greater_ray.types import Conversation
 
 # Short triggers of step-by-step reasoning that fit any question; the paper's seeds for BBH are of this kind.

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from greater_ray.methods._archive import Scored
+from greater_ray.methods._proposals import END_TAG, START_TAG
 from greater_ray.methods._rounds import cut
-from greater_ray.methods._text import END_TAG, START_TAG, Scored, chat
+from greater_ray.methods._writer import chat
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Conversation, Example
 

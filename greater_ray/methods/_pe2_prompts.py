@@ -6,8 +6,8 @@ example. History and step size are optional.
 
 from collections.abc import Sequence
 
-from greater_ray.methods._asking import ReplyForm, reply_rule, word_rule
 from greater_ray.methods._failures import Failure, answer_of, shortened
+from greater_ray.methods._writer import ReplyForm, reply_rule, word_rule
 from greater_ray.types import Message
 
 SYSTEM = Message("system", "You help people to improve the prompts that they give to language models.")

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from greater_ray.methods._asking import PERSONA, Reader, between, word_rule
 from greater_ray.methods._failures import Failure, answer_of
-from greater_ray.methods._text import END_TAG, START_TAG, chat
+from greater_ray.methods._proposals import END_TAG, START_TAG
+from greater_ray.methods._writer import PERSONA, Reader, between, chat, word_rule
 from greater_ray.types import Conversation, Generation
 
 REASON_TAGS = ("<reason>", "</reason>")

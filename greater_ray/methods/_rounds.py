@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from itertools import cycle
 
-from greater_ray.methods._asking import Asker, ReplyForm, only_duplicates, prompt_reader
-from greater_ray.methods._text import Proposal, Scored, TextConfig, accuracy, archived, canonical
+from greater_ray.methods._archive import Scored, accuracy, archived
+from greater_ray.methods._proposals import Proposal, canonical
+from greater_ray.methods._writer import Asker, ReplyForm, TextConfig, only_duplicates, prompt_reader
 from greater_ray.protocols import Problem
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Conversation, Example

@@ -7,11 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from greater_ray.config import Config
-from greater_ray.protocols import Problem
+from greater_ray.protocols import NUM_BEST, Problem
 from greater_ray.types import Example, LossSpec, Rollout, TokenIds
 from greater_ray.work import Rollouts
 
-NUM_BEST = 10
+# GReaTer's, which other methods share so that start and length are matched.
+INITIAL_PROMPT = " proper logical reasoning and think step by step. Finally, give the actual correct answer."
 # The label alone: no fluency term, no temperature.
 LABEL_LOSS = LossSpec(ce_temperature=1.0, fluency="nll", fluency_weight=0.0)
 
@@ -23,7 +24,7 @@ class NoReasoningConfig(Config):
     mean cross-entropy, or the share of rows whose label is not the likeliest.
     """
 
-    initial_prompt: str = " proper logical reasoning and think step by step. Finally, give the actual correct answer."
+    initial_prompt: str = INITIAL_PROMPT
     token_filter: Literal["none", "ascii", "letters", "released"] = "ascii"
     criterion: Literal["loss", "mistakes"] = "loss"
     batch_size: int = Field(default=32, ge=1)

@@ -11,28 +11,20 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from greater_ray.methods._asking import (
-    PERSONA,
-    ReplyForm,
-    RewriteConfig,
-    reply_rule,
-    word_rule,
-    wording,
-)
-from greater_ray.methods._rounds import new_proposals
-from greater_ray.methods._text import (
+from greater_ray.methods._archive import (
     Scored,
     TextState,
     accuracy,
     advanced,
     archived,
     candidates,
-    chat,
     dev_rows,
     info,
-    propose,
     start_ids,
 )
+from greater_ray.methods._proposals import propose
+from greater_ray.methods._rounds import new_proposals
+from greater_ray.methods._writer import PERSONA, ReplyForm, RewriteConfig, chat, reply_rule, word_rule, wording
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.types import Conversation, Example, LossSpec, TokenIds
 from greater_ray.work import Rollouts

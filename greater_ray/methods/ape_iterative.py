@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from greater_ray.methods._asking import Asker
+from greater_ray.methods._archive import Scored
 from greater_ray.methods._beam import (
     BeamConfig,
     BeamSearch,
@@ -17,7 +17,7 @@ from greater_ray.methods._beam import (
     paraphrase_wording,
     paraphrases,
 )
-from greater_ray.methods._text import Scored
+from greater_ray.methods._writer import Asker
 
 
 class ApeIterativeConfig(BeamConfig):

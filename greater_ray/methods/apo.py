@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from greater_ray.methods._asking import PERSONA, WORDS, Asker, prompt_reader, reply_rule, word_rule, wording
+from greater_ray.methods._archive import Scored
 from greater_ray.methods._beam import ErrorConfig, ErrorDriven, Expansion, Node, paraphrase_wording
 from greater_ray.methods._failures import Failure, Search, answer_of, draw, shortened
-from greater_ray.methods._text import Scored, chat
+from greater_ray.methods._writer import PERSONA, WORDS, Asker, chat, prompt_reader, reply_rule, word_rule, wording
 from greater_ray.types import Conversation
 
 

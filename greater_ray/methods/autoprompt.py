@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from greater_ray.methods._text import start_ids
+from greater_ray.methods._archive import start_ids
 from greater_ray.methods._tokens import (
     LABEL_LOSS,
     NoReasoningConfig,
@@ -64,7 +64,7 @@ class AutoPrompt:
         """Replace one token if that is strictly better on fresh rows; remember the prompt by its score on dev rows."""
         prompt = state.prompt_ids
         position = problem.rng(state.step, "position").randrange(len(prompt))
-        pass_ = problem.model.ask(
+        backward = problem.model.ask(
             Gradients(
                 drawn(problem, state.step, "gradient", config.num_rows),
                 prompt,
@@ -76,8 +76,8 @@ class AutoPrompt:
             )
         )
         notes: list[str] = []
-        tokens = steepest(problem, config, prompt, position, pass_.gradient, notes)
-        slopes = problem.model.ask(OneHotGradient(pass_.gradient, tokens)) if tokens else []
+        tokens = steepest(problem, config, prompt, position, backward.gradient, notes)
+        slopes = problem.model.ask(OneHotGradient(backward.gradient, tokens)) if tokens else []
         prompts = [replaced(prompt, position, token) for token in tokens]
         rows = drawn(problem, state.step, "trial", config.num_rows)
         current, *losses = without_reasoning(problem, config, [prompt, *prompts], rows)

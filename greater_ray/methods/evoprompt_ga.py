@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from greater_ray.methods import _evolution as evolution
+from greater_ray.methods._archive import Scored
 from greater_ray.methods._evolution_prompts import breed
+from greater_ray.methods._proposals import Proposal
 from greater_ray.methods._rounds import Round
-from greater_ray.methods._text import Proposal, Scored
 from greater_ray.protocols import Problem, StepInfo
 
 

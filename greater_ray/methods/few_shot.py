@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from greater_ray.config import Config
-from greater_ray.methods._text import start_ids
+from greater_ray.methods._archive import start_ids
 from greater_ray.protocols import MethodState, Problem, StepInfo
 from greater_ray.types import Example, TokenIds
 

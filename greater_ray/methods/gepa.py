@@ -19,18 +19,10 @@ from pydantic import Field
 
 from greater_ray.errors import ConfigError
 from greater_ray.methods import _gepa_prompts as prompts
+from greater_ray.methods._archive import Scored, TextState, advanced, candidates, dev_rows, start_ids
+from greater_ray.methods._proposals import Proposal, propose
 from greater_ray.methods._rounds import new_proposals
-from greater_ray.methods._text import (
-    Proposal,
-    Scored,
-    TextConfig,
-    TextState,
-    advanced,
-    candidates,
-    dev_rows,
-    propose,
-    start_ids,
-)
+from greater_ray.methods._writer import TextConfig
 from greater_ray.protocols import Candidate, Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Example, TokenIds

@@ -12,21 +12,11 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from greater_ray.methods import _gpo_prompts as prompts
-from greater_ray.methods._asking import Asker, between
+from greater_ray.methods._archive import Scored, TextState, advanced, dev_rows, info, start_ids
+from greater_ray.methods._proposals import Proposal, clean, propose
 from greater_ray.methods._rounds import Round, find, new_proposals, shuffled
 from greater_ray.methods._similarity import SIMILARITIES, Similarity, word_distance
-from greater_ray.methods._text import (
-    Proposal,
-    Scored,
-    TextConfig,
-    TextState,
-    advanced,
-    clean,
-    dev_rows,
-    info,
-    propose,
-    start_ids,
-)
+from greater_ray.methods._writer import Asker, TextConfig, between
 from greater_ray.protocols import Candidate, Problem, StepInfo
 from greater_ray.types import Example
 

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from greater_ray.config import Config
 from greater_ray.errors import ConfigError
-from greater_ray.methods._tokens import remember, replaced
+from greater_ray.methods import _released
+from greater_ray.methods._tokens import INITIAL_PROMPT, remember, replaced
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import LossSpec, Rollout, TokenIds
 from greater_ray.work import CheckPrompts, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts, TokenTexts
@@ -27,7 +28,7 @@ class GreaterConfig(Config):
     ``criterion`` is the total loss or the mistake rate plus ``selection_fluency_weight`` times the fluency term.
     """
 
-    initial_prompt: str = " proper logical reasoning and think step by step. Finally, give the actual correct answer."
+    initial_prompt: str = INITIAL_PROMPT
     top_k: int = Field(default=10, ge=1)
     top_k_growth: int = Field(default=2, ge=1)
     min_candidates: int = Field(default=6, ge=1)
@@ -89,30 +90,7 @@ class Greater:
     state_type = GreaterState
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"budget": {"steps": 105}},
-        "released": {
-            "budget": {"steps": 106},
-            "layout": {"joint": ". "},
-            "evaluation": {"dev_select_top": 10},
-            "method_config": {
-                "initial_prompt": " proper logical reasoning and think step by step. "
-                "Finally give the actual correct answer.",
-                "top_k": 40,
-                "intersections": 6,
-                "token_filter": "released",
-                "ban_previous_token": True,
-                "ce_temperature": 0.2,
-                "fluency": "nll",
-                "criterion": "mistakes",
-                "selection_fluency_weight": 0.02,
-                "ties": "last",
-                "period_break": True,
-                "ending_characters": ".",
-                "placeholder_candidate": True,
-                "count_initial": False,
-                "restart_below": 0.12,
-                "filter_round_trip": False,
-            },
-        },
+        "released": _released.PRESET,
     }
 
     def start(self, problem: Problem, config: GreaterConfig) -> GreaterState:
@@ -138,7 +116,7 @@ class Greater:
             rollouts = model.ask(Rollouts(problem.examples, [prompt], config.loss))[0]
             initial_loss = criterion(config, rollouts)
             best = remember(best, initial_loss, prompt)
-        pass_ = model.ask(
+        backward = model.ask(
             Gradients(
                 problem.examples,
                 prompt,
@@ -149,9 +127,9 @@ class Greater:
                 token_filter=config.token_filter,
             )
         )
-        proposed = propose(problem, config, state, pass_.proposals, notes)
+        proposed = propose(problem, config, state, backward.proposals, notes)
         tokens = proposed if self._hides_current(config, state) else sorted({*proposed, prompt[position]})
-        gradients = model.ask(OneHotGradient(pass_.gradient, tokens))
+        gradients = model.ask(OneHotGradient(backward.gradient, tokens))
         ranked = sorted(zip(gradients, tokens, strict=True))
         choice = self._choose(problem, config, state, ranked)
         taken, loss = choice.tokens[choice.accepted], choice.losses[choice.accepted]
@@ -178,8 +156,7 @@ class Greater:
                 "initial_loss": initial_loss,
             }
         )
-        if config.restart_below is not None and loss < config.restart_below and len(problem.examples) != 100:
-            # The authors' inner loop ends here and begins again with empty records; not so with exactly 100 rows.
+        if _released.restarts(config.restart_below, loss, len(problem.examples)):
             return state.model_copy(update={"position": 0, "open": False, "best": ()}), info
         return self._advance(problem, config, state, text), info
 
@@ -197,8 +174,7 @@ class Greater:
         if config.always_include_current and not self._hides_current(config, state):
             chosen += [pair for pair in ranked[config.num_evaluated :] if pair[1] == current]
         texts = problem.model.ask(TokenTexts([token for _, token in chosen]))
-        breaks = config.period_break and position >= 0.5 * state.initial_length
-        stop = next((k for k, text in enumerate(texts) if breaks and "." in text), None)
+        stop = _released.period_among(texts, position, state.initial_length) if config.period_break else None
         if stop is not None:
             chosen, texts = chosen[: stop + 1], texts[: stop + 1]
         prompts = [replaced(prompt, position, token) for _, token in chosen]
@@ -209,12 +185,7 @@ class Greater:
             Candidate(token, text, gradient, loss)
             for (gradient, token), text, loss in zip(chosen, texts, losses, strict=True)
         )
-        if stop is not None:
-            winner = stop
-        elif config.ties == "first":
-            winner = min(range(len(losses)), key=lambda k: (losses[k], k))
-        else:
-            winner = min(range(len(losses)), key=lambda k: (losses[k], -k))
+        winner = _released.smallest(losses, config.ties) if stop is None else stop
         return Choice(winner, candidates, tuple(token for _, token in chosen), tuple(losses))
 
     def _advance(self, problem: Problem, config: GreaterConfig, state: GreaterState, accepted: str) -> GreaterState:

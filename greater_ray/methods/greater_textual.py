@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from greater_ray.methods import _greater_textual_prompts as prompts
-from greater_ray.methods._asking import WORDS, Asker
+from greater_ray.methods._proposals import Proposal, propose
 from greater_ray.methods._rounds import new_proposals
-from greater_ray.methods._text import Proposal, TextConfig, propose
 from greater_ray.methods._tokens import remember
+from greater_ray.methods._writer import WORDS, Asker, TextConfig
 from greater_ray.methods.greater import Greater, GreaterConfig, GreaterState, criterion
 from greater_ray.protocols import Candidate, Problem, StepInfo
 from greater_ray.work import CheckPrompts, Rollouts

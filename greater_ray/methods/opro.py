@@ -10,22 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from greater_ray.methods._archive import Scored, TextState, advanced, candidates, info, start_ids
+from greater_ray.methods._proposals import END_TAG, START_TAG, Proposal, clean, propose
 from greater_ray.methods._rounds import Round, new_proposals
-from greater_ray.methods._text import (
-    END_TAG,
-    START_TAG,
-    Proposal,
-    Scored,
-    TextConfig,
-    TextState,
-    advanced,
-    candidates,
-    chat,
-    clean,
-    info,
-    propose,
-    start_ids,
-)
+from greater_ray.methods._writer import TextConfig, chat
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Conversation, Example

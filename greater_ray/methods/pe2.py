@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from greater_ray.methods import _pe2_prompts as turns
-from greater_ray.methods._asking import WORDS, Asker, Reader, prompt_reader, wording
+from greater_ray.methods._archive import Scored
 from greater_ray.methods._beam import ErrorConfig, ErrorDriven, Expansion, Node, paraphrase_wording
 from greater_ray.methods._failures import Failure, Search, draw
-from greater_ray.methods._text import Scored
+from greater_ray.methods._writer import WORDS, Asker, Reader, prompt_reader, wording
 from greater_ray.types import Conversation, Generation, Message
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from greater_ray.methods._text import start_ids
+from greater_ray.methods._archive import start_ids
 from greater_ray.methods._tokens import LABEL_LOSS, NoReasoningConfig, drawn, remember, without_reasoning
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import TokenIds

@@ -12,7 +12,11 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, Field
 
 from greater_ray.methods import _bandits as bandits
-from greater_ray.methods._asking import (
+from greater_ray.methods._archive import Scored, TextState, start_ids
+from greater_ray.methods._failures import Failure, draw, failures_in
+from greater_ray.methods._proposals import END_TAG, START_TAG, Proposal, propose
+from greater_ray.methods._protegi_prompts import REASON_TAGS, all_tagged, edit_request, gradient_request
+from greater_ray.methods._writer import (
     Asker,
     RewriteConfig,
     only_duplicates,
@@ -20,19 +24,7 @@ from greater_ray.methods._asking import (
     prompt_reader,
     wording,
 )
-from greater_ray.methods._failures import Failure, draw, failures_in
-from greater_ray.methods._protegi_prompts import REASON_TAGS, all_tagged, edit_request, gradient_request
-from greater_ray.methods._text import (
-    END_TAG,
-    NUM_BEST,
-    START_TAG,
-    Proposal,
-    Scored,
-    TextState,
-    propose,
-    start_ids,
-)
-from greater_ray.protocols import Candidate, Problem, StepInfo
+from greater_ray.protocols import NUM_BEST, Candidate, Problem, StepInfo
 from greater_ray.types import TokenIds
 
 # With ``reject_on_errors`` prompts are tried on so many wrong answers of their parent.

@@ -10,12 +10,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from greater_ray.methods import _textgrad_prompts as prompts
-from greater_ray.methods._asking import WORDS, Asker, Reader, between
-from greater_ray.methods._rounds import new_proposals, shuffled
-from greater_ray.methods._text import (
-    Proposal,
+from greater_ray.methods._archive import (
     Scored,
-    TextConfig,
     TextState,
     accuracy,
     advanced,
@@ -23,9 +19,11 @@ from greater_ray.methods._text import (
     candidates,
     dev_rows,
     info,
-    propose,
     start_ids,
 )
+from greater_ray.methods._proposals import Proposal, propose
+from greater_ray.methods._rounds import new_proposals, shuffled
+from greater_ray.methods._writer import WORDS, Asker, Reader, TextConfig, between
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Example, Generation, TokenIds

@@ -3,9 +3,9 @@
 import pytest
 
 from greater_ray.errors import ConfigError
-from greater_ray.methods._asking import paraphrase_request
+from greater_ray.methods._archive import Scored
 from greater_ray.methods._beam import Node, select
-from greater_ray.methods._text import Scored
+from greater_ray.methods._writer import paraphrase_request
 from greater_ray.methods.ape_iterative import PLUGIN, ApeIterativeConfig
 from greater_ray.types import Conversation
 from tests.prompt_table import START, LetterModel, ids, in_turn, last, outcome, problem, run, tag

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from greater_ray.methods._asking import WORDS, Asker, Reader, between, prompt_reader
-from greater_ray.methods._text import START_TAG, TextConfig, chat
+from greater_ray.methods._proposals import START_TAG
+from greater_ray.methods._writer import WORDS, Asker, Reader, TextConfig, between, chat, prompt_reader
 from greater_ray.types import Conversation, Generation, Message, Usage
 from tests.letters import setting, tag
 

@@ -10,7 +10,7 @@ from greater_ray.methods import _evolution_prompts as prompts
 from greater_ray.methods import evoprompt_de as de
 from greater_ray.methods import evoprompt_ga as ga
 from greater_ray.methods._evolution import EvolutionState, fitness_rows, top
-from greater_ray.methods._text import Proposal
+from greater_ray.methods._proposals import Proposal
 from tests.letters import archive, asked, asked_at, setting, statuses, steps, tag
 
 SEEDS = ("Seed a", "Seed b", "Seed c", "Seed d", "Seed e")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from greater_ray.methods._text import clean, propose
+from greater_ray.methods._proposals import clean, propose
 from greater_ray.protocols import Problem
 from greater_ray.types import Example
 from tests.letters import LetterModel

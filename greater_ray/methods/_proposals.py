@@ -1,4 +1,4 @@
-"""What methods share that let a model write prompts: reading replies, guards, and a pool of scored prompts.
+"""From a reply to a prompt: reading what a model wrote, cleaning it, and the guards that refuse what cannot be used.
 
 A reply becomes a ``Proposal``: a clean prompt, or the reason why it is none. Nothing is dropped silently; every
 proposal stands in the step's record with its status.
@@ -6,56 +6,15 @@ proposal stands in the step's record with its status.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from pydantic import BaseModel, Field
+from greater_ray.protocols import Problem
+from greater_ray.types import TokenIds
 
-from greater_ray.config import Config
-from greater_ray.errors import ConfigError
-from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
-from greater_ray.records import ExampleRecord
-from greater_ray.types import Conversation, Example, Generation, Message, TokenIds
-
-NUM_BEST = 10
 # So many words in a row that also stand in a question or in the meta-prompt are a copy, not an instruction.
 COPIED_WORDS = 8
 START_TAG, END_TAG = "<prompt>", "</prompt>"
-
-
-class TextConfig(Config):
-    """Options of every method whose prompts are written by a model.
-
-    ``temperature`` and ``max_new_tokens`` are those of the writer; ``max_prompt_tokens`` is in tokens of the task
-    model; ``retries`` is how often an unreadable reply is asked for again.
-    """
-
-    initial_prompt: str = "Let's think step by step."
-    temperature: float = Field(default=0.7, ge=0)
-    max_new_tokens: int = Field(default=512, ge=1)
-    max_prompt_tokens: int = Field(default=300, ge=1)
-    retries: int = Field(default=2, ge=0)
-
-
-class Scored(BaseModel, frozen=True, extra="forbid"):
-    """A prompt with its score (share of right answers, 0 to 1) on the rows that the method selects by.
-
-    ``number`` counts scored prompts from 0; ``parent`` is the number of the prompt it was made from.
-    """
-
-    number: int
-    text: str
-    ids: TokenIds
-    score: float
-    step: int
-    parent: int | None = None
-
-
-class TextState(MethodState, frozen=True):
-    """Every prompt that was scored, in order; ``failed`` counts proposals that could not be used."""
-
-    archive: tuple[Scored, ...] = ()
-    failed: int = 0
 
 
 class Proposal(NamedTuple):
@@ -69,33 +28,6 @@ class Proposal(NamedTuple):
     def usable(self) -> bool:
         """Whether it can be scored."""
         return self.status == "new"
-
-
-# -- asking ------------------------------------------------------------------------------------------------------------
-
-
-def chat(user: str, system: str | None = None) -> Conversation:
-    """Return a conversation of one question."""
-    turns = (Message("user", user),)
-    return turns if system is None else (Message("system", system), *turns)
-
-
-def ask(
-    problem: Problem,
-    conversations: Sequence[Conversation],
-    config: TextConfig,
-    step: int,
-    purpose: str,
-    **settings: Any,
-) -> list[Generation]:
-    """Ask the writer; its randomness comes from (seed, step, purpose). ``settings`` override the config's."""
-    if problem.optimizer is None:
-        raise RuntimeError("this method needs a model that writes, and the problem holds none")
-    given = {"max_tokens": config.max_new_tokens, "temperature": config.temperature, **settings}
-    return problem.optimizer.generate(conversations, seed=problem.rng(step, purpose).getrandbits(32), **given)
-
-
-# -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def tagged(text: str, start: str = START_TAG, end: str = END_TAG) -> str | None:
@@ -231,97 +163,3 @@ def announcing(golds: Iterable[str]) -> re.Pattern[str]:
 def _runs(text: str) -> set[tuple[str, ...]]:
     words = re.findall(r"\w+", text.casefold())
     return {tuple(words[k : k + COPIED_WORDS]) for k in range(len(words) - COPIED_WORDS + 1)}
-
-
-# -- scoring -----------------------------------------------------------------------------------------------------------
-
-
-def accuracy(rows: Sequence[ExampleRecord]) -> float:
-    """Return the share of right answers."""
-    return sum(row.correct for row in rows) / len(rows)
-
-
-def dev_rows(problem: Problem) -> tuple[Example, ...]:
-    """Return the rows that prompts are chosen by: dev, or train where there are no dev rows."""
-    return problem.dev or problem.examples
-
-
-def start_ids(problem: Problem, text: str) -> TokenIds:
-    """Tokenize a start prompt.
-
-    Raises:
-        ConfigError: it has no tokens.
-    """
-    ids = problem.encode(text)
-    if not ids:
-        raise ConfigError(f"{text!r} has no tokens; give at least one word.", setting="method_config.initial_prompt")
-    return ids
-
-
-def archived(
-    archive: tuple[Scored, ...],
-    texts: Sequence[tuple[str, TokenIds]],
-    scores: Sequence[float],
-    step: int,
-    parents: Sequence[int | None] | None = None,
-) -> tuple[Scored, ...]:
-    """Append scored prompts."""
-    parents = parents or [None] * len(texts)
-    first = len(archive)
-    new = (
-        Scored(number=first + k, text=text, ids=ids, score=score, step=step, parent=parent)
-        for k, ((text, ids), score, parent) in enumerate(zip(texts, scores, parents, strict=True))
-    )
-    return (*archive, *new)
-
-
-def best_of(archive: Iterable[Scored]) -> tuple[tuple[float, TokenIds], ...]:
-    """Return the best prompts as the loop wants them: error rate and ids, lowest first, earlier first among equals."""
-    distinct: dict[TokenIds, float] = {}
-    for scored in sorted(archive, key=lambda s: (-s.score, s.number)):
-        distinct.setdefault(scored.ids, 1 - scored.score)
-    return tuple((loss, ids) for ids, loss in distinct.items())[:NUM_BEST]
-
-
-def candidates(proposals: Sequence[Proposal], scores: dict[str, float]) -> tuple[Candidate, ...]:
-    """Return the step's candidates for its record; ``scores`` are those of the texts that were scored."""
-    return tuple(
-        Candidate(None, p.text, None, 1 - scores[p.text], "scored")
-        if p.usable and p.text in scores
-        else Candidate(None, p.text, None, None, p.status)
-        for p in proposals
-    )
-
-
-def info(state: TextState, current: Scored, shown: tuple[Candidate, ...], notes: Sequence[str] = ()) -> StepInfo:
-    """Return what a step did, for its record; the taken candidate is the one whose text is now current."""
-    taken = next((k for k, c in enumerate(shown) if c.text == current.text and c.loss is not None), None)
-    return StepInfo(
-        position=None,
-        prompt_ids=current.ids,
-        prompt_text=" " + current.text,
-        loss=1 - current.score,
-        best_loss=state.best[0][0] if state.best else None,
-        accepted=taken,
-        candidates=shown,
-        notes=tuple(notes),
-        written=tuple(c.status for c in shown),
-    )
-
-
-def advanced(state: TextState, archive: tuple[Scored, ...], current: Scored, failed: int, **changes: Any) -> Any:
-    """Return the next state: one step further, the archive's best prompts, and the steps since the best was found."""
-    best = best_of(archive)
-    improved = not state.best or best[0][0] < state.best[0][0]
-    return state.model_copy(
-        update={
-            "step": state.step + 1,
-            "prompt_ids": current.ids,
-            "archive": archive,
-            "best": best,
-            "failed": state.failed + failed,
-            "steps_since_best": 0 if improved else state.steps_since_best + 1,
-            "initial_loss": 1 - archive[0].score if archive else None,
-            **changes,
-        }
-    )

@@ -11,7 +11,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from greater_ray.methods._text import END_TAG, START_TAG, Proposal, TextConfig, ask, chat, tagged
+from greater_ray.config import Config
+from greater_ray.methods._proposals import END_TAG, START_TAG, Proposal, tagged
 from greater_ray.protocols import Problem
 from greater_ray.types import Conversation, Generation, Message
 
@@ -21,6 +22,41 @@ ReplyForm = Literal["tagged", "whole"]
 # What is added to the temperature when all proposals of a step were duplicates.
 WARMER = 0.3
 PERSONA = "You are an experienced writer of prompts for language models."
+
+
+class TextConfig(Config):
+    """Options of every method whose prompts are written by a model.
+
+    ``temperature`` and ``max_new_tokens`` are those of the writer; ``max_prompt_tokens`` is in tokens of the task
+    model; ``retries`` is how often an unreadable reply is asked for again.
+    """
+
+    initial_prompt: str = "Let's think step by step."
+    temperature: float = Field(default=0.7, ge=0)
+    max_new_tokens: int = Field(default=512, ge=1)
+    max_prompt_tokens: int = Field(default=300, ge=1)
+    retries: int = Field(default=2, ge=0)
+
+
+def chat(user: str, system: str | None = None) -> Conversation:
+    """Return a conversation of one question."""
+    turns = (Message("user", user),)
+    return turns if system is None else (Message("system", system), *turns)
+
+
+def ask(
+    problem: Problem,
+    conversations: Sequence[Conversation],
+    config: TextConfig,
+    step: int,
+    purpose: str,
+    **settings: Any,
+) -> list[Generation]:
+    """Ask the writer; its randomness comes from (seed, step, purpose). ``settings`` override the config's."""
+    if problem.optimizer is None:
+        raise RuntimeError("this method needs a model that writes, and the problem holds none")
+    given = {"max_tokens": config.max_new_tokens, "temperature": config.temperature, **settings}
+    return problem.optimizer.generate(conversations, seed=problem.rng(step, purpose).getrandbits(32), **given)
 
 
 class RewriteConfig(TextConfig):
