@@ -36,8 +36,9 @@ class ModelConfig(Config):
 class TaskConfig(Config):
     """Which rows, where from, and how answers are read.
 
-    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own JSONL or CSV file. A split size of
-    None means the task's own rule.
+    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own JSONL or CSV file. ``choices_column``
+    names the column with a list of options, or several columns with commas in between. A split size of None means the
+    task's own rule.
     """
 
     name: str
@@ -45,6 +46,7 @@ class TaskConfig(Config):
     rows: str | None = None
     question_column: str = "question"
     answer_column: str = "answer"
+    choices_column: str | None = None
     answer_type: AnswerType | None = None
     train_size: int | None = Field(default=None, ge=1)
     dev_size: int | None = Field(default=None, ge=0)
@@ -102,6 +104,11 @@ class EvaluationConfig(Config):
     dev_select_top: int = Field(default=0, ge=0, le=10)
 
 
+# Keys that version 0.1.0 did not know: where they are not set they are no part of a trial's identity, so that what was
+# run before is found again.
+_LATER_KEYS = (("task", "choices_column"),)
+
+
 class TrialConfig(Config):
     """One optimization, complete: the same config gives the same result.
 
@@ -123,7 +130,11 @@ class TrialConfig(Config):
 
     def trial_id(self) -> str:
         """Return 16 hex digits that identify what this config computes, whatever folder or machine it runs in."""
-        return fingerprint(self.model_dump(mode="json"))
+        value = self.model_dump(mode="json")
+        for section, key in _LATER_KEYS:
+            if value[section][key] is None:
+                del value[section][key]
+        return fingerprint(value)
 
     def make_layout(self, extractor: str, label_prefix: str) -> Layout:
         """Return all the text around the prompt, given the extractor that the task's variant stands for."""

@@ -5,9 +5,15 @@ from collections.abc import Collection
 from greater_ray.assembly import Parts
 from greater_ray.errors import DataError
 from greater_ray.evaluation import read_answer
-from greater_ray.protocols import Problem, rows_of
+from greater_ray.protocols import Problem, Task, rows_of
 from greater_ray.types import Example, TokenIds
 from greater_ray.work import PromptRoom
+
+
+def inferred(task: Task) -> str | None:
+    """Say what was inferred from a user's own rows; None where nothing was."""
+    how = str(task.provenance.get("answer_type_from", ""))
+    return f"{task.name}: answers are read as '{task.answer_type}' ({how})" if how.startswith("inferred") else None
 
 
 def problem_of(parts: Parts) -> Problem:

@@ -8,6 +8,7 @@ from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.evaluation import evaluate
 from greater_ray.observer import Observer
+from greater_ray.problem import inferred
 from greater_ray.protocols import SPLITS, encoded, rows_of
 from greater_ray.records import EvaluationRecord, TrialRecord
 from greater_ray.store import NoLines, RunStore, Unsaved, refuse_foreign
@@ -76,6 +77,7 @@ def evaluate_prompt(
     split: str = "test",
     *,
     on_rows: Callable[[int, int], None] = lambda done, of: None,
+    message: Callable[[str], None] = lambda text: None,
     models: Models | None = None,
 ) -> EvaluationRecord:
     """Score one prompt, given as text or as token ids, on a split, as a trial's final evaluation does.
@@ -84,6 +86,8 @@ def evaluate_prompt(
         ConfigError: the prompt is empty or the split is unknown or has no rows.
     """
     task, model, _, _ = load_subject(config, models)
+    if (note := inferred(task)) is not None:
+        message(note)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     ids = encoded(model, prompt) if isinstance(prompt, str) else prompt

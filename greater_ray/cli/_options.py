@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from greater_ray.cli._errors import Complaint, Written, sentence, written_keys
+from greater_ray.cli._help import COMPLETIONS
 from greater_ray.errors import ConfigError, GreaterRayError
 
 
@@ -41,6 +42,10 @@ SETTINGS = (
     Setting("--rows", "task.rows", str, "FILE", "Your own questions and answers: JSONL or CSV.", _TASK),
     Setting("--question-column", "task.question_column", str, "NAME", "Column of the questions (question).", _TASK),
     Setting("--answer-column", "task.answer_column", str, "NAME", "Column of the answers (answer).", _TASK),
+    Setting(
+        "--choices-column", "task.choices_column", str, "NAME",
+        "Column with a list of options, or several columns: A,B,C,D. They are shown as (A), (B), ...", _TASK,
+    ),
     Setting(
         "--answer-type", "task.answer_type", str, "TYPE",
         "letter, boolean, yes-no, valid-invalid, number or text; inferred where it is clear.", _TASK,
@@ -191,6 +196,7 @@ def _option(setting: Setting) -> Any:
         help=setting.help,
         rich_help_panel=setting.panel,
         show_default=False,
+        autocompletion=COMPLETIONS.get(setting.option),
     )
 
 

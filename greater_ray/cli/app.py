@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from greater_ray.cli._errors import Complaint
+from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
 from greater_ray.cli.grid import register
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
@@ -22,16 +23,34 @@ from greater_ray.errors import ConfigError, Interrupted, unknown_name
 # The base of all complaints about arguments; which package it comes from depends on typer's version.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from greater_ray import __version__
+
+        typer.echo(f"greater-ray {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="greater-ray",
     help="Prompt optimization for open-weights language models (GReaTer).",
-    add_completion=False,
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-register(app)
+
+@app.callback()
+def _application(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Prompt optimization for open-weights language models (GReaTer)."""
+
+
 _Split = Annotated[str, typer.Option("--split", metavar="NAME", help="train, dev or test.")]
 
 _Cell = Annotated[
@@ -42,7 +61,7 @@ _Cell = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command, rich_help_panel="One prompt")
 @with_options()
 def optimize(
     given: Given,
@@ -89,7 +108,7 @@ def optimize(
         print_trial(console(sys.stdout, given.no_color), record)
 
 
-@app.command()
+@app.command(cls=Command, rich_help_panel="One prompt")
 @with_options(ONLY_FOR_OPTIMIZE)
 def evaluate(
     given: Given,
@@ -134,6 +153,7 @@ def evaluate(
         text,
         split,
         on_rows=lambda done, of: progress(f"{done} of {of} rows"),
+        message=_complain,
         models=local_models(progress),
     )
     progress("")
@@ -144,7 +164,7 @@ def evaluate(
         print_evaluation(console(sys.stdout, given.no_color), result, f"{config.task.name}{made}")
 
 
-@app.command("list")
+@app.command("list", cls=Command, rich_help_panel="Look around")
 @with_options(settings=False)
 def list_(
     given: Given, kind: Annotated[str, typer.Argument(metavar="tasks|methods|models", help="What to list.")]
@@ -163,7 +183,7 @@ def list_(
         sys.stdout.write(as_text(rows, hint))
 
 
-@app.command()
+@app.command(cls=Command, rich_help_panel="Look around")
 @with_options()
 def doctor(given: Given) -> None:
     """Check that a model, rows and settings are measured correctly."""
@@ -192,7 +212,7 @@ def doctor(given: Given) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-@app.command()
+@app.command(cls=Command, rich_help_panel="One prompt")
 @with_options(settings=False)
 def export(
     given: Given,
@@ -209,6 +229,9 @@ def export(
         form = "json"
     value = exported(read_run(run, cell=cell or ()), form)
     sys.stdout.write((value if isinstance(value, str) else as_json(value)) + "\n")
+
+
+register(app)
 
 
 def _progress_line(given: Given) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from greater_ray.cli._errors import written_keys
+from greater_ray.cli._help import Command
 from greater_ray.cli._options import Given, with_options
 from greater_ray.config import merged, parse_assignments, read_yaml
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
@@ -106,9 +107,9 @@ def with_where(command: Callable[..., None]) -> Callable[..., None]:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command()(grid)
-    app.command()(status)
-    app.command()(transfer)
+    app.command(cls=Command, rich_help_panel="Grids")(grid)
+    app.command(cls=Command, rich_help_panel="Grids")(status)
+    app.command(cls=Command, rich_help_panel="Grids")(transfer)
 
 
 @with_options(settings=False)

@@ -13,7 +13,7 @@ from pydantic import Field
 from greater_ray.methods import _greater_textual_prompts as prompts
 from greater_ray.methods._proposals import Proposal, propose
 from greater_ray.methods._rounds import new_proposals
-from greater_ray.methods._tokens import remember
+from greater_ray.methods._tokens import INITIAL_PROMPT, remember
 from greater_ray.methods._writer import WORDS, Asker, TextConfig
 from greater_ray.methods.greater import Greater, GreaterConfig, GreaterState, criterion
 from greater_ray.protocols import Candidate, Problem, StepInfo
@@ -28,9 +28,7 @@ class GreaterTextualConfig(GreaterConfig, TextConfig):
     numbers are ours.
     """
 
-    initial_prompt: str = (
-        "Use proper logical reasoning and think step by step. Finally, give the actual correct answer."
-    )
+    initial_prompt: str = f"Use{INITIAL_PROMPT}"
     feedback_every: int = Field(default=20, ge=1)
     num_failures: int = Field(default=3, ge=1)
     num_rewrites: int = Field(default=4, ge=1)

@@ -38,6 +38,7 @@ def load(name: str, config: TaskConfig) -> Task:
     source = reader(path)
     if not source.rows:
         raise DataError(f"'{path}' has a header but no rows.", setting="task.rows")
+    _refuse_unseen_options(path, source.rows, config)
     pairs = [_pair(path, row, config) for row in source.rows]
     form, how = _form(path, source.rows, pairs, config.answer_type)
     examples = [_example(path, row, pair, form) for row, pair in zip(source.rows, pairs, strict=True)]
@@ -62,8 +63,68 @@ def _cell(path: Path, row: Row, column: str, setting: str) -> str:
 
 
 def _pair(path: Path, row: Row, config: TaskConfig) -> tuple[str, str]:
+    """Question and gold answer as text; with options, they stand below the question and the answer is a letter."""
     question = _cell(path, row, config.question_column, "task.question_column")
-    return question, _cell(path, row, config.answer_column, "task.answer_column")
+    if config.choices_column is None:
+        return question, _cell(path, row, config.answer_column, "task.answer_column")
+    options = _options(path, row, config.choices_column)
+    shown = "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+    return f"{question}\nOptions:\n{shown}", _letter(path, row, config.answer_column, options)
+
+
+def _options(path: Path, row: Row, columns: str) -> list[str]:
+    """Options of a choice: those of a column that holds a list, or one from each of several columns."""
+    names = [name.strip() for name in columns.split(",")]
+    value = row.values.get(names[0])
+    if len(names) == 1 and isinstance(value, list):
+        options = [str(option).strip() for option in value]
+    else:
+        options = [_cell(path, row, name, "task.choices_column") for name in names]
+    if not 2 <= len(options) <= len(LETTERS) or not all(options):
+        why = f"'{columns}' must hold a list of 2 to {len(LETTERS)} options, or name columns that hold one each."
+        raise DataError(why, setting="task.choices_column", place=Place(str(path), row.line), value=value)
+    return options
+
+
+def _letter(path: Path, row: Row, column: str, options: list[str]) -> str:
+    """The letter of the gold option, which a file gives as a letter, as the option's text or as its index from 0."""
+    text = _cell(path, row, column, "task.answer_column")
+    index = int(text) if text.isdecimal() and int(text) < len(options) else None
+    by_text = options.index(text) if options.count(text) == 1 else None
+    letter = re.fullmatch(r"\(?([A-Z])\)?", text)
+    if isinstance(row.values[column], int):
+        place = index
+    elif letter is not None and LETTERS.index(letter[1]) < len(options):
+        place = LETTERS.index(letter[1])
+    else:
+        if None not in (by_text, index) and by_text != index:
+            why = f"the answer {text!r} is the text of one option and the index of another; write its letter."
+            raise DataError(why, setting="task.rows", place=Place(str(path), row.line), value=text)
+        place = by_text if by_text is not None else index
+    if place is None:
+        why = f"the answer {text[:60]!r} is none of the {len(options)} options, no letter and no index of one."
+        raise DataError(why, setting="task.rows", place=Place(str(path), row.line), value=text)
+    return LETTERS[place]
+
+
+def _refuse_unseen_options(path: Path, rows: Sequence[Row], config: TaskConfig) -> None:
+    """Refuse to read answers to a choice whose options the model would not be shown.
+
+    Raises:
+        ConfigError: there are columns with options, and neither the options nor the answer type are set.
+    """
+    if config.choices_column is not None or config.answer_type is not None:
+        return
+    values = rows[0].values
+    found = next((name for name in ("choices", "options") if name in values), None)
+    if found is None and {"A", "B"} <= values.keys():
+        found = ",".join(letter for letter in LETTERS if letter in values)
+    if found is not None:
+        raise ConfigError(
+            f"'{path}' has options in '{found}', which the model would not be shown; set §task.choices_column to "
+            f"'{found}', or §task.answer_type to read the answers without them.",
+            setting="task.choices_column",
+        )
 
 
 def _form(
@@ -133,6 +194,7 @@ def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how:
         "source": "rows",
         "question_column": config.question_column,
         "answer_column": config.answer_column,
+        "choices_column": config.choices_column,
         "answer_type_from": how,
         "split_rule": f"order drawn from seed {config.seed}; {rule}; equal questions in one split",
         "rows_sha256": digest(examples),

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from greater_ray.config import TaskConfig
+from greater_ray.assembly import resolve_config
+from greater_ray.config import TaskConfig, TrialConfig, fingerprint
 from greater_ray.errors import ConfigError, DataError, GreaterRayError
+from greater_ray.observer import Observer
 from greater_ray.protocols import Task
+from greater_ray.runs import run_config
 from greater_ray.tasks import load_task
 
 
@@ -229,3 +232,94 @@ def test_too_few_rows_are_counted_before_anything_runs(
     with pytest.raises(DataError) as error:
         task.train()
     assert message in str(error.value)
+
+
+# -- options in columns of their own -----------------------------------------------------------------------------------
+
+
+def mmlu(count: int, answer: object = None) -> list[dict[str, object]]:
+    """Return rows in MMLU's form: a list of options and the index of the right one."""
+    return [
+        {"question": f"What is {k}?", "choices": ["zero", f"number {k}", "ten", "eleven"],
+         "answer": k % 4 if answer is None else answer}
+        for k in range(count)
+    ]  # fmt: skip
+
+
+def test_options_of_a_list_are_shown_and_their_index_becomes_a_letter(tmp_path: Path) -> None:
+    task = load(write_jsonl(tmp_path / "mine.jsonl", mmlu(12)), choices_column="choices")
+    assert task.answer_type == "letter"
+    rows = {row.id: row for row in (*task.train(), *task.dev(), *task.test())}
+    row = rows["rows/mine.jsonl#5"]
+    assert row.question == "What is 5?\nOptions:\n(A) zero\n(B) number 5\n(C) ten\n(D) eleven"
+    assert (row.target, row.label) == ("B", "B")
+    assert task.provenance["choices_column"] == "choices"
+
+
+@pytest.mark.parametrize(("answer", "label"), [("C", "C"), ("(C)", "C"), ("ten", "C"), ("2", "C"), (0, "A")])
+def test_the_gold_option_is_a_letter_its_text_or_its_index(tmp_path: Path, answer: object, label: str) -> None:
+    task = load(write_jsonl(tmp_path / "mine.jsonl", mmlu(12, answer)), choices_column="choices")
+    assert {row.label for row in task.train()} == {label}
+
+
+def test_options_of_several_columns_are_shown(tmp_path: Path) -> None:
+    lines = ["question,A,B,C,answer", *(f"What is {k}?,one {k},two,three,two" for k in range(12))]
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(lines))
+    row = load(str(path), choices_column="A,B,C").train()[0]
+    assert row.question.endswith("Options:\n" + f"(A) one {row.question[8:].split('?')[0]}\n(B) two\n(C) three")
+    assert row.label == "B"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"answer": 4}, "the answer '4' is none of the 4 options"),
+        ({"answer": "twelve"}, "the answer 'twelve' is none of the 4 options"),
+        ({"choices": ["2", "1", "x"], "answer": "2"}, "is the text of one option and the index of another"),
+        ({"choices": ["one"]}, "must hold a list of 2 to 26 options"),
+        ({"choices": ["one", ""]}, "must hold a list of 2 to 26 options"),
+    ],
+)
+def test_a_wrong_option_is_told_with_its_line(tmp_path: Path, changes: dict, message: str) -> None:
+    rows = mmlu(12)
+    rows[3] |= changes
+    with pytest.raises(DataError, match=r"mine\.jsonl', line 4: ") as error:
+        load(write_jsonl(tmp_path / "mine.jsonl", rows), choices_column="choices")
+    assert message in str(error.value)
+
+
+def test_options_that_the_model_would_not_see_are_never_left_out_in_silence(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "mine.jsonl", mmlu(12))
+    with pytest.raises(ConfigError, match=r"has options in 'choices', which the model would not be shown"):
+        load(path)
+    assert load(path, answer_type="number").answer_type == "number", "unless that is what is wanted"
+    table = tmp_path / "mine.csv"
+    table.write_text("\n".join(["question,A,B,answer", *(f"q{k},x,y,A" for k in range(12))]))
+    with pytest.raises(ConfigError, match=r"has options in 'A,B'"):
+        load(str(table))
+
+
+def test_what_was_inferred_is_said_before_the_search(tmp_path: Path, tiny_folder: Path) -> None:
+    path = write_jsonl(tmp_path / "mine.jsonl", numbered(9))
+    told: list[str] = []
+
+    class Listening(Observer):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    settings = {"model": str(tiny_folder), "task": {"name": "rows", "rows": str(path)}, "budget": {"steps": 0},
+                "decoding": {"max_reasoning_tokens": 2}, "evaluation": {"splits": []}}  # fmt: skip
+    run_config(resolve_config(settings), observer=Listening())
+    assert told == ["rows: answers are read as 'number' (inferred: all 9 answers are 'number')"]
+
+
+def test_a_key_that_is_not_set_does_not_change_the_identity_of_a_trial(tmp_path: Path) -> None:
+    base = {"model": "m", "task": {"name": "rows", "rows": str(write_jsonl(tmp_path / "mine.jsonl", mmlu(12)))}}
+    own = base["task"] | {"answer_type": "number"}
+    plain = TrialConfig.model_validate({"model": {"name": "m"}, "task": own})
+    dumped = plain.model_dump(mode="json")
+    del dumped["task"]["choices_column"]
+    assert plain.trial_id() == fingerprint(dumped)
+    chosen = TrialConfig.model_validate({"model": {"name": "m"}, "task": own | {"choices_column": "choices"}})
+    assert chosen.trial_id() != plain.trial_id()

@@ -1,0 +1,69 @@
+"""Help pages without noise: a flag has no type, and an argument goes by its name alone. Names complete in shells."""
+
+from collections.abc import Callable
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+
+def _quiet(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+        if param.param_type_name == "argument":
+            # Its name stands beside it already.
+            param.display_type_rich = lambda ctx: None
+    return params
+
+
+class Command(TyperCommand):
+    """A command whose help names flags without ``<bool>`` and arguments without braces."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters as help shows them."""
+        return _quiet(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what stands behind the command's name in its usage line."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
+class Group(TyperGroup):
+    """The whole application; see ``Command``."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters as help shows them."""
+        return _quiet(super().get_params(ctx))
+
+
+def _beginning(names: list[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """Complete the name of a task."""
+    from greater_ray.tasks import available_tasks
+
+    return _beginning([task.name for task in available_tasks()], incomplete)
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Complete the name of a method."""
+    from greater_ray.plugins import available
+
+    return _beginning(available("methods"), incomplete)
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Complete the name of a built-in model."""
+    from greater_ray.models.sources import list_models
+
+    return _beginning([model.name for model in list_models()], incomplete)
+
+
+COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
+    "--task": complete_task,
+    "--method": complete_method,
+    "--model": complete_model,
+    "--optimizer-model": complete_model,
+}
