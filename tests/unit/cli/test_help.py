@@ -17,10 +17,8 @@ def test_the_version_is_told_by_the_command_and_by_the_module():
     assert done.stdout == f"greater-ray {greater_ray.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["optimize"], ["evaluate"], ["grid"], ["transfer"], ["status"], ["list"], ["doctor"]]
-)
-def test_help_names_no_types_of_flags_and_no_braces(command: list[str], capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("command", ["", "optimize", "evaluate", "grid", "transfer", "status", "list", "doctor"])
+def test_help_names_no_types_of_flags_and_no_braces(command: str, capsys: pytest.CaptureFixture[str]):
     assert run([*command.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert "<bool>" not in shown
