@@ -8,12 +8,15 @@ from greater_ray.config import TrialConfig, parse
 from greater_ray.errors import ConfigError, GreaterRayError
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem, Task
-from greater_ray.types import Example, LossSpec, TokenIds
+from greater_ray.types import Example, Layout, LossSpec, TokenIds
 from greater_ray.work import Answers, CheckPrompts, Rollouts
 
+# Sizes that suffice: an error of the cache, of a mask or of the gradient shows on any row and after a few tokens.
 CHECK_ROWS = 2
-EXTRACTOR_ROWS = 16
 CHECK_REASONING = 32
+# How well a model follows an extractor shows on a dozen rows; reasoning that is cut off is extracted all the same.
+EXTRACTOR_ROWS = 12
+EXTRACTOR_REASONING = 96
 # Below this much difference in the share of right or readable answers, so few rows say nothing.
 MISMATCH = 0.25
 # Largest accepted error, relative to the gradient's length or the loss: (fine, usable).
@@ -53,9 +56,13 @@ class _Patient:
         return tuple(self.task.train()[:CHECK_ROWS])
 
     @property
-    def short_layout(self) -> Any:
-        layout = self.model.layout
-        return replace(layout, max_reasoning_tokens=min(CHECK_REASONING, layout.max_reasoning_tokens))
+    def short_layout(self) -> Layout:
+        return shortened(self.model.layout, CHECK_REASONING)
+
+
+def shortened(layout: Layout, most: int) -> Layout:
+    """Return the layout with at most so many tokens of reasoning."""
+    return replace(layout, max_reasoning_tokens=min(most, layout.max_reasoning_tokens))
 
 
 def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Callable[[str], None]) -> list[Check]:
@@ -72,14 +79,14 @@ def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Ca
 
     patient = _load(config, add, progress)
     if patient is not None:
-        for name, check in (
-            ("bos", _bos),
-            ("losses", _losses),
-            ("gradient", _gradient),
-            ("extractor", _extractor),
-            ("memory", _memory),
+        for name, what, check in (
+            ("bos", "one row", _bos),
+            ("losses", f"{CHECK_ROWS} rows, {CHECK_REASONING} tokens of reasoning", _losses),
+            ("gradient", "one row, central differences", _gradient),
+            ("extractor", f"{EXTRACTOR_ROWS} rows, {EXTRACTOR_REASONING} tokens of reasoning", _extractor),
+            ("memory", "an estimate", _memory),
         ):
-            progress(f"checking {name}")
+            progress(f"checking {name} ({what})")
             try:
                 add(check(patient))
             except GreaterRayError as error:
@@ -163,7 +170,8 @@ def _gradient(patient: _Patient) -> Check:
 
     engine = patient.engine
     precise = engine.facts["parameters"] * 10 < available_memory(engine.device)
-    result = check_gradient(engine, patient.short_layout, patient.few, patient.prompt, patient.loss, precise=precise)
+    row, layout = patient.few[:1], patient.short_layout
+    result = check_gradient(engine, layout, row, patient.prompt, patient.loss, precise=precise, directions=1)
     coarsest = max(engine.facts["dtype"], result.dtype, key=lambda name: TOLERANCE.get(name, (0.0, 0.0)))
     status = _graded(result.error, coarsest)
     message = (
@@ -180,7 +188,8 @@ def _extractor(patient: _Patient) -> Check:
     config, task, engine = patient.config, patient.task, patient.engine
     shard = tuple(task.train()[:EXTRACTOR_ROWS])
     chosen = config.task.extractor
-    rollouts = patient.model.ask(Rollouts(shard, [patient.prompt], patient.loss))[0]
+    limits = shortened(patient.model.layout, EXTRACTOR_REASONING)
+    ((rollouts,), _) = engine.rollouts(Rollouts(shard, [patient.prompt], patient.loss), limits)
     rates: dict[str, dict[str, float]] = {}
     for variant in dict.fromkeys([chosen, *extractor_variants()]):
         layout = config.make_layout(*extractor(task, variant))
@@ -196,7 +205,10 @@ def _extractor(patient: _Patient) -> Check:
         f"{100 * r['right']:.0f} % right, {100 * r['readable']:.0f} % readable, {100 * r['hit']:.0f} % hit"
         for name, r in rates.items()
     )
-    message = f"on {len(shard)} train rows (hit: the label is the likeliest text): {shown}"
+    message = (
+        f"on {len(shard)} train rows with up to {limits.max_reasoning_tokens} tokens of reasoning "
+        f"(hit: the label is the likeliest text): {shown}"
+    )
     best = {key: max(rates, key=lambda name: rates[name][key]) for key in ("right", "hit", "readable")}
     better = next((name for key, name in best.items() if rates[name][key] - rates[chosen][key] >= MISMATCH), None)
     if better is None:
