@@ -413,9 +413,9 @@ GOOD_LINE = '{"question": "Is it?", "answer": "Yes"}\n'
         ("none.jsonl", None, [], r"--rows: '.*none.jsonl' cannot be read"),
         ("empty.jsonl", "", [], r"--rows: '.*empty.jsonl' is empty"),
         ("empty.csv", "question,answer\n", [], r"--rows: '.*empty.csv' has a header but no rows"),
-        ("broken.jsonl", GOOD_LINE + "{oops\n", [], r"line 2 is not valid JSON"),
-        ("broken.csv", "question,answer\na,Yes\nb\n", [], r"line 3 has 1 fields, but the header has 2"),
-        ("column.jsonl", GOOD_LINE, ["--answer-column", "answr"], r"line 1 has no column 'answr'.*mean 'answer'"),
+        ("broken.jsonl", GOOD_LINE + "{oops\n", [], r"line 2: not valid JSON"),
+        ("broken.csv", "question,answer\na,Yes\nb\n", [], r"line 3: has 1 fields, but the header has 2"),
+        ("column.jsonl", GOOD_LINE, ["--answer-column", "answr"], r"line 1: no column 'answr'.*mean 'answer'"),
         ("label.jsonl", GOOD_LINE * 9 + '{"question": "a", "answer": "maybe"}\n', ["--answer-type", "yes-no"],
          r"line 10: the answer 'maybe' is not a 'yes-no' \(Yes, No\)"),
         ("few.jsonl", GOOD_LINE * 3, ["--train-size", "9"], r"has 3 rows, but 9 were asked for \(--train-size 9\)"),
@@ -453,7 +453,7 @@ def test_a_hub_out_of_reach_is_told_within_seconds(small, tmp_path):
     hub = {"HF_ENDPOINT": nobody, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1", "HF_HOME": str(tmp_path / "hf")}
     for args, code, choices in (
         (["--model", "some/model"], 1, "a local model folder or a GGUF file need no hub"),
-        (["--data", "hub"], 2, "--data synthetic, --data FOLDER or --rows FILE"),
+        (["--data", "hub"], 2, "set --data to synthetic or a folder, or give --rows"),
     ):
         start = time.monotonic()
         result = call(["optimize", *small, "--steps", "1", "--out", args[0].strip("-"), *args], tmp_path, **hub)
