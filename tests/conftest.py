@@ -17,8 +17,8 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-# Tests that start Ray mostly wait. Two processes share them, each with one Ray at a time: with more of them at once they
-# would make each other's time limits run out.
+# Tests that start Ray mostly wait. Two processes share them, each with one Ray at a time: with more of them at once
+# they would make each other's time limits run out.
 _RAY_GROUPS = {
     "ray: grids": ("tests/cluster/test_faults.py", "tests/cluster/test_invariance.py"),
     "ray: drivers, nodes, launch": (
@@ -31,7 +31,7 @@ _RAY_GROUPS = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every test that starts Ray to one of the two processes for them; they come first, since they take longest."""
+    """Give every test that starts Ray to one of two processes, and begin with these: they take longest."""
     for item in items:
         path = item.path.relative_to(config.rootpath)
         groups = [name for name, parts in _RAY_GROUPS.items() if any(path.is_relative_to(part) for part in parts)]
