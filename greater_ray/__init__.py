@@ -1,29 +1,59 @@
-"""Prompt optimization for open-weights language models, by the gradient through their own reasoning (GReaTer)."""
+"""Prompt optimization for open-weights language models, by the gradient through their own reasoning (GReaTer).
+
+What is public and stays: ``optimize`` and ``evaluate`` run, ``load`` reads what a folder holds; ``TrialConfig`` and
+``TrialRecord`` are what goes in and comes out; ``Method``, ``Task``, ``TextModel``, ``GradientModel``, ``Executor`` and
+``Observer`` are the seams for parts of one's own, ``GreaterRayError`` the base of all errors. Names are imported when
+they are first used, so ``import greater_ray`` costs nothing.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["TrialConfig", "TrialRecord", "__version__", "evaluate", "load", "optimize"]
+__all__ = [
+    "Executor",
+    "GradientModel",
+    "GreaterRayError",
+    "Method",
+    "Observer",
+    "Task",
+    "TextModel",
+    "TrialConfig",
+    "TrialRecord",
+    "__version__",
+    "evaluate",
+    "load",
+    "optimize",
+]
 
 if TYPE_CHECKING:
     from greater_ray.api import evaluate, optimize
     from greater_ray.config import TrialConfig
+    from greater_ray.errors import GreaterRayError
+    from greater_ray.observer import Observer
+    from greater_ray.protocols import Executor, GradientModel, Method, Task, TextModel
     from greater_ray.records import TrialRecord
     from greater_ray.results import load
 
 _HOMES = {
-    "optimize": "greater_ray.api",
-    "evaluate": "greater_ray.api",
-    "load": "greater_ray.results",
-    "TrialConfig": "greater_ray.config",
-    "TrialRecord": "greater_ray.records",
+    "optimize": "api",
+    "evaluate": "api",
+    "load": "results",
+    "TrialConfig": "config",
+    "TrialRecord": "records",
+    "Executor": "protocols",
+    "GradientModel": "protocols",
+    "Method": "protocols",
+    "Task": "protocols",
+    "TextModel": "protocols",
+    "Observer": "observer",
+    "GreaterRayError": "errors",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names on first use, so that ``import greater_ray`` costs nothing."""
+    """Import the public names on first use."""
     from importlib import import_module
 
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(f"greater_ray.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'greater_ray' has no attribute {name!r}")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import greater_ray
+
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformers", "ray", "pandas", "datasets")
 LIGHT_MODULES = (
@@ -42,6 +44,13 @@ def test_importing_loads_nothing_heavy(module):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_every_public_name_is_there():
+    for name in greater_ray.__all__:
+        assert getattr(greater_ray, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = greater_ray.nothing
 
 
 def test_modules_are_small():

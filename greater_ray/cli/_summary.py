@@ -93,7 +93,7 @@ def _table(record: TrialRecord) -> "Table":
     table.add_column("")
     for split, pair in pairs.items():
         some = next(e for e in pair if e is not None)
-        role = ", which chose the prompt" if split in record.chosen_by else ""
+        role = ", selection split" if split in record.chosen_by else ""
         table.add_column(f"{split} ({some.num_examples} rows{role})", overflow="fold")
 
     def row(name: str, write: Any) -> None:

@@ -129,7 +129,7 @@ class GridStatus:
         if self.folder is None or (self._written is not None and now - self._written < 2.0):
             return
         self._written = now
-        # A full disk is told by those who write results.
+        # Those who write results complain of a full disk.
         with suppress(StoreError):
             value = {"pid": os.getpid(), "host": socket.gethostname(), **self.snapshot()}
             write_atomic(self.folder / STATUS_FILE, json.dumps(value) + "\n")

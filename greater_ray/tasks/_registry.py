@@ -90,7 +90,7 @@ def extractor_variants() -> list[str]:
 
 
 def extractor(task: Task, variant: str) -> Extractor:
-    """The extractor of a task: a named variant, or the text itself, which is told by holding a blank.
+    """The extractor of a task: a named variant, or the text itself, which must hold a blank.
 
     Raises:
         ConfigError: an unknown variant, or a text of nothing but blanks.

@@ -20,7 +20,7 @@ FORM = AnswerForm("number")
 
 @cache
 def paper_indices() -> dict[str, list[int]]:
-    """Rows of the official train split that the paper trained on and chose by."""
+    """Rows of the official train split that the paper trained on and selected by."""
     text = files("greater_ray.tasks").joinpath("gsm8k_indices.yaml").read_text(encoding="utf-8")
     indices: dict[str, list[int]] = yaml.safe_load(text)
     return indices

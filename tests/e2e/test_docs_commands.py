@@ -72,6 +72,8 @@ def desk(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     own = [{"question": f"Is {k} even?", "answer": "Yes" if k % 2 == 0 else "No"} for k in range(12)]
     both = [{**a, **b} for a, b in zip(rows, own, strict=True)]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, both)), encoding="utf-8")
+    choices = [{"question": f"Which one is {k}?", "choices": [str(k), "none"], "answer": "A"} for k in range(12)]
+    (tmp_path / "choices.jsonl").write_text("\n".join(map(json.dumps, choices)), encoding="utf-8")
     table = ["q,gold", *(f"What is {k} plus {k}?,{2 * k}" for k in range(12))]
     (tmp_path / "mine.csv").write_text("\n".join(table), encoding="utf-8")
     (tmp_path / "prompts.yaml").write_text("Llama-3/bbh/navigate/APE: Draw a map.\n", encoding="utf-8")
