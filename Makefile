@@ -53,10 +53,10 @@ layers:
 	@echo "== import contracts"
 	@$(BIN)/lint-imports
 
-# Two processes for the tests that start Ray, which mostly wait, and two for all the others.
+# In two processes: one for the tests that start Ray, which mostly wait, and one for all the others.
 unit:
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n 4 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 demo: $(STAMP)
 	@$(BIN)/python pipelines/bbh_grid.py --preset laptop --set settings.task.data=$(DATA) --out runs/demo

@@ -17,27 +17,23 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-# Tests that start Ray mostly wait. Two processes share them, each with one Ray at a time: with more of them at once
-# they would make each other's time limits run out.
-_RAY_GROUPS = {
-    "ray: grids": ("tests/cluster/test_faults.py", "tests/cluster/test_invariance.py"),
-    "ray: drivers, nodes, launch": (
-        "tests/cluster",
-        "tests/unit/cluster",
-        "tests/e2e/test_ray_launch.py",
-        "tests/unit/test_benchmarks.py",
-    ),
-}
+_STARTS_RAY = tuple(
+    map(Path, ("tests/cluster", "tests/unit/cluster", "tests/e2e/test_ray_launch.py", "tests/unit/test_benchmarks.py"))
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every test that starts Ray to one of two processes, and begin with these: they take longest."""
-    for item in items:
-        path = item.path.relative_to(config.rootpath)
-        groups = [name for name, parts in _RAY_GROUPS.items() if any(path.is_relative_to(part) for part in parts)]
-        if groups:
-            item.add_marker(pytest.mark.xdist_group(groups[0]))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Keep tests that start Ray in one process, since two at a time would make each other's time limits run out.
+
+    They are the longest chain, so they come first.
+    """
+    on_ray = [item for item in items if any(item.path.is_relative_to(config.rootpath / part) for part in _STARTS_RAY)]
+    if config.pluginmanager.has_plugin("xdist"):
+        for item in on_ray:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+    first = set(on_ray)
+    others = [item for item in items if item not in first]
+    items[:] = [*on_ray, *others]
 
 
 @pytest.fixture(scope="session")

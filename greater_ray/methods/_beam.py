@@ -102,6 +102,12 @@ def select(archive: Sequence[Scored], nodes: Sequence[Node], config: BeamConfig)
     return tuple(s.number for s in sorted(pool, key=lambda s: -s.score)[: config.n_beam])
 
 
+def search_presets(**released: Any) -> dict[str, dict[str, Any]]:
+    """Return both presets; in the released code a whole reply is the prompt, and ``released`` options differ."""
+    common: dict[str, Any] = {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}}
+    return {"paper": common, "released": {**common, "method_config": {"reply": "whole", **released}}}
+
+
 class BeamSearch(ABC, Generic[C]):
     """The search; a method adds ``expand`` and the wording of its meta-prompts. Stateless."""
 
@@ -111,7 +117,7 @@ class BeamSearch(ABC, Generic[C]):
     selects_by: Literal["train", "dev"] = "dev"
     config_type: type[C]
     state_type = BeamState
-    presets: ClassVar[dict[str, dict[str, Any]]]
+    presets: ClassVar[dict[str, dict[str, Any]]] = search_presets()
     # Whether a prompt that answers every dev row ends the search.
     stops_when_perfect: ClassVar[bool] = True
 

@@ -4,8 +4,6 @@ Zhou et al., "Large Language Models Are Human-Level Prompt Engineers", ICLR 2023
 the code released with PE2 runs it and the GReaTer paper compares with it.
 """
 
-from typing import Any, ClassVar
-
 from pydantic import Field
 
 from greater_ray.methods._archive import Scored
@@ -16,6 +14,7 @@ from greater_ray.methods._beam import (
     Node,
     paraphrase_wording,
     paraphrases,
+    search_presets,
 )
 from greater_ray.methods._writer import Asker
 
@@ -33,14 +32,7 @@ class ApeIterative(BeamSearch[ApeIterativeConfig]):
     source = "Zhou et al., ICLR 2023, arXiv 2211.01910; as in PE2's code"
     config_type = ApeIterativeConfig
     stops_when_perfect = False
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}},
-        "released": {
-            "layout": {"frozen_prefix": ""},
-            "budget": {"steps": 100},
-            "method_config": {"reply": "whole", "max_new_tokens": 50},
-        },
-    }
+    presets = search_presets(max_new_tokens=50)
 
     def expand(self, asker: Asker, config: ApeIterativeConfig, parent: Scored, node: Node) -> Expansion:
         """Paraphrase a prompt."""

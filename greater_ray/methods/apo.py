@@ -6,7 +6,6 @@ with backtracking over prompts scored on all dev rows. The authors' own form is 
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -30,14 +29,6 @@ class Apo(ErrorDriven[ApoConfig]):
     summary = "beam search; each child answers to a critique of a few wrong answers"
     source = "Pryzant et al., EMNLP 2023, arXiv 2305.03495; as in PE2's code"
     config_type = ApoConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}},
-        "released": {
-            "layout": {"frozen_prefix": ""},
-            "budget": {"steps": 100},
-            "method_config": {"reply": "whole"},
-        },
-    }
 
     def update(self, asker: Asker, config: ApoConfig, parent: Scored, node: Node, search: Search) -> Expansion:
         """Ask for one critique per child, each of failures of its own, and for one rewrite per critique."""

@@ -3,7 +3,7 @@
 Ye et al., "Prompt Engineering a Prompt Engineer", Findings of ACL 2024. The search is the one of ``_beam``.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
@@ -36,14 +36,6 @@ class Pe2(ErrorDriven[Pe2Config]):
     summary = "beam search; a two-step conversation examines wrong answers and rewrites"
     source = "Ye et al., Findings of ACL 2024, arXiv 2311.05661"
     config_type = Pe2Config
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}},
-        "released": {
-            "layout": {"frozen_prefix": ""},
-            "budget": {"steps": 100},
-            "method_config": {"reply": "whole"},
-        },
-    }
 
     def update(self, asker: Asker, config: Pe2Config, parent: Scored, node: Node, search: Search) -> Expansion:
         """Hold one conversation per child, all of them turn by turn at the same time."""

@@ -109,8 +109,9 @@ def run_in_pieces(config: TrialConfig, folder: Path, size: int, damage: Callable
 # -- interrupted and killed --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", STEPPING)
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    ("method", "size"), [*((name, 1) for name in STEPPING), *((name, 2) for name in ("greater", "opro", "few-shot"))]
+)
 def test_interrupted_after_every_unit_of_work_it_ends_like_a_straight_run(
     method: str, size: int, configure: Callable, straight: Callable, tmp_path: Path
 ):
@@ -311,8 +312,13 @@ def spent_in(record: TrialRecord, limit: str) -> int:
     return int(spent_by_limit(record.optimization_usage, record.optimizer_usage, 0)[limit])
 
 
-@pytest.mark.parametrize("method", LIMITED)
-@pytest.mark.parametrize("limit", LEDGER)
+# Every method meets a limit on either model, and every limit is met: by a method of each kind.
+KINDS = ("greater", "opro", "tests.writing:PLUGIN")
+EITHER_MODEL = ("forward_tokens", "optimizer_tokens")
+LIMITS_MET = [(name, limit) for name in LIMITED for limit in LEDGER if name in KINDS or limit in EITHER_MODEL]
+
+
+@pytest.mark.parametrize(("method", "limit"), LIMITS_MET)
 def test_a_limit_of_the_ledger_ends_the_run_and_is_passed_by_one_batch_at_most(
     method: str, limit: str, configure: Callable, searched: Callable, tmp_path: Path
 ):
