@@ -32,7 +32,7 @@ Models = Callable[[ModelConfig], Served]
 
 
 def load_engine(config: ModelConfig, progress: Progress | None = None) -> BaseEngine:
-    """Return what answers a model's calls: an ``Engine``, or one's own object for ``package.module:factory``.
+    """Return what computes a model's units: an ``Engine``, or one's own ``BaseEngine`` for ``package.module:factory``.
 
     ``openai/NAME`` stands for an endpoint, which can only write.
 
@@ -44,7 +44,10 @@ def load_engine(config: ModelConfig, progress: Progress | None = None) -> BaseEn
     if is_endpoint(config.name):
         return EndpointWriter(config)
     if ":" in config.name and not Path(config.name).exists():
-        engine: BaseEngine = load("models", config.name)(config)
+        engine = load("models", config.name)(config)
+        if not isinstance(engine, BaseEngine):
+            why = f"'{config.name}' gives a {type(engine).__name__}; a model derives from greater_ray.work.BaseEngine."
+            raise ConfigError(why, setting="model.name", value=config.name)
         return engine
     from greater_ray.models.engine import Engine
 

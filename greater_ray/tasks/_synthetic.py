@@ -3,6 +3,7 @@
 They are not BBH and are never titled so. Every label is computed while the row is made.
 """
 
+import functools
 import random
 from collections.abc import Callable
 from itertools import pairwise
@@ -240,10 +241,15 @@ GENERATORS: dict[str, Callable[[random.Random], MadeRow]] = {
 
 def synthetic_source(subtask: str, seed: int) -> Source:
     """Make 250 different rows; the same (seed, task) makes the same rows."""
+    rows = _made_rows(subtask, seed)
+    return Source(rows, {"source": "synthetic", "location": f"generator {subtask}", "seed": seed, "rows": len(rows)})
+
+
+@functools.cache  # a trial asks for its rows more than once
+def _made_rows(subtask: str, seed: int) -> tuple[Row, ...]:
     rng = random.Random(f"{seed}:synthetic:{subtask}")
     made: dict[str, str] = {}
     while len(made) < ROWS:
         row = GENERATORS[subtask](rng)
         made.setdefault(row.question, row.target)
-    rows = tuple(Row(i, 0, {"input": q, "target": t}) for i, (q, t) in enumerate(made.items()))
-    return Source(rows, {"source": "synthetic", "location": f"generator {subtask}", "seed": seed, "rows": len(rows)})
+    return tuple(Row(i, 0, {"input": q, "target": t}) for i, (q, t) in enumerate(made.items()))

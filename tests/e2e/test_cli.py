@@ -391,9 +391,9 @@ def test_missing_options_and_commands(capsys):
     ("content", "pattern"),
     [
         (None, r"--config: '.*' cannot be read \(No such file"),
-        ("seed: [1", r"--config: '.*', line \d is not valid YAML"),
+        ("seed: [1", r"--config: '.*', line \d: not valid YAML"),
         ("- 1", r"must hold a mapping of options, not list"),
-        ("budget: {stps: 3}", r"--config budget.stps: unknown option.* Did you mean 'steps'\?"),
+        ("budget: {stps: 3}", r"run.yaml', line 1: budget.stps: unknown option.* Did you mean 'steps'\?"),
     ],
 )
 def test_a_broken_config_file(content, pattern, small, tmp_path, capsys):

@@ -111,3 +111,14 @@ def test_only_the_command_line_speaks_of_flags():
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and "--" in node.value:
                 found.append(f"{file.relative_to(PACKAGE)}:{node.lineno}: {node.value}")
     assert not found
+
+
+def not_an_engine(config: object) -> object:
+    """Stand for a model of one's own that is none."""
+    return object()
+
+
+def test_a_model_of_ones_own_that_is_none_is_refused_by_name():
+    settings = {"model": f"{__name__}:not_an_engine", "task": "bbh/navigate", "data": "synthetic", "steps": 1}
+    with pytest.raises(ConfigError, match=r"gives a object; a model derives from greater_ray\.work\.BaseEngine"):
+        optimize(**settings)
