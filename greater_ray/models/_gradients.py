@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from greater_ray.models._decode import Decoder, Parts, widen
-from greater_ray.models._kv import NEVER, Prefix
+from greater_ray.models._kv import NEVER, Prefix, Rows
 from greater_ray.types import LossSpec, TokenIds
 
 
@@ -30,20 +30,20 @@ class RowGradient:
 def row_gradients(
     decoder: Decoder,
     prefix: Prefix,
-    rows: slice,
+    rows: Rows,
     parts: Sequence[Parts],
     reasoning: Sequence[TokenIds],
-    fixed: tuple[TokenIds, TokenIds],
+    extractor: TokenIds,
     loss: LossSpec,
 ) -> list[RowGradient]:
-    """Return one gradient per row, for rows of one prompt. ``fixed`` is (suffix, extractor)."""
-    suffix, extractor = fixed
+    """Return one gradient per row, for rows of one prompt; ``rows`` are their places in the prefix."""
     prompt = parts[0].prompt
-    num_prompt, longest_r, longest_y = len(prompt), max(map(len, reasoning)), max(len(p.label) for p in parts)
+    num_prompt, longest_y = len(prompt), max(len(p.label) for p in parts)
+    longest = max(len(p.suffix) + len(r) for p, r in zip(parts, reasoning, strict=True))
     ids, positions = [], []
     for part, r in zip(parts, reasoning, strict=True):
-        gap, tail = longest_r - len(r), longest_y - len(part.label)
-        body = [part.head[-1], *prompt, *suffix, *r]
+        gap, tail = longest - len(part.suffix) - len(r), longest_y - len(part.label)
+        body = [part.head[-1], *prompt, *part.suffix, *r]
         begin = len(part.head) - 1
         ids.append(body + [decoder.pad] * gap + [*extractor, *part.label] + [decoder.pad] * tail)
         end = begin + len(body)
