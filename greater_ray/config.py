@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from greater_ray.errors import ConfigError, Place, did_you_mean
-from greater_ray.types import Layout
+from greater_ray.types import PLACEMENTS, SLOTS, Layout
 
 AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "number", "text"]
 
@@ -56,11 +57,36 @@ class TaskConfig(Config):
 
 
 class LayoutConfig(Config):
-    """The text around the prompt: between x and p, in front of p, and between reasoning and extractor."""
+    """The text around the prompt: between x and p, in front of p, and between reasoning and extractor.
+
+    ``placement`` is where ``frozen_prefix`` and p stand: ``after`` the question, ``before`` it, in the ``system``
+    message, or where a text with ``{question}`` and ``{prompt}`` has them. ``system`` is a fixed system message.
+    """
 
     joint: str = " "
     frozen_prefix: str = "Use"
     glue: str = " "
+    placement: str = "after"
+    system: str | None = None
+
+    @field_validator("placement")
+    @classmethod
+    def _both_slots(cls, value: str) -> str:
+        if value not in PLACEMENTS and any(value.count(slot) != 1 for slot in SLOTS):
+            allowed = f"{', '.join(PLACEMENTS)} or a text with {' and '.join(SLOTS)}, each once"
+            raise PydanticCustomError("placement", "input should be {allowed}", {"allowed": allowed})
+        return value
+
+    @field_validator("system")
+    @classmethod
+    def _one_system_message(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("placement") == "system":
+            raise PydanticCustomError(
+                "system",
+                "goes with every §layout.placement but 'system', where the prompt is the system message; a text in "
+                "front of it is §layout.frozen_prefix",
+            )
+        return value
 
 
 class DecodingConfig(Config):
@@ -104,9 +130,9 @@ class EvaluationConfig(Config):
     dev_select_top: int = Field(default=0, ge=0, le=10)
 
 
-# Keys that version 0.1.0 did not know: where they are not set they are no part of a trial's identity, so that what was
-# run before is found again.
-_LATER_KEYS = (("task", "choices_column"),)
+# Keys that version 0.1.0 did not know: where they have their defaults they are no part of a trial's identity, so that
+# what was run before is found again.
+_LATER_KEYS = (("task", "choices_column"), ("layout", "placement"), ("layout", "system"))
 
 
 class TrialConfig(Config):
@@ -132,7 +158,7 @@ class TrialConfig(Config):
         """Return 16 hex digits that identify what this config computes, whatever folder or machine it runs in."""
         value = self.model_dump(mode="json")
         for section, key in _LATER_KEYS:
-            if value[section][key] is None:
+            if value[section][key] == type(getattr(self, section)).model_fields[key].default:
                 del value[section][key]
         return fingerprint(value)
 
@@ -145,6 +171,8 @@ class TrialConfig(Config):
             joint=self.layout.joint,
             frozen_prefix=self.layout.frozen_prefix,
             glue=self.layout.glue,
+            placement=self.layout.placement,
+            system=self.layout.system,
             max_reasoning_tokens=decoding.max_reasoning_tokens,
             max_answer_tokens=decoding.max_answer_tokens,
         )

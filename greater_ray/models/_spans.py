@@ -67,10 +67,15 @@ class SpanBuilder:
     def _encode(self, text: str) -> TokenIds:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _encode_after(self, anchor: str, text: str) -> TokenIds:
-        """Tokenize ``text`` as it continues ``anchor``; on its own if the two would merge."""
-        left, both = self._encode(anchor), self._encode(anchor + text)
+    def _encode_after(self, anchor: str, text: str, left: TokenIds | None = None) -> TokenIds:
+        """Tokenize ``text`` as it continues ``anchor``, whose ids are ``left``; on its own if the two would merge."""
+        left, both = self._encode(anchor) if left is None else left, self._encode(anchor + text)
         return both[len(left) :] if both[: len(left)] == left else self._encode(text)
+
+    def _encode_before_word(self, text: str) -> TokenIds:
+        """Tokenize ``text`` as a word follows it: many tokenizers cut blank lines at an end differently."""
+        word, both = self._encode(_ANCHOR), self._encode(text + _ANCHOR)
+        return both[: -len(word)] if both[-len(word) :] == word else self._encode(text)
 
     @cached_property
     def bos(self) -> TokenIds:
@@ -103,7 +108,8 @@ class SpanBuilder:
         """
         key = "" if self.prompt_first else example.question
         if key not in self._heads:
-            ids = self.bos + self._encode(self._head_text(example))
+            encode = self._encode_before_word if self._begins else self._encode
+            ids = self.bos + encode(self._head_text(example))
             bos_id = self.tokenizer.bos_token_id
             if len(ids) > 1 and bos_id is not None and ids[0] == ids[1] == bos_id:
                 raise AssertionError("the sequence begins with two BOS tokens")
@@ -148,13 +154,18 @@ class SpanBuilder:
         return self.around.opening if self.prompt_first else self.around.between
 
     @cached_property
-    def _prompt_anchor(self) -> str:
-        """What a prompt continues: the frozen prefix, a word, or the beginning of a message or a line."""
-        if self.layout.frozen_prefix:
-            return self.layout.frozen_prefix
-        if self.layout.placement == "after" or self._before_prompt.endswith(" "):
-            return _ANCHOR
-        return self._before_prompt
+    def _begins(self) -> bool:
+        """Whether the prompt begins a message or a line: then no blank stands in front of it."""
+        bare = not self.layout.frozen_prefix and self.layout.placement != "after"
+        return bare and not self._before_prompt.endswith(" ")
+
+    @cached_property
+    def _prompt_anchor(self) -> tuple[str, TokenIds]:
+        """What a prompt continues, as text and ids: the frozen prefix, a word, or all that stands before it."""
+        if self._begins:
+            return self._before_prompt, self._encode_before_word(self._before_prompt)
+        text = self.layout.frozen_prefix or _ANCHOR
+        return text, self._encode(text)
 
     def _as_placed(self, text: str) -> str:
         """Return a prompt's text as it stands in a rendered conversation: many templates trim a message's ends."""
@@ -166,11 +177,12 @@ class SpanBuilder:
 
     def encode_prompt(self, text: str) -> TokenIds:
         """Tokenize a prompt as it continues what stands in front of it."""
-        return self._encode_after(self._prompt_anchor, self._as_placed(text))
+        anchor, left = self._prompt_anchor
+        return self._encode_after(anchor, self._as_placed(text), left)
 
     def decode_prompt(self, prompt: TokenIds) -> str:
         """Return the text of a prompt, with its leading blank."""
-        anchor = self._encode(self._prompt_anchor)
+        _, anchor = self._prompt_anchor
         decode = self.tokenizer.decode
         before = decode(list(anchor), clean_up_tokenization_spaces=False)
         whole: str = decode(list(anchor + prompt), clean_up_tokenization_spaces=False)
@@ -192,10 +204,10 @@ class SpanBuilder:
             starts = [s for s, _ in self.tokenizer("".join(text for _, text in parts), add_special_tokens=False,
                                                    return_offsets_mapping=True)["offset_mapping"]]  # fmt: skip
             # What is in front of the text, as a BOS, belongs to the first part.
-            starts = [0] * (len(tokens) - len(starts)) + starts
-            begin = 0
+            starts = [-1] * (len(tokens) - len(starts)) + starts
+            begin, end = -1, 0
             for name, text in parts:
-                end = begin + len(text)
+                end += len(text)
                 last = name == parts[-1][0]
                 count = sum(begin <= s and (s < end or last) for s in starts[: len(tokens)])
                 spans[name] = (len(ids), len(ids) + count)

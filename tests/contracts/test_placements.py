@@ -1,0 +1,128 @@
+"""Every placement of the prompt: sequences are those of the chat template, and all numbers equal the slow twin's."""
+
+import pytest
+import torch
+
+from greater_ray.models._attention import register
+from greater_ray.models._spans import SpanBuilder
+from greater_ray.models.engine import Engine
+from greater_ray.sharding import LocalExecutor, ShardedModel
+from greater_ray.types import Layout, LossSpec
+from greater_ray.work import Answers, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts
+from tests.contracts.test_engine_families import EXAMPLES, PROMPT
+from tests.families import FAMILIES, tiny_model, tiny_tokenizer
+from tests.slow_twin import SlowTwin
+
+FORM = "Instruction: {prompt}\n\nInput: {question}"
+PLACEMENTS = ("before", "system", FORM, "{question}\n{prompt}")
+# Families whose chat template shows a system message.
+WITH_SYSTEM = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3"})
+
+
+def layout(placement: str, **settings: str) -> Layout:
+    limits = {"max_reasoning_tokens": 8, "max_answer_tokens": 4}
+    return Layout(" Therefore, the final answer is", placement=placement, **limits, **settings)
+
+
+def build(family: str, chosen: Layout, dtype: torch.dtype = torch.float32) -> tuple[ShardedModel, SlowTwin]:
+    model, tokenizer = tiny_model(family, dtype)
+    if family == "gemma2" and dtype == torch.float64:
+        model.set_attn_implementation(register())
+    return ShardedModel(LocalExecutor(Engine(model, tokenizer)), chosen, 3), SlowTwin(model, tokenizer, chosen)
+
+
+# -- sequences ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frozen", ["Use", ""])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sequence_is_what_the_chat_template_makes_of_the_turns(family: str, placement: str, frozen: str) -> None:
+    tokenizer = tiny_tokenizer(family)
+    chosen = layout(placement, frozen_prefix=frozen)
+    spans = SpanBuilder(tokenizer, chosen)
+    prompt = spans.encode_prompt(PROMPT)
+    assert spans.check(prompt).survives
+    for example in EXAMPLES:
+        turns = chosen.conversation(example.question, spans.check(prompt).text, system_role=family in WITH_SYSTEM)
+        if tokenizer.chat_template:
+            messages = [turn._asdict() for turn in turns]
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            by_hand = tokenizer(text, add_special_tokens=False).input_ids
+        else:
+            text = turns[0].content + "\n"
+            by_hand = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids]
+        assert [*spans.head(example), *prompt, *spans.suffix(example)] == by_hand
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sequence_is_tiled_by_its_spans_and_has_one_bos(family: str, placement: str) -> None:
+    tokenizer = tiny_tokenizer(family)
+    spans = SpanBuilder(tokenizer, layout(placement, system=None if placement == "system" else "Be brief."))
+    prompt = spans.encode_prompt(PROMPT)
+    for example in EXAMPLES:
+        sequence = spans.build(example, prompt, (5, 6, 7))
+        # A blank in front of a word belongs to its token, and so to the span before.
+        for name, front, text in (
+            ("prompt", "prompt", PROMPT),
+            ("frozen", "opening" if spans.prompt_first else "joint", "Use"),
+            ("question", "joint" if spans.prompt_first else "opening", example.question),
+        ):
+            start, stop = sequence.spans[front][0], sequence.spans[name][1]
+            assert tokenizer.decode(sequence.ids[start:stop]).endswith(text)
+        assert sequence.ids[slice(*sequence.spans["reasoning"])] == (5, 6, 7)
+        order = [name for name in sequence.spans if name in ("question", "prompt")]
+        assert order == (["question", "prompt"] if placement.startswith("{question}") else ["prompt", "question"])
+        bos = tokenizer.bos_token_id
+        # Phi-3 has a BOS that neither its template nor its tokenizer writes.
+        expected = 0 if bos is None or family == "phi3" else 1
+        assert sequence.ids.count(bos) == expected
+        assert (sequence.ids[0] == bos) == bool(expected)
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS[:3])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_gradients_and_proposals_equal_the_slow_twin(family: str, placement: str) -> None:
+    fast, slow = build(family, layout(placement), torch.float64)
+    prompt, rows = fast.ask(EncodePrompt(PROMPT)), EXAMPLES
+    other, loss = prompt[:3], LossSpec(fluency="nll")
+    ours, theirs = (m.ask(Rollouts(rows, [prompt, other], loss)) for m in (fast, slow))
+    for a, b in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):
+        assert (a.reasoning, a.truncated, a.label_hit) == (b.reasoning, b.truncated, b.label_hit)
+        assert a.label_ce == pytest.approx(b.label_ce, rel=1e-9, abs=1e-9)
+        assert a.prompt_nll == pytest.approx(b.prompt_nll, rel=1e-9)
+    place = {"position": 2, "depth": 12, "token_filter": "ascii"}
+    a, b = (m.ask(Gradients(rows, prompt, loss, **place)) for m in (fast, slow))
+    every = list(range(slow.embed.weight.shape[0]))
+    mine = torch.tensor(fast.ask(OneHotGradient(a.gradient, every)), dtype=torch.float64)
+    reference = torch.tensor(b.gradient, dtype=torch.float64)
+    assert float((mine - reference).norm()) <= 1e-9 * float(reference.norm())
+    assert a.losses == pytest.approx(b.losses, rel=1e-9)
+    assert a.proposals == b.proposals
+    assert fast.ask(Proposals(rows, prompt, *place.values())) == list(b.proposals)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_decoded_answers_equal_the_slow_twin_with_and_without_known_reasoning(placement: str) -> None:
+    fast, slow = build("qwen3", layout(placement))
+    prompt = fast.ask(EncodePrompt(PROMPT))
+    (fresh,), (expected,) = (m.ask(Answers(EXAMPLES, [prompt])) for m in (fast, slow))
+    fast = build("qwen3", layout(placement))[0]
+    fast.ask(Rollouts(EXAMPLES, [prompt], LossSpec()))
+    (known,) = fast.ask(Answers(EXAMPLES, [prompt]))
+    for answers in (fresh, known):
+        texts = [[(a.reasoning_text, a.answer_text) for a in some] for some in (answers, expected)]
+        assert texts[0] == texts[1]
+
+
+def test_the_head_is_computed_and_metered_once_where_no_question_stands_in_it() -> None:
+    fast, slow = build("llama", layout("system"))
+    prompt = fast.ask(EncodePrompt(PROMPT))
+    fast.ask(Rollouts(EXAMPLES[:3], [prompt], LossSpec()))
+    spans = slow.spans
+    assert fast.usage.prefix_tokens == len(spans.head(EXAMPLES[0])) - 1
+    assert fast.usage.prefill_tokens == sum(1 + len(prompt) + len(spans.suffix(e)) for e in EXAMPLES[:3])
