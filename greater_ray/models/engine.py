@@ -21,6 +21,7 @@ from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._kv import Masks, Prefix
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
+from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._prefixes import Heads, Prefixes
 from greater_ray.models._spans import SpanBuilder
@@ -89,6 +90,7 @@ class Engine(Vocabulary):
             "device": self.device.type,
             "attn_implementation": model.config._attn_implementation,
             "threads": torch.get_num_threads(),
+            "system_role": shows_system(tokenizer),
         }
         self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         self.config = model.config.get_text_config()

@@ -1,15 +1,27 @@
 """Every placement of the prompt: sequences are those of the chat template, and all numbers equal the slow twin's."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+from greater_ray.assembly import local_models, resolve_config
+from greater_ray.cli._runs import export
+from greater_ray.config import TrialConfig, merged
+from greater_ray.errors import ModelError
 from greater_ray.models._attention import register
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models.engine import Engine
+from greater_ray.observer import Observer
+from greater_ray.runs import run_config
 from greater_ray.sharding import LocalExecutor, ShardedModel
+from greater_ray.tasks import load_task
 from greater_ray.types import Layout, LossSpec
 from greater_ray.work import Answers, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts
+from tests.all_methods import SMALL, settings_of
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT
+from tests.contracts.test_trial import run_in_pieces
 from tests.families import FAMILIES, tiny_model, tiny_tokenizer
 from tests.slow_twin import SlowTwin
 
@@ -126,3 +138,117 @@ def test_the_head_is_computed_and_metered_once_where_no_question_stands_in_it() 
     spans = slow.spans
     assert fast.usage.prefix_tokens == len(spans.head(EXAMPLES[0])) - 1
     assert fast.usage.prefill_tokens == sum(1 + len(prompt) + len(spans.suffix(e)) for e in EXAMPLES[:3])
+
+
+def test_a_prompt_that_nothing_precedes_is_refused_by_the_setting() -> None:
+    tokenizer = tiny_tokenizer("gpt2")
+    tokenizer.bos_token = None
+    spans = SpanBuilder(tokenizer, layout("before", frozen_prefix=""))
+    with pytest.raises(ModelError, match=r"^layout\.placement: 'before' puts the prompt first .*layout\.frozen_prefix"):
+        spans.head(EXAMPLES[0])
+    assert SpanBuilder(tokenizer, layout("before", frozen_prefix="", system="Go.")).head(EXAMPLES[0])
+
+
+# -- whole trials ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return folders with a model whose chat template has a system message, and with one that has none."""
+    folder = tmp_path_factory.mktemp("tiny") / "gemma3"
+    model, tokenizer = tiny_model("gemma3")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"llama": tiny_folder, "gemma3": folder}
+
+
+MODELS = local_models()
+
+
+def config(folder: Path, method: str, **settings: Any) -> TrialConfig:
+    base = {"model": {"name": str(folder)}, "task": {"name": "bbh/boolean_expressions"}, "method": method}
+    return resolve_config(merged(base, SMALL, settings_of(method), settings))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS[:3])
+@pytest.mark.parametrize("method", ["greater", "opro", "textgrad"])
+def test_a_run_in_pieces_ends_like_a_straight_one(
+    method: str, placement: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    chosen = config(folders["llama"], method, layout={"placement": placement})
+    straight = run_config(chosen, models=MODELS)
+    assert straight.steps == chosen.budget.steps
+    assert straight.config.layout.placement == placement
+    pieces = run_in_pieces(chosen, tmp_path / "run", 6, lambda folder, turn: None)
+    assert pieces.without_times() == straight.without_times()
+
+
+@pytest.mark.parametrize("settings", [{}, {"frozen_prefix": ""}])
+def test_an_exported_system_message_answers_the_same_by_hand(
+    settings: dict[str, str], folders: dict[str, Path]
+) -> None:
+    chosen = config(folders["llama"], "greater", layout={"placement": "system", **settings})
+    record = run_config(chosen, models=MODELS)
+    exported = export(record, "json")
+    assert exported["placement"] == "system"
+    assert [m["role"] for m in exported["messages"]] == ["system", "user"]
+    assert exported["messages"][0]["content"] == record.best.full_text
+    assert record.best.survives_retokenization
+    model, tokenizer = tiny_model("llama")
+    rows = {row.id: row for row in load_task(chosen.task).test()}
+    extractor = exported["extractor"]
+    evaluation = record.evaluation("test", record.best)
+    assert evaluation is not None
+    for answer in evaluation.examples:
+        question = rows[answer.id].question
+        messages = [m | {"content": m["content"].replace("{question}", question)} for m in exported["messages"]]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        reasoning = go_on(model, tokenizer, ids, chosen.decoding.max_reasoning_tokens)
+        assert tokenizer.decode(reasoning, skip_special_tokens=True) == answer.reasoning_text
+        # What a random model writes is not always text, so its own tokens go on.
+        ids += reasoning + tokenizer(extractor["glue"] + extractor["text"], add_special_tokens=False).input_ids
+        said = go_on(model, tokenizer, ids, chosen.decoding.max_answer_tokens)
+        assert tokenizer.decode(said, skip_special_tokens=True) == answer.answer_text.rstrip()
+
+
+def go_on(model: Any, tokenizer: Any, ids: list[int], limit: int) -> list[int]:
+    """Return what the model says next, up to a stop token, without blanks at its end."""
+    context = torch.tensor([ids])
+    mask = torch.ones_like(context)
+    written = model.generate(context, attention_mask=mask, max_new_tokens=limit, do_sample=False)[
+        0, len(ids) :
+    ].tolist()
+    written = written[: written.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in written else written
+    while written and not tokenizer.decode(written[-1:]).strip():
+        written.pop()
+    return written
+
+
+class Listening(Observer):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.mark.parametrize("settings", [{"placement": "system"}, {"system": "Be brief."}])
+def test_a_model_without_system_messages_gets_the_text_in_front_and_the_run_says_so(
+    settings: dict[str, str], folders: dict[str, Path]
+) -> None:
+    listening = Listening()
+    chosen = config(folders["gemma3"], "zero-shot-cot", layout=settings, evaluation={"splits": ["test"]})
+    record = run_config(chosen, models=MODELS, observer=listening)
+    assert [text.partition(": ")[2] for text in listening.told] == [
+        "its chat template has no system message; "
+        + ("the prompt" if "placement" in settings else "the text meant for it")
+        + " stands in front of the user's turn"
+    ]
+    (message,) = export(record, "messages")
+    first, last = ("Let's think step by step.", "") if "placement" in settings else ("Be brief.\n\n", " step by step.")
+    assert message["role"] == "user"
+    assert message["content"].startswith(first)
+    assert message["content"].endswith(last)
+    assert run_config(config(folders["llama"], "zero-shot-cot", layout=settings, evaluation={"splits": []}),
+                      models=MODELS, observer=(silent := Listening()))  # fmt: skip
+    assert silent.told == []
