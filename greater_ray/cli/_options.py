@@ -67,7 +67,7 @@ SETTINGS = (
     Setting("--seed", "seed", int, "S", "Seed of everything that is drawn (0).", _METHOD),
     Setting(
         "--placement", "layout.placement", str, "WHERE",
-        "Where the prompt stands: after (default), before, system, or a text with {question} and {prompt}.",
+        "Where the prompt stands: after the question (default), before, system, or a form of the user's turn.",
         _METHOD,
     ),
     Setting("--system", "layout.system", str, "TEXT", "A fixed system message.", _METHOD),

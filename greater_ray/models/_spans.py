@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from greater_ray.errors import DataError, ModelError
+from greater_ray.errors import ConfigError, DataError, ModelError
 from greater_ray.models._placement import surroundings
 from greater_ray.types import Example, Layout, PromptCheck, TokenIds
 
@@ -51,8 +51,12 @@ class SpanBuilder:
         self._heads: dict[str, TokenIds] = {}
         self._suffixes: dict[str, TokenIds] = {}
         self._labels: dict[str, TokenIds] = {}
-        self.around = surroundings(tokenizer, layout)
         self._special = sorted({t for t in tokenizer.all_special_tokens if t.strip()})
+        for setting, value in (("placement", layout.placement), ("system", layout.system)):
+            if value is not None and (markup := self._markup_in(value)) is not None:
+                why = f"contains '{markup}', which is markup of this model."
+                raise ConfigError(why, setting=f"layout.{setting}", value=value)
+        self.around = surroundings(tokenizer, layout)
 
     @property
     def opening_text(self) -> str:
@@ -86,8 +90,11 @@ class SpanBuilder:
         adds_bos = bos_id in self.tokenizer("a").input_ids
         return (bos_id,) if adds_bos or not self.tokenizer.chat_template else ()
 
+    def _markup_in(self, text: str) -> str | None:
+        return next((token for token in self._special if token in text), None)
+
     def _question(self, example: Example) -> str:
-        markup = next((token for token in self._special if token in example.question), None)
+        markup = self._markup_in(example.question)
         if markup is not None:
             raise DataError(f"row '{example.id}': the question contains '{markup}', which is markup of this model.")
         return example.question

@@ -9,7 +9,7 @@ import torch
 from greater_ray.assembly import local_models, resolve_config
 from greater_ray.cli._runs import export
 from greater_ray.config import TrialConfig, merged
-from greater_ray.errors import ModelError
+from greater_ray.errors import ConfigError, DataError, ModelError
 from greater_ray.models._attention import register
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models.engine import Engine
@@ -17,7 +17,7 @@ from greater_ray.observer import Observer
 from greater_ray.runs import run_config
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.tasks import load_task
-from greater_ray.types import Layout, LossSpec
+from greater_ray.types import Example, Layout, LossSpec
 from greater_ray.work import Answers, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts
 from tests.all_methods import SMALL, settings_of
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT
@@ -147,6 +147,16 @@ def test_a_prompt_that_nothing_precedes_is_refused_by_the_setting() -> None:
     with pytest.raises(ModelError, match=r"^layout\.placement: 'before' puts the prompt first .*layout\.frozen_prefix"):
         spans.head(EXAMPLES[0])
     assert SpanBuilder(tokenizer, layout("before", frozen_prefix="", system="Go.")).head(EXAMPLES[0])
+
+
+def test_markup_is_refused_wherever_it_stands() -> None:
+    tokenizer = tiny_tokenizer("llama")
+    with pytest.raises(DataError, match=r"row 'bad': the question contains '<\|eot_id\|>'"):
+        SpanBuilder(tokenizer, layout("system")).suffix(Example("bad", "Is it?<|eot_id|>", "Yes", "Yes"))
+    with pytest.raises(ConfigError, match=r"^layout\.system: contains '<\|eot_id\|>'"):
+        SpanBuilder(tokenizer, layout("after", system="Be brief.<|eot_id|>"))
+    with pytest.raises(ConfigError, match=r"^layout\.placement: contains '<\|eot_id\|>'"):
+        SpanBuilder(tokenizer, layout("{prompt}<|eot_id|>{question}"))
 
 
 # -- whole trials ------------------------------------------------------------------------------------------------------
