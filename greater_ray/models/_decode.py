@@ -9,7 +9,7 @@ Shape suffixes: B rows, Q query tokens, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -73,6 +73,21 @@ class RowBatch:
         self.prefix, self.members = prefix, torch.tensor(list(members), device=decoder.device)
         self.results = [RowResult() for _ in parts]
         self.order = list(range(len(parts)))
+
+    @classmethod
+    def behind_prompts(cls, decoder: Decoder, prefix: Prefix, parts: Sequence[Parts]) -> "RowBatch":
+        """Rows whose prompts stand in front of the questions: every prompt is run once, on the prefix of one row."""
+        prompts = {part.prompt: place for place, part in enumerate({p.prompt: p for p in parts}.values())}
+        first = cls(decoder, prefix, [0] * len(prompts), [Parts(parts[0].head, p, (), ()) for p in prompts])
+        first.prefill(0)
+        # The last token of a prompt is fed again with the suffix, as that of a head is with a prompt.
+        first.store.positions[:, -1] = NEVER
+        shared = Prefix(first.store.positions, [(layer.keys, layer.values) for layer in first.store.layers])
+        places = [prompts[part.prompt] for part in parts]
+        rows = cls(decoder, shared, places, [replace(p, head=p.head + p.prompt, prompt=()) for p in parts])
+        for place, result in zip(places, rows.results, strict=True):
+            result.prompt_nll = first.results[place].prompt_nll
+        return rows
 
     def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self.decoder.device)

@@ -245,7 +245,10 @@ class Engine(Vocabulary):
 
         def work(start: int, stop: int) -> list[RowResult]:
             nonlocal passes
-            batch = RowBatch(self.decoder, prefix, [k % len(heads) for k in range(start, stop)], parts[start:stop])
+            if spans.prompt_first:
+                batch = RowBatch.behind_prompts(self.decoder, prefix, parts[start:stop])
+            else:
+                batch = RowBatch(self.decoder, prefix, [k % len(shard) for k in range(start, stop)], parts[start:stop])
             if reasoning is None:
                 logits = batch.prefill(layout.max_reasoning_tokens + tail)
                 batch.reason(logits, layout.max_reasoning_tokens)
@@ -254,14 +257,15 @@ class Engine(Vocabulary):
             logits = batch.score(spans.extractor, temperature)
             if answer:
                 batch.answer(logits, layout.max_answer_tokens, self._line_ends)
-            passes += 2 + max(r.generated for r in batch.results)
+            passes += 2 + spans.prompt_first + max(r.generated for r in batch.results)
             return batch.results
 
         rows = self._decode_batch.map(work, len(parts))
         usage = Usage(
             calls=len(parts),
             prefix_tokens=sum(len(head) - 1 for head in heads),
-            prefill_tokens=sum(1 + len(p.prompt) + len(p.suffix) for p in parts)
+            prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.prompt_first else parts))
+            + sum(spans.prompt_first + len(p.suffix) for p in parts)
             + (sum(map(len, reasoning)) if reasoning is not None else 0),
             generated_tokens=sum(r.generated for r in rows),
             scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts),

@@ -131,13 +131,19 @@ def test_decoded_answers_equal_the_slow_twin_with_and_without_known_reasoning(pl
         assert texts[0] == texts[1]
 
 
-def test_the_head_is_computed_and_metered_once_where_no_question_stands_in_it() -> None:
+def test_head_and_prompts_are_computed_and_metered_once_where_no_question_stands_before_them() -> None:
     fast, slow = build("llama", layout("system"))
+    seen = list[int]()
+    forward = slow.model.forward
+    slow.model.forward = lambda **given: seen.append(given["position_ids"].numel()) or forward(**given)
     prompt = fast.ask(EncodePrompt(PROMPT))
-    fast.ask(Rollouts(EXAMPLES[:3], [prompt], LossSpec()))
-    spans = slow.spans
-    assert fast.usage.prefix_tokens == len(spans.head(EXAMPLES[0])) - 1
-    assert fast.usage.prefill_tokens == sum(1 + len(prompt) + len(spans.suffix(e)) for e in EXAMPLES[:3])
+    spans, rows, prompts = slow.spans, EXAMPLES[:3], [prompt, prompt[:5]]
+    fast.ask(Rollouts(rows, prompts, LossSpec()))
+    assert fast.usage.prefix_tokens == len(spans.head(rows[0])) - 1
+    own = sum(1 + len(p) for p in prompts)
+    assert fast.usage.prefill_tokens == own + 2 * sum(1 + len(spans.suffix(e)) for e in rows)
+    # The second pass holds the prompts, padded to one length, and no row of theirs.
+    assert seen[:2] == [len(spans.head(rows[0])) - 1, 2 * (1 + len(prompt))]
 
 
 def test_a_prompt_that_nothing_precedes_is_refused_by_the_setting() -> None:
