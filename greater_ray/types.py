@@ -152,7 +152,7 @@ class Rollout:
     """The model's reasoning for one (prompt, example), and how the label fares after it.
 
     ``label_ce`` is the mean cross-entropy of the label tokens, ``prompt_nll`` the mean negative log-probability of the
-    prompt tokens given the question (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
+    prompt tokens given all before them (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
     """
 
     reasoning: TokenIds
