@@ -38,6 +38,7 @@ def problem_of(parts: Parts) -> Problem:
         optimizer=parts.writer,
         read=lambda example, answer: read_answer(parts.task, example, answer),
         room=parts.model.ask(PromptRoom(evaluated)) if evaluated else None,
+        prompt_first=parts.config.make_layout("", "").prompt_first,
     )
 
 

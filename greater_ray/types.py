@@ -63,6 +63,12 @@ class Layout:
     placement: str = "after"
     system: str | None = None
 
+    @property
+    def prompt_first(self) -> bool:
+        """Whether the prompt stands in front of the question."""
+        question, prompt = map(self.placement.find, SLOTS)
+        return self.placement != "after" and prompt <= question
+
     def conversation(self, question: str, prompt: str, *, system_role: bool) -> Conversation:
         """Return the turns that ask a question under a prompt, given without its frozen prefix.
 

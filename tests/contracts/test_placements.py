@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from greater_ray.assembly import local_models, resolve_config
+from greater_ray.assembly import assemble, local_models, resolve_config
 from greater_ray.cli._runs import export
 from greater_ray.config import TrialConfig, merged
 from greater_ray.errors import ConfigError, DataError, ModelError
+from greater_ray.methods.opro import SLOT, meta_prompt
 from greater_ray.models._attention import register
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models.engine import Engine
 from greater_ray.observer import Observer
+from greater_ray.problem import problem_of
 from greater_ray.runs import run_config
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.tasks import load_task
@@ -197,6 +199,26 @@ def test_a_run_in_pieces_ends_like_a_straight_one(
     assert straight.config.layout.placement == placement
     pieces = run_in_pieces(chosen, tmp_path / "run", 6, lambda folder, turn: None)
     assert pieces.without_times() == straight.without_times()
+
+
+def test_in_front_of_the_question_greater_draws_nothing(folders: dict[str, Path]) -> None:
+    """Documented: all rows propose the same tokens, so the seed has no part in it."""
+    records = [run_config(config(folders["llama"], "greater", layout={"placement": where}, seed=seed,
+                                 method_config={"proposal_samples": 1}, evaluation={"splits": []}), models=MODELS)
+               for where in ("system", "after") for seed in (0, 1)]  # fmt: skip
+    first, second, *behind = [[prompt.ids for prompt in record.finalists] for record in records]
+    assert first == second
+    assert behind[0] != behind[1]
+
+
+@pytest.mark.parametrize("placement", [*PLACEMENTS, "after"])
+def test_methods_know_on_which_side_of_the_question_a_prompt_stands(placement: str, folders: dict[str, Path]) -> None:
+    parts = assemble(config(folders["llama"], "opro", layout={"placement": placement}), MODELS)
+    problem, spans = problem_of(parts), SpanBuilder(tiny_tokenizer("llama"), layout(placement))
+    assert problem.prompt_first == spans.prompt_first
+    wanted = meta_prompt([], EXAMPLES[:1], parts.method_config, problem.prompt_first)[0].content
+    first = wanted.index(f"\n{SLOT}\n") < wanted.index(EXAMPLES[0].question)
+    assert first == problem.prompt_first
 
 
 @pytest.mark.parametrize("settings", [{}, {"frozen_prefix": ""}])
