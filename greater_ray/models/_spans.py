@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from greater_ray.errors import DataError, ModelError
+from greater_ray.errors import ConfigError, DataError, ModelError
 from greater_ray.types import Example, Layout, PromptCheck, TokenIds
 
 _SLOT = "greaterslot"
@@ -116,6 +116,19 @@ class SpanBuilder:
                 raise DataError(f"row '{example.id}': the label '{example.label}' has no tokens.")
             self._labels[example.label] = ids
         return self._labels[example.label]
+
+    @cached_property
+    def choices(self) -> tuple[TokenIds, ...]:
+        """Ids of every choice as it follows the extractor.
+
+        Raises:
+            ConfigError: the task's answers are no closed set.
+        """
+        if not self.layout.choices:
+            why = "choices cannot be compared: the task's answers are no closed set; give §task.choices."
+            raise ConfigError(why, setting="task.answer_type")
+        prefix = self.layout.label_prefix
+        return tuple(self._encode_after(self.layout.extractor, prefix + choice) for choice in self.layout.choices)
 
     def encode_prompt(self, text: str) -> TokenIds:
         """Tokenize a prompt as it continues the frozen prefix."""

@@ -7,6 +7,7 @@ saves time.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -16,9 +17,9 @@ from torch import Tensor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
 from greater_ray.models._attention import register
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room
 from greater_ray.models._generation import Writer
-from greater_ray.models._gradients import RowGradient, row_gradients
+from greater_ray.models._gradients import RowGradient, choice_loss, row_gradients
 from greater_ray.models._kv import NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
@@ -31,6 +32,7 @@ from greater_ray.types import (
     Example,
     Generation,
     Layout,
+    LossSpec,
     PromptCheck,
     PromptGradient,
     Rollout,
@@ -245,23 +247,45 @@ class Engine(Vocabulary):
         With ``work.reasoning`` (one per row) nothing is decoded: the label is scored after that reasoning.
         """
         given = None if work.reasoning is None else list(work.reasoning) * len(work.prompts)
-        size = len(work.shard)
+        size, choices = len(work.shard), self._choices(work.loss, layout, work.shard)
         rows, usage = self._run_rows(
-            work.shard, layout, work.prompts, work.loss.ce_temperature, reasoning=given, answer=False
+            work.shard, layout, work.prompts, work.loss.ce_temperature, reasoning=given, answer=False, choices=choices
         )
-        return [[_rollout(r) for r in rows[k : k + size]] for k in range(0, len(rows), size)], usage
+        labels = [choices.index(self.spans(layout).label(e)) if choices else 0 for e in work.shard] * len(work.prompts)
+        rollouts = [_rollout(row, label) for row, label in zip(rows, labels, strict=True)]
+        return [rollouts[k : k + size] for k in range(0, len(rollouts), size)], usage
+
+    def _choices(self, loss: LossSpec, layout: Layout, shard: Shard) -> tuple[TokenIds, ...]:
+        """Return the ids of all choices where the loss compares them.
+
+        Raises:
+            ConfigError: the task's answers are no closed set.
+            DataError: a row's label is none of the choices.
+        """
+        if loss.label == "ce":
+            return ()
+        spans = self.spans(layout)
+        for example in shard:
+            if spans.label(example) not in spans.choices:
+                raise DataError(f"row '{example.id}': the label '{example.label}' is none of the task's choices.")
+        return spans.choices
 
     @computes(Answers)
     def answers(self, work: Answers, layout: Layout) -> tuple[list[list[Answer]], Usage]:
         """Reason (unless the reasoning is known), extract and decode the answer of every row."""
         given, size = work.reasoning, len(work.shard)
+        choices = self.spans(layout).choices if work.score_choices else ()
+        given = given and given * len(work.prompts)
         rows, usage = self._run_rows(
-            work.shard, layout, work.prompts, 1.0, reasoning=given and given * len(work.prompts), answer=True
+            work.shard, layout, work.prompts, 1.0, reasoning=given, answer=True, choices=choices
         )
         decode = self.tokenizer.decode
         # Chat markup is no text: what is quoted from here into a question to the writer must not hold any.
         texts = [[decode(list(ids), skip_special_tokens=True) for ids in (r.reasoning, r.answer)] for r in rows]
-        answers = [Answer(_rollout(r), *text) for r, text in zip(rows, texts, strict=True)]
+        answers = [
+            Answer(_rollout(row), reasoning, said, row.choice_nlls or None)
+            for row, (reasoning, said) in zip(rows, texts, strict=True)
+        ]
         return [answers[k : k + size] for k in range(0, len(answers), size)], usage
 
     @torch.no_grad()
@@ -274,11 +298,13 @@ class Engine(Vocabulary):
         *,
         reasoning: Sequence[TokenIds] | None,
         answer: bool,
+        choices: Sequence[TokenIds] = (),
     ) -> tuple[list[RowResult], Usage]:
         spans = self.spans(layout)
         parts = [p for prompt in prompts for p in self._parts(shard, prompt, layout, layout.max_reasoning_tokens)]
         prefix = self._prefix(tuple(p.head for p in parts[: len(shard)]))
-        tail = 1 + len(spans.extractor) + max(max(len(p.label) for p in parts), layout.max_answer_tokens)
+        longest = max(len(p.label) for p in parts)
+        tail = 1 + len(spans.extractor) + max(longest, layout.max_answer_tokens, choice_room(choices))
         passes = 0
 
         def work(start: int, stop: int) -> list[RowResult]:
@@ -290,6 +316,8 @@ class Engine(Vocabulary):
             else:
                 batch.given(spans.suffix, reasoning[start:stop], max(map(len, reasoning)) + tail)
             logits = batch.score(spans.extractor, temperature)
+            if choices:
+                batch.score_choices(logits, choices, temperature)
             if answer:
                 batch.answer(logits, layout.max_answer_tokens, self._line_ends)
             passes += 2 + max(r.generated for r in batch.results)
@@ -302,7 +330,8 @@ class Engine(Vocabulary):
             prefill_tokens=sum(1 + len(p.prompt) + len(spans.suffix) for p in parts)
             + (sum(map(len, reasoning)) if reasoning is not None else 0),
             generated_tokens=sum(r.generated for r in rows),
-            scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts),
+            scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts)
+            + len(parts) * sum(len(choice) - 1 for choice in choices),
             passes=passes,
         )
         return rows, usage
@@ -359,15 +388,16 @@ class Engine(Vocabulary):
         parts = self._parts(work.shard, work.prompt, layout, max(map(len, reasoning)))
         prefix = self._prefix(tuple(p.head for p in parts))
         fixed = (spans.suffix, spans.extractor)
+        choices = self._choices(work.loss, layout, work.shard)
 
         def differentiate(start: int, stop: int) -> list[T]:
             few = slice(start, stop)
-            gradients = row_gradients(self.decoder, prefix, few, parts[few], reasoning[few], fixed, work.loss)
+            gradients = row_gradients(self.decoder, prefix, few, parts[few], reasoning[few], fixed, work.loss, choices)
             return [read(row) for row in gradients]
 
         rows = self._gradient_batch.map(differentiate, len(parts))
         lengths = [
-            1 + len(work.prompt) + len(r) + sum(map(len, fixed)) + len(p.label)
+            1 + len(work.prompt) + len(r) + sum(map(len, fixed)) + (sum(map(len, choices)) or len(p.label))
             for r, p in zip(reasoning, parts, strict=True)
         ]
         usage = Usage(
@@ -400,5 +430,11 @@ class Engine(Vocabulary):
         return self._decode_batch.map(propose, len(parts)), usage
 
 
-def _rollout(row: RowResult) -> Rollout:
-    return Rollout(row.reasoning, row.truncated, row.label_ce, row.prompt_nll, row.label_hit)
+def _rollout(row: RowResult, label: int | None = None) -> Rollout:
+    """Return a row's rollout; with the number of its label among the choices, what the choices tell."""
+    rollout = Rollout(row.reasoning, row.truncated, row.label_ce, row.prompt_nll, row.label_hit)
+    if not row.choice_nlls or label is None:
+        return rollout
+    nlls = torch.tensor(row.choice_nlls, dtype=torch.float64)
+    best = row.choice_nlls.index(min(row.choice_nlls))
+    return replace(rollout, choice_ce=float(choice_loss(nlls, label)), choice_hit=best == label)
