@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from greater_ray.errors import ConfigError, Place, did_you_mean
-from greater_ray.types import Layout
+from greater_ray.types import PLACEMENTS, SLOTS, Layout
 
 AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "choice", "number", "text"]
 
@@ -67,11 +68,36 @@ class TaskConfig(Config):
 
 
 class LayoutConfig(Config):
-    """The text around the prompt: between x and p, in front of p, and between reasoning and extractor."""
+    """The text around the prompt: between x and p, in front of p, and between reasoning and extractor.
+
+    ``placement`` is where ``frozen_prefix`` and p stand: ``after`` the question, ``before`` it, in the ``system``
+    message, or where a text with ``{question}`` and ``{prompt}`` has them. ``system`` is a fixed system message.
+    """
 
     joint: str = " "
     frozen_prefix: str = "Use"
     glue: str = " "
+    placement: str = "after"
+    system: str | None = None
+
+    @field_validator("placement")
+    @classmethod
+    def _both_slots(cls, value: str) -> str:
+        if value not in PLACEMENTS and any(value.count(slot) != 1 for slot in SLOTS):
+            allowed = f"{', '.join(PLACEMENTS)} or a text with {' and '.join(SLOTS)}, each once"
+            raise PydanticCustomError("placement", "input should be {allowed}", {"allowed": allowed})
+        return value
+
+    @field_validator("system")
+    @classmethod
+    def _one_system_message(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("placement") == "system":
+            raise PydanticCustomError(
+                "system",
+                "goes with every §layout.placement but 'system', where the prompt is the system message; a text in "
+                "front of it is §layout.frozen_prefix",
+            )
+        return value
 
 
 class DecodingConfig(Config):
@@ -123,6 +149,8 @@ _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("task", "metric", None),
     ("task", "tolerance", 0.0),
     ("task", "reading", "generated"),
+    ("layout", "placement", "after"),
+    ("layout", "system", None),
     ("method_config", "label_loss", "ce"),
 )
 
@@ -164,6 +192,8 @@ class TrialConfig(Config):
             joint=self.layout.joint,
             frozen_prefix=self.layout.frozen_prefix,
             glue=self.layout.glue,
+            placement=self.layout.placement,
+            system=self.layout.system,
             max_reasoning_tokens=decoding.max_reasoning_tokens,
             max_answer_tokens=decoding.max_answer_tokens,
         )

@@ -4,11 +4,16 @@ Vocabulary (used everywhere): a *question* x is answered with *reasoning* r unde
 the model state its answer, and the *label* y is the gold answer as it would follow the extractor.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 TokenIds = tuple[int, ...]
+
+# Where a prompt can stand, by name; any other text is a form of the user's turn with both slots.
+PLACEMENTS = ("after", "before", "system")
+SLOTS = ("{question}", "{prompt}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,24 @@ class Example:
 Shard = tuple[Example, ...]
 
 
+class Message(NamedTuple):
+    """One turn of a chat; ``role`` is ``"system"``, ``"user"`` or ``"assistant"``."""
+
+    role: str
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The text around the prompt: all that changes the token ids of a sequence besides x, p, r and y.
 
     A sequence reads ``chat opening, x, joint, frozen_prefix, p, chat suffix, r, glue, extractor, label_prefix + y``.
-    ``choices`` are all labels of a task whose answers are a closed set.
+    ``choices`` are all labels of a task whose answers are a closed set. ``placement`` puts ``frozen_prefix, p``
+    elsewhere: ``"before"`` the question, with the joint between them, into the ``"system"`` message, or where
+    ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message.
     """
 
     extractor: str
@@ -45,6 +62,31 @@ class Layout:
     glue: str = " "
     max_reasoning_tokens: int = 1024
     max_answer_tokens: int = 10
+    placement: str = "after"
+    system: str | None = None
+
+    def conversation(self, question: str, prompt: str, *, system_role: bool) -> Conversation:
+        """Return the turns that ask a question under a prompt, given without its frozen prefix.
+
+        Without a ``system_role`` in the chat template, what belongs into the system message stands in front of the
+        rest of the user's turn.
+        """
+        own = self.frozen_prefix + prompt
+        if self.placement == "after":
+            # Without a frozen prefix the prompt's own leading blank separates it from the question.
+            user = question + (self.joint if self.frozen_prefix else self.joint.rstrip(" ")) + own
+        else:
+            own = own.rstrip() if self.frozen_prefix else own.strip()
+            if self.placement == "system" and system_role:
+                return Message("system", own), Message("user", question)
+            form = "{prompt}" + self.joint + "{question}" if self.placement in PLACEMENTS else self.placement
+            filled = dict(zip(SLOTS, (question, own), strict=True))
+            user = "".join(filled.get(part, part) for part in re.split(f"({'|'.join(map(re.escape, SLOTS))})", form))
+        if self.system is None:
+            return (Message("user", user),)
+        if system_role:
+            return Message("system", self.system), Message("user", user)
+        return (Message("user", "\n\n".join(filter(None, (self.system, user)))),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +222,6 @@ class PromptGradient:
 
     gradient: tuple[tuple[float, ...], ...]
     losses: tuple[float, ...]
-
-
-class Message(NamedTuple):
-    """One turn of a chat; ``role`` is ``"system"``, ``"user"`` or ``"assistant"``."""
-
-    role: str
-    content: str
-
-
-Conversation = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)

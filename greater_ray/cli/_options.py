@@ -77,6 +77,12 @@ SETTINGS = (
     ),
     Setting("--seed", "seed", int, "S", "Seed of everything that is drawn (0).", _METHOD),
     Setting(
+        "--placement", "layout.placement", str, "WHERE",
+        "Where the prompt stands: after the question (default), before, system, or a form of the user's turn.",
+        _METHOD,
+    ),
+    Setting("--system", "layout.system", str, "TEXT", "A fixed system message.", _METHOD),
+    Setting(
         "--max-reasoning-tokens", "decoding.max_reasoning_tokens", int, "N", "How long the model may reason.", _METHOD
     ),
     Setting("--shard-size", "shard_size", int, "N", "Rows per unit of work; may change the last bits.", _METHOD),

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from greater_ray.models._choices import choice_loss
 from greater_ray.models._decode import Decoder, Parts, widen
-from greater_ray.models._kv import NEVER, Prefix
+from greater_ray.models._kv import NEVER, Prefix, Rows
 from greater_ray.types import LossSpec, TokenIds
 
 
@@ -30,28 +31,27 @@ class RowGradient:
 def row_gradients(
     decoder: Decoder,
     prefix: Prefix,
-    rows: slice,
+    rows: Rows,
     parts: Sequence[Parts],
     reasoning: Sequence[TokenIds],
-    fixed: tuple[TokenIds, TokenIds],
+    extractor: TokenIds,
     loss: LossSpec,
     choices: Sequence[TokenIds] = (),
 ) -> list[RowGradient]:
-    """Return one gradient per row, for rows of one prompt. ``fixed`` is (suffix, extractor).
+    """Return one gradient per row, for rows of one prompt; ``rows`` are their places in the prefix.
 
     ``choices`` are all labels, for a loss that compares them: they stand behind the extractor in place of the label,
     as alternatives that do not see each other.
     """
-    suffix, extractor = fixed
-    prompt = parts[0].prompt
-    num_prompt, longest_r = len(prompt), max(map(len, reasoning))
+    prompt, num_prompt = parts[0].prompt, len(parts[0].prompt)
+    longest = max(len(p.suffix) + len(r) for p, r in zip(parts, reasoning, strict=True))
     longest_y = sum(map(len, choices)) or max(len(p.label) for p in parts)
     ids, positions = [], []
     for part, r in zip(parts, reasoning, strict=True):
-        gap = longest_r - len(r)
+        gap = longest - len(part.suffix) - len(r)
         alternatives = choices or (part.label,)
         tail = longest_y - sum(map(len, alternatives))
-        body = [part.head[-1], *prompt, *suffix, *r]
+        body = [part.head[-1], *prompt, *part.suffix, *r]
         begin = len(part.head) - 1
         flat = [token for alternative in alternatives for token in alternative]
         ids.append(body + [decoder.pad] * gap + [*extractor, *flat] + [decoder.pad] * tail)
@@ -114,11 +114,6 @@ def mean_nll(logits_QV: Tensor, tokens: TokenIds, temperature: float = 1.0) -> T
     """Mean cross-entropy of ``tokens`` under ``[Q, V]`` logits, in at least float32."""
     targets = torch.tensor(tokens, device=logits_QV.device)
     return torch.nn.functional.cross_entropy(widen(logits_QV) / temperature, targets)
-
-
-def choice_loss(nlls_C: Tensor, label: int) -> Tensor:
-    """Minus the log of the label's share among choices with these mean negative log-likelihoods ``[C]``."""
-    return -torch.log_softmax(-nlls_C, dim=0)[label]
 
 
 def sample_loss(prompt_logits: Tensor, prompt: TokenIds, label_loss: Tensor, loss: LossSpec) -> Tensor:

@@ -123,4 +123,8 @@ def test_the_cells_of_the_built_in_grids_keep_their_identity():
     presets = files("greater_ray.grid").joinpath("presets")
     for name, ids in known.items():
         cells = expand_grid(load_grid(Path(str(presets.joinpath(f"{name}.yaml")))))
-        assert {cell.title: cell.trial_id for cell in cells} == ids, name
+        ours = {cell.title: cell.trial_id for cell in cells}
+        # TextGrad's prompt has become the system message, as in its paper.
+        moved = {title for title in ids if title.startswith("textgrad")}
+        assert {title: ours[title] for title in ours.keys() - moved} == {t: ids[t] for t in ids.keys() - moved}, name
+        assert ours.keys() == ids.keys()
