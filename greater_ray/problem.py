@@ -7,7 +7,7 @@ from greater_ray.assembly import Parts
 from greater_ray.config import TrialConfig
 from greater_ray.errors import DataError
 from greater_ray.evaluation import read_answer
-from greater_ray.protocols import Problem, Task, rows_of
+from greater_ray.protocols import Problem, Task, reads_likeliest, rows_of
 from greater_ray.types import Example, TokenIds
 from greater_ray.work import PromptRoom
 
@@ -37,6 +37,7 @@ def problem_of(parts: Parts) -> Problem:
         dev=tuple(parts.task.dev()),
         optimizer=parts.writer,
         read=lambda example, answer: read_answer(parts.task, example, answer),
+        score_choices=reads_likeliest(parts.task),
         room=parts.model.ask(PromptRoom(evaluated)) if evaluated else None,
         prompt_first=parts.config.make_layout("", "").prompt_first,
     )

@@ -21,13 +21,14 @@ class Example:
     """One labelled row.
 
     ``target`` is the gold answer as the data set prints it, for instance ``"(A)"``; ``label`` is the text that is
-    scored after the extractor, for instance ``"A"``.
+    scored after the extractor, for instance ``"A"``. ``references`` are further right answers, where there are any.
     """
 
     id: str
     question: str
     target: str
     label: str
+    references: tuple[str, ...] = ()
 
 
 Shard = tuple[Example, ...]
@@ -48,13 +49,14 @@ class Layout:
     """The text around the prompt: all that changes the token ids of a sequence besides x, p, r and y.
 
     A sequence reads ``chat opening, x, joint, frozen_prefix, p, chat suffix, r, glue, extractor, label_prefix + y``.
-    ``placement`` puts ``frozen_prefix, p`` elsewhere: ``"before"`` the question, with the joint between them, into the
-    ``"system"`` message, or where ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system
-    message.
+    ``choices`` are all labels of a task whose answers are a closed set. ``placement`` puts ``frozen_prefix, p``
+    elsewhere: ``"before"`` the question, with the joint between them, into the ``"system"`` message, or where
+    ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message.
     """
 
     extractor: str
     label_prefix: str = " "
+    choices: tuple[str, ...] = ()
     joint: str = " "
     frozen_prefix: str = "Use"
     glue: str = " "
@@ -95,7 +97,12 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class LossSpec:
-    """L = CE(label) + fluency_weight * fluency(p), per sample (paper Eq. 6).
+    """L = label term + fluency_weight * fluency(p), per sample (paper Eq. 6).
+
+    The label term is ``"ce"``, the mean cross-entropy of the label's tokens as in the paper, or ``"choice"``, minus the
+    log of the label's share among the layout's choices. A choice's likelihood is the geometric mean over its tokens, so
+    that long labels are no less likely than short ones, and the share is the softmax over the choices' mean
+    log-likelihoods: it is above one half for the label whose likelihood exceeds that of all others together.
 
     ``fluency`` is ``"exp"`` for exp(mean NLL of p), as in the paper, or ``"nll"`` for the mean NLL itself.
     """
@@ -103,6 +110,7 @@ class LossSpec:
     ce_temperature: float = 1.0
     fluency: str = "exp"
     fluency_weight: float = 0.2
+    label: str = "ce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,8 @@ class Rollout:
 
     ``label_ce`` is the mean cross-entropy of the label tokens, ``prompt_nll`` the mean negative log-probability of the
     prompt tokens given all before them (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
+    Where the loss compares choices, ``choice_ce`` is minus the log of the label's share among them (nats), and
+    ``choice_hit`` whether the label is the likeliest.
     """
 
     reasoning: TokenIds
@@ -166,15 +176,33 @@ class Rollout:
     label_ce: float
     prompt_nll: float
     label_hit: bool
+    choice_ce: float | None = None
+    choice_hit: bool | None = None
+
+    def label_loss(self, spec: LossSpec) -> float:
+        """Return the label's term of the loss."""
+        if spec.label == "ce":
+            return self.label_ce
+        assert self.choice_ce is not None
+        return self.choice_ce
+
+    def label_is_best(self, spec: LossSpec) -> bool:
+        """Tell whether the label is the argmax: token by token, or among the choices."""
+        return self.label_hit if spec.label == "ce" else bool(self.choice_hit)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A rollout read out: the reasoning as text, and what the model says after the extractor."""
+    """A rollout read out: the reasoning as text, and what the model says after the extractor.
+
+    ``choice_nlls``: the mean negative log-likelihood per token of each of the layout's choices after the extractor, in
+    nats, where they were asked for.
+    """
 
     rollout: Rollout
     reasoning_text: str
     answer_text: str
+    choice_nlls: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class RowResult:
     label_ce: float = 0.0
     label_hit: bool = False
     answer: TokenIds = ()
+    choice_nlls: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Decoder:
     pad: int
 
 
+# Tokens of choices that are scored in one pass; bounds the logits that it holds.
+CHOICE_TOKENS = 16
 # Takes next-token logits [B, V] and the caller's numbers of their rows; returns one token a row.
 Choice = Callable[[Tensor, Sequence[int]], list[int]]
 
@@ -92,12 +95,15 @@ class RowBatch:
     def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self.decoder.device)
 
-    def _feed(self, ids: Tensor, positions: Tensor, keep: Tensor | int) -> Tensor:
-        """Run ``ids`` ``[B, Q]`` at ``positions`` (``NEVER`` marks padding); return logits at the kept places."""
+    def _feed(self, ids: Tensor, positions: Tensor, keep: Tensor | int, groups: Tensor | None = None) -> Tensor:
+        """Run ``ids`` ``[B, Q]`` at ``positions`` (``NEVER`` marks padding); return logits at the kept places.
+
+        ``groups``: see ``Masks.build``.
+        """
         store, extent = self.store, self.store.extent
         stop = extent.cursor + ids.shape[1]
         store.positions[: extent.rows, extent.cursor : stop] = positions
-        mask = self.decoder.masks.build(positions, store.positions[: extent.rows, :stop])
+        mask = self.decoder.masks.build(positions, store.positions[: extent.rows, :stop], groups)
         output = self.decoder.model(
             input_ids=ids,
             attention_mask=mask,
@@ -229,6 +235,39 @@ class RowBatch:
             own = self.store.positions[place]
             own[own >= end] = NEVER
 
+    def score_choices(self, logits_BV: Tensor, choices: Sequence[TokenIds], temperature: float) -> None:
+        """Score alternative continuations of the extractor, given the logits of their first tokens.
+
+        They take turns in the slots where the label was scored, as many at once as fit ``CHOICE_TOKENS``; those of one
+        pass do not see each other.
+        """
+        first_BV = widen(logits_BV).div(temperature).log_softmax(dim=-1)
+        sums = [[float(first_BV[place, choice[0]]) for choice in choices] for place in range(len(self.order))]
+        for numbers in _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS):
+            self.store.extent.cursor = self.label_slot
+            self.store.positions[:, self.label_slot :] = NEVER
+            fed = [token for number in numbers for token in choices[number][:-1]]
+            offsets = [k for number in numbers for k in range(len(choices[number]) - 1)]
+            groups = [place for place, number in enumerate(numbers, 1) for _ in choices[number][:-1]]
+            positions = [[self.answer_position[row] + k for k in offsets] for row in self.order]
+            logits_BQV = self._feed(
+                self._tensor([fed] * len(self.order)),
+                self._tensor(positions),
+                len(fed),
+                torch.tensor(groups, device=self.decoder.device),
+            )
+            begin = 0
+            for number in numbers:
+                following = choices[number][1:]
+                log_p = widen(logits_BQV[:, begin : begin + len(following)]).div(temperature).log_softmax(dim=-1)
+                index = self._tensor([following] * len(self.order))[..., None]
+                for place, rest in enumerate(log_p.gather(2, index).sum(dim=(1, 2)).tolist()):
+                    sums[place][number] += rest
+                begin += len(following)
+        for place, row in enumerate(self.order):
+            nlls = (-total / len(choice) for total, choice in zip(sums[place], choices, strict=True))
+            self.results[row].choice_nlls = tuple(nlls)
+
     def answer(self, logits_BV: Tensor, limit: int, line_ends: frozenset[int]) -> None:
         """Decode the answer after the extractor, over the slots where the label was scored.
 
@@ -253,6 +292,27 @@ class RowBatch:
             logits_BV = self._feed(self._tensor([[t] for t in chosen]), self._tensor(positions), 1)[:, -1]
         for result, text in zip(self.results, texts, strict=True):
             result.answer = tuple(text)
+
+
+def choice_room(choices: Sequence[TokenIds]) -> int:
+    """Return how many slots behind the extractor scoring takes."""
+    groups = _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS)
+    return max((sum(len(choices[number]) - 1 for number in numbers) for numbers in groups), default=0)
+
+
+def _packed(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Group the numbers of all sizes but 0, in order: a group is of one, or its sizes sum up to ``limit`` at most."""
+    groups: list[list[int]] = []
+    filled = limit
+    for number, size in enumerate(sizes):
+        if not size:
+            continue
+        if filled + size > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].append(number)
+        filled += size
+    return groups
 
 
 def widen(logits: Tensor) -> Tensor:

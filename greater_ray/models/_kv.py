@@ -189,14 +189,18 @@ class Masks:
         uniform_sliding = (set(types) == {"sliding_attention"}) if types else window is not None
         self.window: int | None = window if self.mixed or uniform_sliding else None
 
-    def build(self, query_positions: Tensor, key_positions: Tensor) -> Any:
+    def build(self, query_positions: Tensor, key_positions: Tensor, groups: Tensor | None = None) -> Any:
         """Return additive masks ``[B, 1, Q, S]`` for queries at ``[B, Q]`` over keys at ``[B, S]``.
 
-        Where an architecture mixes layer types, a dictionary by layer type, as its forward expects.
+        ``groups`` ``[Q]`` puts the queries, which are the last Q keys, into alternative continuations: those of one
+        group do not see those of another; group 0 is common to all. Where an architecture mixes layer types, a
+        dictionary by layer type, as its forward expects.
         """
         distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]
         # A padded query sees nothing; the finite minimum keeps its softmax defined and its result unread.
         visible = (distance >= 0) & (key_positions[:, None, None, :] >= 0)
+        if groups is not None:
+            visible[..., -len(groups) :] &= (groups[None, :] == 0) | (groups[None, :] == groups[:, None])
         if self.window is None:
             return self._additive(visible)
         near = self._additive(visible & (distance < self.window))

@@ -157,6 +157,19 @@ class SpanBuilder:
         return self._labels[example.label]
 
     @cached_property
+    def choices(self) -> tuple[TokenIds, ...]:
+        """Ids of every choice as it follows the extractor.
+
+        Raises:
+            ConfigError: the task's answers are no closed set.
+        """
+        if not self.layout.choices:
+            why = "choices cannot be compared: the task's answers are no closed set; give §task.choices."
+            raise ConfigError(why, setting="task.answer_type")
+        prefix = self.layout.label_prefix
+        return tuple(self._encode_after(self.layout.extractor, prefix + choice) for choice in self.layout.choices)
+
+    @cached_property
     def _before_prompt(self) -> str:
         return self.around.opening if self.prompt_first else self.around.between
 

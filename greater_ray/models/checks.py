@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from greater_ray.models._gradients import sample_loss
+from greater_ray.models._gradients import mean_nll, sample_loss
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Shard, TokenIds
 from greater_ray.work import Gradients, Rollouts
@@ -204,7 +204,7 @@ def _loss(model: Any, row: _Row, prompt: TokenIds, loss: LossSpec, position: int
     logits = _forward(model, row.ids, shift, row.prompt_at + position)
     own = logits[row.prompt_at - 1 : row.prompt_at - 1 + len(prompt)]
     label = logits[row.label_at - 1 : row.label_at - 1 + len(row.label)]
-    return sample_loss(own, prompt, label, row.label, loss)
+    return sample_loss(own, prompt, mean_nll(label, row.label, loss.ce_temperature), loss)
 
 
 def _mean_nll(logits: Tensor, ids: TokenIds, start: int, length: int) -> float:

@@ -15,7 +15,8 @@ from torch import Tensor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
 from greater_ray.models._attention import register
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens
+from greater_ray.models._choices import choice_ids, rollout_of
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._kv import Masks, Prefix
@@ -207,23 +208,30 @@ class Engine(Vocabulary):
         With ``work.reasoning`` (one per row) nothing is decoded: the label is scored after that reasoning.
         """
         given = None if work.reasoning is None else list(work.reasoning) * len(work.prompts)
-        size = len(work.shard)
+        size, choices = len(work.shard), choice_ids(self.spans(layout), work.shard, work.loss)
         rows, usage = self._run_rows(
-            work.shard, layout, work.prompts, work.loss.ce_temperature, reasoning=given, answer=False
+            work.shard, layout, work.prompts, work.loss.ce_temperature, reasoning=given, answer=False, choices=choices
         )
-        return [[_rollout(r) for r in rows[k : k + size]] for k in range(0, len(rows), size)], usage
+        labels = [choices.index(self.spans(layout).label(e)) if choices else 0 for e in work.shard] * len(work.prompts)
+        rollouts = [rollout_of(row, label) for row, label in zip(rows, labels, strict=True)]
+        return [rollouts[k : k + size] for k in range(0, len(rollouts), size)], usage
 
     @computes(Answers)
     def answers(self, work: Answers, layout: Layout) -> tuple[list[list[Answer]], Usage]:
         """Reason (unless the reasoning is known), extract and decode the answer of every row."""
         given, size = work.reasoning, len(work.shard)
+        choices = self.spans(layout).choices if work.score_choices else ()
+        given = given and given * len(work.prompts)
         rows, usage = self._run_rows(
-            work.shard, layout, work.prompts, 1.0, reasoning=given and given * len(work.prompts), answer=True
+            work.shard, layout, work.prompts, 1.0, reasoning=given, answer=True, choices=choices
         )
         decode = self.tokenizer.decode
         # Chat markup is no text: what is quoted from here into a question to the writer must not hold any.
         texts = [[decode(list(ids), skip_special_tokens=True) for ids in (r.reasoning, r.answer)] for r in rows]
-        answers = [Answer(_rollout(r), *text) for r, text in zip(rows, texts, strict=True)]
+        answers = [
+            Answer(rollout_of(row), reasoning, said, row.choice_nlls or None)
+            for row, (reasoning, said) in zip(rows, texts, strict=True)
+        ]
         return [answers[k : k + size] for k in range(0, len(answers), size)], usage
 
     @torch.no_grad()
@@ -236,11 +244,13 @@ class Engine(Vocabulary):
         *,
         reasoning: Sequence[TokenIds] | None,
         answer: bool,
+        choices: Sequence[TokenIds] = (),
     ) -> tuple[list[RowResult], Usage]:
         spans = self.spans(layout)
         parts = [p for prompt in prompts for p in self._parts(shard, prompt, layout, layout.max_reasoning_tokens)]
         heads, prefix = self._prefix(parts[: len(shard)], layout)
-        tail = 1 + len(spans.extractor) + max(max(len(p.label) for p in parts), layout.max_answer_tokens)
+        longest = max(len(p.label) for p in parts)
+        tail = 1 + len(spans.extractor) + max(longest, layout.max_answer_tokens, choice_room(choices))
         passes = 0
 
         def work(start: int, stop: int) -> list[RowResult]:
@@ -255,6 +265,8 @@ class Engine(Vocabulary):
             else:
                 batch.given(reasoning[start:stop], max(map(len, reasoning)) + tail)
             logits = batch.score(spans.extractor, temperature)
+            if choices:
+                batch.score_choices(logits, choices, temperature)
             if answer:
                 batch.answer(logits, layout.max_answer_tokens, self._line_ends)
             passes += 2 + spans.prompt_first + max(r.generated for r in batch.results)
@@ -268,7 +280,8 @@ class Engine(Vocabulary):
             + sum(spans.prompt_first + len(p.suffix) for p in parts)
             + (sum(map(len, reasoning)) if reasoning is not None else 0),
             generated_tokens=sum(r.generated for r in rows),
-            scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts),
+            scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts)
+            + len(parts) * sum(len(choice) - 1 for choice in choices),
             passes=passes,
         )
         return rows, usage
@@ -328,18 +341,24 @@ class Engine(Vocabulary):
         spans, reasoning = self.spans(layout), work.reasoning
         parts = self._parts(work.shard, work.prompt, layout, max(map(len, reasoning)))
         heads, prefix = self._prefix(parts, layout)
+        choices = choice_ids(self.spans(layout), work.shard, work.loss)
 
         def differentiate(start: int, stop: int) -> list[T]:
             few = slice(start, stop)
             rows = few if len(heads) == len(parts) else [0] * (stop - start)
             gradients = row_gradients(
-                self.decoder, prefix, rows, parts[few], reasoning[few], spans.extractor, work.loss
+                self.decoder, prefix, rows, parts[few], reasoning[few], spans.extractor, work.loss, choices
             )
             return [read(row) for row in gradients]
 
         rows = self._gradient_batch.map(differentiate, len(parts))
         lengths = [
-            1 + len(work.prompt) + len(p.suffix) + len(r) + len(spans.extractor) + len(p.label)
+            1
+            + len(work.prompt)
+            + len(p.suffix)
+            + len(r)
+            + len(spans.extractor)
+            + (sum(map(len, choices)) or len(p.label))
             for r, p in zip(reasoning, parts, strict=True)
         ]
         usage = Usage(
@@ -376,7 +395,3 @@ class Engine(Vocabulary):
         )
         lists = self._decode_batch.map(propose, len(parts))
         return lists * (len(work.shard) // len(lists)), usage
-
-
-def _rollout(row: RowResult) -> Rollout:
-    return Rollout(row.reasoning, row.truncated, row.label_ce, row.prompt_nll, row.label_hit)
