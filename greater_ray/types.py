@@ -14,6 +14,8 @@ TokenIds = tuple[int, ...]
 # Where a prompt can stand, by name; any other text is a form of the user's turn with both slots.
 PLACEMENTS = ("after", "before", "system")
 SLOTS = ("{question}", "{prompt}")
+# What chat templates call the switch of a model's thoughts: Qwen3 and many others; DeepSeek and Granite.
+SWITCHES = ("enable_thinking", "thinking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Layout:
     A sequence reads ``chat opening, x, joint, frozen_prefix, p, chat suffix, r, glue, extractor, label_prefix + y``.
     ``choices`` are all labels of a task whose answers are a closed set. ``placement`` puts ``frozen_prefix, p``
     elsewhere: ``"before"`` the question, with the joint between them, into the ``"system"`` message, or where
-    ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message.
+    ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message; ``thinking``
+    switches a model's thoughts on or off by the arguments ``SWITCHES`` of its chat template.
     """
 
     extractor: str
@@ -64,6 +67,7 @@ class Layout:
     max_answer_tokens: int = 10
     placement: str = "after"
     system: str | None = None
+    thinking: bool | None = None
 
     @property
     def prompt_first(self) -> bool:

@@ -33,8 +33,8 @@ PLACEMENTS = ("before", "system", FORM, "{question}\n{prompt}")
 WITH_SYSTEM = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3"})
 
 
-def layout(placement: str, **settings: str) -> Layout:
-    limits = {"max_reasoning_tokens": 8, "max_answer_tokens": 4}
+def layout(placement: str, **settings: Any) -> Layout:
+    limits: dict[str, Any] = {"max_reasoning_tokens": 8, "max_answer_tokens": 4}
     return Layout(" Therefore, the final answer is", placement=placement, **limits, **settings)
 
 
@@ -93,6 +93,41 @@ def test_a_sequence_is_tiled_by_its_spans_and_has_one_bos(family: str, placement
         expected = 0 if bos is None or family == "phi3" else 1
         assert sequence.ids.count(bos) == expected
         assert (sequence.ids[0] == bos) == bool(expected)
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("placement", ["after", "system"])
+def test_thoughts_are_switched_where_the_chat_template_can(placement: str) -> None:
+    tokenizer = tiny_tokenizer("qwen3")
+    tokenizer.chat_template = THINKING
+    texts = {}
+    for thinking in (None, True, False):
+        spans = SpanBuilder(tokenizer, layout(placement, thinking=thinking))
+        texts[thinking] = tokenizer.decode(spans.suffix(EXAMPLES[0]))
+        turns = spans.layout.conversation(EXAMPLES[0].question, PROMPT, system_role=True)
+        given = {} if thinking is None else {"enable_thinking": thinking}
+        by_hand = tokenizer.apply_chat_template(
+            [turn._asdict() for turn in turns], add_generation_prompt=True, return_dict=True, **given
+        )["input_ids"]
+        whole = spans.build(EXAMPLES[0], spans.encode_prompt(PROMPT), (5, 6))
+        assert [*whole.ids[: whole.spans["reasoning"][0]]] == by_hand
+    assert texts[None] == texts[True]
+    assert texts[False] == texts[True] + "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+def test_thoughts_cannot_be_switched_where_no_template_reads_it(family: str) -> None:
+    tokenizer = tiny_tokenizer(family)
+    if tokenizer.chat_template:
+        tokenizer.chat_template += "{# thinking #}{{ '' if true else 'enable_thinking' }}"
+    with pytest.raises(ConfigError, match=r"^layout\.thinking: False is not possible: .* enable_thinking, thinking\.$"):
+        SpanBuilder(tokenizer, layout("after", thinking=False))
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

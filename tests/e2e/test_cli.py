@@ -362,6 +362,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         2,
         r"--system: goes with every --placement but 'system', .* is layout\.frozen_prefix, not 'Be brief\.'",
     ),
+    "thinking": (["--no-thinking"], 2, r"--thinking: False is not possible: .*reads none of enable_thinking, thinking"),
     "set without value": (["--set", "steps"], 2, r"--set: 'steps' must have the form key=value"),
     "set unknown": (["--set", "budgt.steps=3"], 2, r"--set budgt: unknown option.* Did you mean 'budget'\?"),
     "set method": (["--set", "method.topk=3"], 2, r"--set method_config.topk: .* Did you mean 'top_k'\?"),
