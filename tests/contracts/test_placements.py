@@ -13,6 +13,7 @@ from greater_ray.errors import ConfigError, DataError, ModelError
 from greater_ray.methods.opro import SLOT, meta_prompt
 from greater_ray.models._attention import register
 from greater_ray.models._spans import SpanBuilder
+from greater_ray.models.checks import check_bos, check_gradient, check_losses, memory_estimate
 from greater_ray.models.engine import Engine
 from greater_ray.observer import Observer
 from greater_ray.problem import problem_of
@@ -20,7 +21,16 @@ from greater_ray.runs import run_config
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.tasks import load_task
 from greater_ray.types import Example, Layout, LossSpec
-from greater_ray.work import Answers, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts
+from greater_ray.work import (
+    Answers,
+    EncodePrompt,
+    Gradients,
+    OneHotGradient,
+    PromptGradients,
+    PromptRoom,
+    Proposals,
+    Rollouts,
+)
 from tests.all_methods import SMALL, settings_of
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT
 from tests.contracts.test_trial import run_in_pieces
@@ -153,6 +163,23 @@ def test_losses_gradients_and_proposals_equal_the_slow_twin(family: str, placeme
     assert a.losses == pytest.approx(b.losses, rel=1e-9)
     assert a.proposals == b.proposals
     assert fast.ask(Proposals(rows, prompt, *place.values())) == list(b.proposals)
+    a, b = (m.ask(PromptGradients(rows, prompt, loss)) for m in (fast, slow))
+    for ours, theirs in zip(a.gradient, b.gradient, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6 * max(map(abs, theirs)))
+    assert fast.ask(PromptRoom(rows)) == slow.ask(PromptRoom(rows))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS[:3])
+def test_the_doctor_finds_nothing_wrong(placement: str) -> None:
+    engine, chosen = Engine(*tiny_model("qwen2")), layout(placement)
+    prompt = engine.spans(chosen).encode_prompt(PROMPT)
+    losses = check_losses(engine, chosen, EXAMPLES, prompt)
+    assert max(losses.label, losses.prompt) < 1e-4
+    assert check_gradient(engine, chosen, EXAMPLES[:2], prompt, LossSpec(fluency="nll"), precise=True).error < 1e-3
+    assert check_bos(engine, chosen, EXAMPLES[0]) == (0, 0)
+    figures = memory_estimate(engine, chosen, EXAMPLES, prompt, 4)
+    spans = engine.spans(chosen)
+    assert figures["questions"] == len(spans.head(EXAMPLES[0])) * figures["kv_bytes_per_token"]
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -232,7 +259,7 @@ def test_a_run_in_pieces_ends_like_a_straight_one(
     straight = run_config(chosen, models=MODELS)
     assert straight.steps == chosen.budget.steps
     assert straight.config.layout.placement == placement
-    pieces = run_in_pieces(chosen, tmp_path / "run", 6, lambda folder, turn: None)
+    pieces = run_in_pieces(chosen, tmp_path / "run", 10, lambda folder, turn: None)
     assert pieces.without_times() == straight.without_times()
 
 
