@@ -380,6 +380,8 @@ def test_a_mistake_is_answered_in_one_sentence(mistake, small, tmp_path, capsys)
     assert run(["optimize", *small, "--steps", "1", "--out", str(tmp_path / "run"), *args]) == code
     captured = capsys.readouterr()
     assert re.search(pattern, one_sentence(captured.err))
+    # What only a method or a long row shows is told when the run has begun.
+    assert (tmp_path / "run").exists() == (mistake in ("window", "no prompt"))
 
 
 def test_missing_options_and_commands(capsys):
