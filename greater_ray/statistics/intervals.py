@@ -1,6 +1,6 @@
-"""What is noise: intervals for accuracies, losses and paired differences. scipy does the arithmetic."""
+"""Intervals of one list of numbers: shares, scores and means."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 _RESAMPLES = 2000
@@ -14,13 +14,9 @@ class Interval(NamedTuple):
     high: float
 
 
-class Paired(NamedTuple):
-    """The mean of paired differences with limits, and the exact McNemar p-value for paired successes."""
-
-    difference: Interval
-    wins: int
-    losses: int
-    p_value: float
+def right_or_wrong(scores: Collection[float]) -> bool:
+    """Tell whether every score is 0 or 1."""
+    return all(score in (0, 1) for score in scores)
 
 
 def accuracy(correct: Sequence[bool]) -> Interval:
@@ -30,6 +26,20 @@ def accuracy(correct: Sequence[bool]) -> Interval:
     result = binomtest(sum(correct), len(correct))
     low, high = result.proportion_ci(method="wilson")
     return Interval(sum(correct) / len(correct), float(low), float(high))
+
+
+def score_interval(scores: Sequence[float]) -> Interval:
+    """Mean of scores from 0 to 1 with its interval: Wilson's where all are 0 or 1, else the bootstrap of ``mean``.
+
+    Raises:
+        ValueError: there are no scores, or one is not from 0 to 1.
+    """
+    if not len(scores):
+        raise ValueError("an interval needs at least one score")
+    for score in scores:
+        if not 0 <= score <= 1:  # NaN too
+            raise ValueError(f"a score is a number from 0 to 1, not {score}")
+    return accuracy([score == 1 for score in scores]) if right_or_wrong(scores) else mean(scores)
 
 
 def mean(values: Sequence[float]) -> Interval:
@@ -44,18 +54,3 @@ def mean(values: Sequence[float]) -> Interval:
         (np.asarray(values),), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
     return Interval(estimate, float(limits.low), float(limits.high))
-
-
-def paired(before: Sequence[bool], after: Sequence[bool]) -> Paired:
-    """Compare two prompts on the same examples: difference in accuracy and exact McNemar test.
-
-    Raises:
-        ValueError: the two are not of the same length.
-    """
-    from scipy.stats import binomtest
-
-    pairs = list(zip(before, after, strict=True))
-    wins = sum(b and not a for a, b in pairs)
-    losses = sum(a and not b for a, b in pairs)
-    p_value = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-    return Paired(mean([float(b) - float(a) for a, b in pairs]), wins, losses, p_value)
