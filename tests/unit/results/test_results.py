@@ -62,7 +62,7 @@ def test_frames_are_tidy_and_typed(grid: Path):
     assert list(own["change"].isna()) == [False, False, True]
     assert len(steps) == sum(cell.record.steps for cell in results.finished)
     rows = answers[(answers["trial_id"] == results.cells[0].trial_id) & (answers["when"] == "after")]
-    assert float(rows["correct"].mean()) == pytest.approx(results.cells[0].scores[0].after)
+    assert float(rows["score"].mean()) == pytest.approx(results.cells[0].scores[0].after)
     assert set(answers["when"]) == {"before", "after", "both"}
 
 
