@@ -46,7 +46,8 @@ class Compared(NamedTuple):
     """The difference between two methods, second minus first.
 
     Attributes:
-        difference: mean difference with its 95 % interval; rows and seeds random, tasks fixed.
+        difference: mean difference with its 95 % interval; rows and seeds random, tasks fixed. With few seeds its
+            limits may lie beyond what scores can reach.
         p_value: two-sided: are the *methods* different, on new rows and under new seeds?
         prompts_p_value: two-sided, exact (sign flips of whole rows): are the *prompts found* different, on new rows?
         error: standard error of the difference.
@@ -103,8 +104,8 @@ def compare_methods(before: ArrayLike, after: ArrayLike) -> Compared:
     """Compare two methods on one task.
 
     Args:
-        before, after: scores of shape (seeds, rows); rows in the same order. The numbers of seeds may differ, and a
-            method that uses no seed has one.
+        before, after: scores (or losses) of shape (seeds, rows); rows in the same order. The numbers of seeds may
+            differ, and a method that uses no seed has one.
 
     Raises:
         ValueError: the rows are not the same number, fewer than two, or a score is missing or not finite.
@@ -192,8 +193,11 @@ def _freedom(variance: float, parts: Sequence[tuple[float, int]], *, unbiased: b
     correction is too uncertain itself, and Hillis's formula is the plain one.
     """
     if unbiased:
-        return variance**2 / sum(part**2 / (f + 2) for part, f in parts) - 2
-    return variance**2 / sum(part**2 / f for part, f in parts)
+        found = variance**2 / sum(part**2 / (f + 2) for part, f in parts) - 2
+    else:
+        found = variance**2 / sum(part**2 / f for part, f in parts)
+    # Parts below zero can pull it under that of the least known part, which is the least a sum can have.
+    return max(found, min(f for _, f in parts))
 
 
 def _limits(estimate: float, error: float, freedom: float) -> tuple[float, float, float]:
@@ -204,7 +208,7 @@ def _limits(estimate: float, error: float, freedom: float) -> tuple[float, float
         return estimate, estimate, float(estimate == 0)
     reach = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     p_value = 2 * float(t.sf(abs(estimate) / error, freedom))
-    return max(-1.0, estimate - reach), min(1.0, estimate + reach), p_value
+    return estimate - reach, estimate + reach, p_value
 
 
 def _spread(tasks: Sequence[_Task]) -> Spread:

@@ -120,6 +120,14 @@ def test_few_rows_that_are_all_won_are_not_certainty():
     assert result.p_value == 2 / 2**5
 
 
+def test_other_units_change_nothing_but_the_unit():
+    before, after = answers(np.random.default_rng(6), 1, 3, 50, seed_effect=0.3, row_effect=0.5)[0]
+    scores, hundredfold = compare_methods(before, after), compare_methods(100 * before, 100 * after)
+    assert hundredfold.p_value == pytest.approx(scores.p_value)
+    assert hundredfold.prompts_p_value == scores.prompts_p_value
+    assert hundredfold.difference == pytest.approx([100 * x for x in scores.difference])
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
