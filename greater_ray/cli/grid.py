@@ -134,7 +134,7 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
         typer.Option(
             "--only",
             metavar="AXIS=PATTERN",
-            help="Only these cells, for instance task=bbh/navigate.",
+            help="Only these cells, for instance task=bbh/navigate,seed=0.",
             show_default=False,
             rich_help_panel=_RUN,
         ),

@@ -32,8 +32,10 @@ def plan_transfer(
     """
     cells: list[Cell] = []
     missing = []
+    sources = list(sources)
+    states = store.states({source.trial_id: inputs(source) for source in sources})
     for source in sources:
-        state = store.state(source.trial_id, inputs(source))
+        state = states[source.trial_id]
         if state.state != "done" or state.folder is None:
             missing.append(Missing(source.title, state.reason or "not finished"))
             continue
@@ -49,10 +51,10 @@ def plan_transfer(
 def sources_in(store: GridStore) -> tuple[list[Cell], list[Missing]]:
     """Return the cells of phase one that a grid's folder holds, and those without a record."""
     cells, missing = [], []
-    for entry in store.entries():
-        if entry.source is not None:
-            continue
-        state = store.state(entry.trial_id)
+    entries = [entry for entry in store.entries() if entry.source is None]
+    states = store.states(dict.fromkeys(entry.trial_id for entry in entries))
+    for entry in entries:
+        state = states[entry.trial_id]
         if state.state == "done" and state.folder is not None:
             cells.append(Cell(config=store.record(state.folder).config, **entry.labels))
         else:
