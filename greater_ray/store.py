@@ -20,6 +20,7 @@ from greater_ray.work.memory import KEPT
 ValueT = TypeVar("ValueT")
 # What a value that was read may raise where it is used: something is missing in it, or of another kind.
 UNFIT = (KeyError, TypeError, ValueError, AttributeError)
+_ANEW = "move its folder away to begin anew."
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def _object(data: bytes, path: Path, line: int, setting: str | None = None) -> d
     else:
         if isinstance(value, dict):
             return value
-        at, reason = line, f"{type(value).__name__} where an object should be"
+        at, reason = line, "no object"
     raise StoreError(f"not readable JSON ({reason}).", setting=setting, place=Place(str(path), at))
 
 
@@ -175,7 +176,8 @@ class Lines:
     def drop_half_line(self) -> None:
         """Cut a half-written last line off, so that the next one begins on its own."""
         if self.path.exists():
-            data = self.path.read_bytes()
+            with _io(self.path):
+                data = self.path.read_bytes()
             self.cut(data.rfind(b"\n") + 1)
 
 
@@ -279,16 +281,26 @@ class RunStore:
         self.close()
 
     def load_state(self) -> dict[str, Any] | None:
-        """Return the last checkpoint, with lines written after it cut off; None for a new run."""
+        """Return the last checkpoint, with lines written after it cut off; None for a new run.
+
+        Raises:
+            StoreError: it is broken, or lines that it vouches for are gone.
+        """
         if not self._state.exists():
             for lines in (*self._vouched.values(), self.evaluations):
                 lines.cut(0)
             return None
         state = read_object(self._state, "out")
+        if state.get("schema_version") != SCHEMA_VERSION or "steps_bytes" not in state:
+            raise self.unfit_state("'schema_version' or 'steps_bytes' is missing or another")
         # A folder of an earlier version knows fewer files.
         lengths = {name: state.get(name, 0) for name in self._vouched}
         if not all(isinstance(length, int) and length >= 0 for length in lengths.values()):
             raise self.unfit_state(f"lengths {lengths}")
+        for name, lines in self._vouched.items():
+            if lines.length < lengths[name]:
+                why = f"shorter than its checkpoint says ({lines.length} of {lengths[name]} bytes); {_ANEW}"
+                raise StoreError(why, setting="out", place=Place(str(lines.path)))
         for name, lines in self._vouched.items():
             lines.cut(lengths[name])
         self.evaluations.drop_half_line()
@@ -296,7 +308,7 @@ class RunStore:
 
     def unfit_state(self, why: str) -> StoreError:
         """Return the error for a checkpoint that cannot be gone on from."""
-        why = f"not a checkpoint of this version ({why}); move its folder away to begin anew."
+        why = f"not a checkpoint of this version ({why}); {_ANEW}"
         return StoreError(why, setting="out", place=Place(str(self._state)))
 
     def save_state(self, state: dict[str, Any]) -> None:

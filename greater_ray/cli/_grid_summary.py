@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from greater_ray.cli._display import clock, console
+from greater_ray.cli._display import as_json, clock, console
 from greater_ray.cli._grid_display import cell_line, cells_line, left_line, pool_line
 from greater_ray.cli._options import Given
 from greater_ray.cli._summary import percent
@@ -30,22 +30,20 @@ _LEFT = (*AXES, "split")  # columns of words; figures stand on the right
 _GAP = "  "
 
 
-def result_json(result: GridResult, out: Path) -> dict[str, Any]:
-    """Return every cell with its scores, and what is missing."""
-    store = GridStore(out)
-    return {
-        "complete": result.complete,
-        "cells": [cell_json(cell) for cell in of_grid(store, result.cells)],
-        "transfers": [cell_json(cell) for cell in of_grid(store, result.transfers)],
-        "missing": [m._asdict() for m in result.missing],
-    }
-
-
-def print_result(result: GridResult, out: Path, given: Given) -> None:
-    """Print one table per phase, failures with their reasons, and what is missing."""
-    store = GridStore(out)
+def show_result(result: GridResult, out: Path, given: Given) -> bool:
+    """Print what came of a grid, as tables or as JSON, and tell whether all of it is there and can be read."""
+    cells = of_grid(GridStore(out), [*result.cells, *result.transfers])
+    complete = result.complete and all(cell.problem is None for cell in cells)
+    if given.json:
+        value = {
+            "complete": complete,
+            "cells": [cell_json(cell) for cell in cells[: len(result.cells)]],
+            "transfers": [cell_json(cell) for cell in cells[len(result.cells) :]],
+            "missing": [m._asdict() for m in result.missing],
+        }
+        sys.stdout.write(as_json(value) + "\n")
+        return complete
     screen = console(sys.stdout, given.no_color)
-    cells = of_grid(store, [*result.cells, *result.transfers])
     _print_cells(screen, cells)
     for cell in cells:
         if cell.state in ("begun", "open"):
@@ -54,6 +52,7 @@ def print_result(result: GridResult, out: Path, given: Given) -> None:
         screen.print(f"missing source: {missing.source}: {missing.reason}", style="bold red", soft_wrap=True)
     if any(cell.state == "failed" for cell in cells):
         screen.print("failed cells run again with --retry-failed", soft_wrap=True)
+    return complete
 
 
 def _print_cells(screen: "Console", cells: Sequence[CellResult]) -> None:

@@ -338,14 +338,9 @@ def _on_ray(
 
 
 def _finish(result: Any, out: Path, given: Given) -> None:
-    from greater_ray.cli._grid_summary import print_result, result_json
+    from greater_ray.cli._grid_summary import show_result
 
-    if given.json:
-        from greater_ray.cli._display import as_json
-
-        sys.stdout.write(as_json(result_json(result, out)) + "\n")
-    else:
-        print_result(result, out, given)
+    complete = show_result(result, out, given)
     if result.refused is not None:
         raise result.refused
-    raise typer.Exit(0 if result.complete else 1)
+    raise typer.Exit(0 if complete else 1)

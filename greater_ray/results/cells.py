@@ -78,8 +78,10 @@ class CellResult:
     @cached_property
     def selection_splits(self) -> tuple[str, ...]:
         """Splits by which the prompt of a transfer was chosen; none where its source cannot be read any more."""
+        if self.source_cell is None or not self.source_cell.done:
+            return ()
         try:
-            return self.source_cell.outcome.chosen_by if self.source_cell is not None else ()
+            return self.source_cell.outcome.chosen_by
         except StoreError:
             return ()
 
