@@ -100,7 +100,8 @@ def unfit(error: Exception) -> str:
 def _object(data: bytes, path: Path, line: int, setting: str | None = None) -> dict[str, Any]:
     """Return the JSON object that stands in a file from a line on."""
     try:
-        value = json.loads(data.decode())
+        # A text that ends too early is blamed on its last line, not on the one after it.
+        value = json.loads(data.rstrip(b"\n").decode())
     except UnicodeDecodeError as error:
         at, reason = line + data.count(b"\n", 0, error.start), "no UTF-8 text"
     except json.JSONDecodeError as error:

@@ -3,7 +3,7 @@
 from greater_ray import load
 results = load("runs/mine")            # a grid or a single run, finished or not
 for cell in results.finished:
-    print(cell.title, cell.record.best.full_text, cell.scores)
+    print(cell.title, cell.outcome.prompt, cell.scores)
 results.cell_frame()                   # one row per cell and split; also step_frame() and answer_frame()
 """
 

@@ -67,6 +67,28 @@ def test_frames_are_tidy_and_typed(grid: Path):
     assert set(answers["when"]) == {"before", "after", "both"}
 
 
+def test_the_page_of_columns_names_every_column_with_its_dtype_and_unit():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").partition("\n## Columns\n")[2]
+    common, *parts = text.split("\n### ")
+    headings = [part.partition("\n")[0] for part in parts]
+    assert headings == ["`cell_frame()`", "`step_frame()`", "`answer_frame()`"]
+    for part, columns in zip(parts, (CELL_COLUMNS, STEP_COLUMNS, ANSWER_COLUMNS), strict=True):
+        rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \| ([^|]+) \|$", common + part, re.MULTILINE)
+        assert [(name, dtype) for name, dtype, _, _ in rows] == list(columns.items()), "in the order of the frame"
+        for name, dtype, unit, _ in rows:
+            assert (unit == "-") == (dtype in ("string", "boolean") or name == "accepted"), f"{name} in {unit}"
+
+
+def test_the_example_of_the_page_of_results_runs(grid: Path, capsys: pytest.CaptureFixture[str]):
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    narrowed = code.replace("runs/mine", str(grid)).replace('"seed": ["0"]', '"seed": ["0"], "model": ["*instant"]')
+    exec(compile(narrowed, "results.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert all(cell.title in out for cell in load(grid).finished)
+    assert "ExampleRecord" in out or "strict_correct=" in out
+
+
 def test_one_cell_is_chosen_by_its_labels(grid: Path):
     results = load(grid)
     assert results.one({"method": ["zero*"], "model": ["*instant"]}).labels["method"] == "zero-shot-cot"
