@@ -133,7 +133,7 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
         list[str] | None,
         typer.Option(
             "--only",
-            metavar="AXIS=PATTERN",
+            metavar="AXIS=PATTERN,...",
             help="Only these cells, for instance task=bbh/navigate,seed=0.",
             show_default=False,
             rich_help_panel=_RUN,

@@ -78,13 +78,17 @@ class GridStore:
             StoreError: another driver holds it, or it holds something that is no grid.
         """
         try:
-            names = [p.name for p in self.folder.iterdir()] if self.folder.exists() else []
-            if GRID_FILE not in names and any(not name.startswith(".") for name in names):
+            held = list(self.folder.iterdir()) if self.folder.exists() else []
+            # A driver that was killed right here has left its two folders, and nothing in them.
+            begun = [p for p in (self.cells, self.failures) if p.is_dir() and not any(p.iterdir())]
+            if not self.exists and any(not p.name.startswith(".") and p not in begun for p in held):
                 raise StoreError(f"'{self.folder}' is not empty and holds no grid; choose a new folder.", setting="out")
             for folder in (self.cells, self.failures):
                 folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / ".lock", timeout=0)
             self._lock.acquire()
+            # A driver that was killed may have left half an event.
+            self.events.drop_half_line()
         except Timeout:
             raise StoreError(f"another process is running a grid in '{self.folder}'.", setting="out") from None
         except OSError as error:

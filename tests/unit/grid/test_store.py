@@ -203,6 +203,30 @@ def test_events_are_lines_with_a_time(store: GridStore):
     assert 0 < first["time"] <= second["time"] <= time.time()
 
 
+def test_a_folder_that_was_claimed_and_no_more_is_claimed_again(store: GridStore, cells: list[Cell]):
+    store.claim()
+    store.close()
+    again = GridStore(store.folder)
+    again.claim()
+    again.close()
+    begin(store, cells[0])
+    with pytest.raises(StoreError, match="not empty and holds no grid"):
+        GridStore(store.folder).claim()
+
+
+def test_an_event_after_half_a_one_begins_on_its_own_line(store: GridStore):
+    store.claim()
+    store.write_grid("x", [], whole=True)
+    store.note("phase", phase="optimize")
+    store.close()
+    with store.events.path.open("ab") as file:
+        file.write(b'{"time": 1.0, "even')
+    again = GridStore(store.folder)
+    again.claim()
+    again.note("phase", phase="transfer")
+    assert [event["phase"] for event in again.events.read()] == ["optimize", "transfer"]
+
+
 def test_a_record_of_another_version_is_named(store: GridStore, cells: list[Cell]):
     folder = end(begin(store, cells[0]))
     with pytest.raises(StoreError, match="not a record of this version"):

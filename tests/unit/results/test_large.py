@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.make_cells import make_cells
+from benchmarks.make_cells import make_cells, measure
 from greater_ray import load
 from greater_ray.cli.app import run
 from greater_ray.grid.cells import Cell
@@ -161,3 +161,13 @@ def test_a_grid_that_goes_on_lists_its_cells_once_for_each_question(made: tuple[
         store.write_grid("made", cells, whole=True)
     assert counted["listed"] == 3
     assert len(store.entries()) == CELLS
+
+
+def test_the_benchmark_measures_every_way_of_reading(made: tuple[Path, list[Cell]], capsys: pytest.CaptureFixture[str]):
+    measure(made[0])
+    lines = capsys.readouterr().out.splitlines()
+    names = [line[:24].strip() for line in lines]
+    assert names == [
+        *("status --json", "load", "scores and costs", "cell_frame", "to_json", "step_frame", "answer_frame"),
+    ]
+    assert all(float(line.split(" s ")[0].split()[-1]) < 60 for line in lines)
