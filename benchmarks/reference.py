@@ -58,7 +58,7 @@ class ReferenceModel:
         raise AssertionError(f"this benchmark asks for no {work.kind}")
 
     def _context(self, example: Example, prompt: TokenIds) -> TokenIds:
-        return self.spans.head(example) + prompt + self.spans.suffix
+        return self.spans.head(example) + prompt + self.spans.suffix(example)
 
     @torch.no_grad()
     def _generate(self, examples: Sequence[Example], prompt: TokenIds) -> list[TokenIds]:

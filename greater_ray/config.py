@@ -7,19 +7,25 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from greater_ray.errors import ConfigError, Place, did_you_mean
-from greater_ray.types import Layout
+from greater_ray.types import PLACEMENTS, SLOTS, Layout
 
-AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "number", "text"]
+AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "choice", "number", "text"]
 
 
 class Config(BaseModel, frozen=True, extra="forbid"):
     """Base of every configuration: frozen, unknown keys refused."""
+
+
+def _split_at_commas(value: Any) -> Any:
+    """Take ``a, b`` for a list of two: the form of the command line."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class ModelConfig(Config):
@@ -37,8 +43,10 @@ class TaskConfig(Config):
     """Which rows, where from, and how answers are read.
 
     ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own JSONL or CSV file. ``choices_column``
-    names the column with a list of options, or several columns with commas in between. A split size of None means the
-    task's own rule.
+    names the column with a list of options, or several columns with commas in between. ``choices`` are the labels of a
+    closed set (answer type ``choice``), ``metric`` scores text, ``tolerance`` is how far a number may be off: absolute
+    below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is taken for the answer, and what was
+    generated is read beside it. A split size of None means the task's own rule.
     """
 
     name: str
@@ -48,6 +56,10 @@ class TaskConfig(Config):
     answer_column: str = "answer"
     choices_column: str | None = None
     answer_type: AnswerType | None = None
+    choices: Annotated[tuple[str, ...] | None, BeforeValidator(_split_at_commas)] = None
+    metric: str | None = None
+    tolerance: float = Field(default=0.0, ge=0, le=1)
+    reading: Literal["generated", "likelihood"] = "generated"
     train_size: int | None = Field(default=None, ge=1)
     dev_size: int | None = Field(default=None, ge=0)
     test_size: int | None = Field(default=None, ge=0)
@@ -56,11 +68,36 @@ class TaskConfig(Config):
 
 
 class LayoutConfig(Config):
-    """The text around the prompt: between x and p, in front of p, and between reasoning and extractor."""
+    """The text around the prompt: between x and p, in front of p, and between reasoning and extractor.
+
+    ``placement`` is where ``frozen_prefix`` and p stand: ``after`` the question, ``before`` it, in the ``system``
+    message, or where a text with ``{question}`` and ``{prompt}`` has them. ``system`` is a fixed system message.
+    """
 
     joint: str = " "
     frozen_prefix: str = "Use"
     glue: str = " "
+    placement: str = "after"
+    system: str | None = None
+
+    @field_validator("placement")
+    @classmethod
+    def _both_slots(cls, value: str) -> str:
+        if value not in PLACEMENTS and any(value.count(slot) != 1 for slot in SLOTS):
+            allowed = f"{', '.join(PLACEMENTS)} or a text with {' and '.join(SLOTS)}, each once"
+            raise PydanticCustomError("placement", "input should be {allowed}", {"allowed": allowed})
+        return value
+
+    @field_validator("system")
+    @classmethod
+    def _one_system_message(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("placement") == "system":
+            raise PydanticCustomError(
+                "system",
+                "goes with every §layout.placement but 'system', where the prompt is the system message; a text in "
+                "front of it is §layout.frozen_prefix",
+            )
+        return value
 
 
 class DecodingConfig(Config):
@@ -104,9 +141,18 @@ class EvaluationConfig(Config):
     dev_select_top: int = Field(default=0, ge=0, le=10)
 
 
-# Keys that version 0.1.0 did not know: where they are not set they are no part of a trial's identity, so that what was
-# run before is found again.
-_LATER_KEYS = (("task", "choices_column"),)
+# Keys that version 0.1.0 did not know, with the value that stands for what it did: with that value they are no part of
+# a trial's identity, so that what was run before is found again.
+_LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
+    ("task", "choices_column", None),
+    ("task", "choices", None),
+    ("task", "metric", None),
+    ("task", "tolerance", 0.0),
+    ("task", "reading", "generated"),
+    ("layout", "placement", "after"),
+    ("layout", "system", None),
+    ("method_config", "label_loss", "ce"),
+)
 
 
 class TrialConfig(Config):
@@ -131,20 +177,23 @@ class TrialConfig(Config):
     def trial_id(self) -> str:
         """Return 16 hex digits that identify what this config computes, whatever folder or machine it runs in."""
         value = self.model_dump(mode="json")
-        for section, key in _LATER_KEYS:
-            if value[section][key] is None:
+        for section, key, before in _LATER_KEYS:
+            if key in value[section] and value[section][key] == before:
                 del value[section][key]
         return fingerprint(value)
 
-    def make_layout(self, extractor: str, label_prefix: str) -> Layout:
-        """Return all the text around the prompt, given the extractor that the task's variant stands for."""
+    def make_layout(self, extractor: str, label_prefix: str, choices: tuple[str, ...] = ()) -> Layout:
+        """Return all the text around the prompt, given what the task's extractor stands for (``tasks.Extractor``)."""
         decoding = self.decoding
         return Layout(
             extractor=extractor,
             label_prefix=label_prefix,
+            choices=choices,
             joint=self.layout.joint,
             frozen_prefix=self.layout.frozen_prefix,
             glue=self.layout.glue,
+            placement=self.layout.placement,
+            system=self.layout.system,
             max_reasoning_tokens=decoding.max_reasoning_tokens,
             max_answer_tokens=decoding.max_answer_tokens,
         )

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from greater_ray import statistics
-from greater_ray.protocols import Task
+from greater_ray.protocols import Task, closed_set, metric_of, reads_likeliest
 from greater_ray.records import ComparisonRecord, EvaluationRecord, ExampleRecord
 from greater_ray.sharding import ShardedModel
 from greater_ray.store import Lines
@@ -41,13 +41,14 @@ def evaluate(
         for line in lines.read_as(_saved)
         if line["split"] == split and tuple(line["prompt_ids"]) == prompt
     }
+    scored = reads_likeliest(task)
     shards = split_shards(rows, model.shard_size)
     todo = [k for k in range(len(shards)) if k not in known]
     width = model.executor.width
     on_rows(sum(len(shards[k]) for k in known), len(rows))
     for group in (todo[i : i + width] for i in range(0, len(todo), width)):
         check()
-        answered = model.ask_each([Answers(shards[k], (prompt,)) for k in group])
+        answered = model.ask_each([Answers(shards[k], (prompt,), score_choices=scored) for k in group])
         for k, ((answers,), usage) in zip(group, answered, strict=True):
             records = [read_answer(task, e, a) for e, a in zip(shards[k], answers, strict=True)]
             line = {"split": split, "prompt_ids": list(prompt), "shard": k, "usage": asdict(usage)}
@@ -58,7 +59,7 @@ def evaluate(
         model.mark_seen(shard)
     results = [ExampleRecord.model_validate(row) for k in range(len(shards)) for row in known[k]["rows"]]
     usage = total(Usage(**known[k]["usage"]) for k in range(len(shards)))
-    return Evaluation(summarize(split, prompt, results), usage)
+    return Evaluation(summarize(split, prompt, results, metric_of(task)), usage)
 
 
 def _saved(line: dict[str, Any]) -> dict[str, Any]:
@@ -71,15 +72,20 @@ def _saved(line: dict[str, Any]) -> dict[str, Any]:
 
 def read_answer(task: Task, example: Example, answer: Answer) -> ExampleRecord:
     """Read one answer by the task's rules."""
-    score = task.score(example, answer.reasoning_text, answer.answer_text)
+    generated = task.score(example, answer.reasoning_text, answer.answer_text)
     rollout = answer.rollout
+    reading: dict[str, Any] = {"prediction": generated.prediction, "score": generated.score}
+    if reads_likeliest(task) and answer.choice_nlls is not None:
+        nlls = dict(zip(closed_set(task), answer.choice_nlls, strict=True))
+        likeliest = min(nlls, key=nlls.__getitem__)
+        reading = {f"generated_{name}": value for name, value in reading.items()}
+        reading |= {"prediction": likeliest, "score": float(likeliest == example.label), "choice_nlls": nlls}
     return ExampleRecord(
         id=example.id,
         target=example.target,
-        prediction=score.prediction,
-        correct=score.correct,
-        strict_prediction=score.strict_prediction,
-        strict_correct=score.strict_correct,
+        **reading,
+        strict_prediction=generated.strict_prediction,
+        strict_score=generated.strict_score,
         truncated=rollout.truncated,
         reasoning_tokens=len(rollout.reasoning),
         label_ce=rollout.label_ce,
@@ -89,10 +95,21 @@ def read_answer(task: Task, example: Example, answer: Answer) -> ExampleRecord:
     )
 
 
-def summarize(split: str, prompt: TokenIds, rows: Sequence[ExampleRecord]) -> EvaluationRecord:
+def summarize(
+    split: str, prompt: TokenIds, rows: Sequence[ExampleRecord], metric: str = "accuracy"
+) -> EvaluationRecord:
     """Turn answers into rates with intervals."""
     num = len(rows)
-    accuracy = statistics.accuracy([r.correct for r in rows])
+    accuracy = statistics.score_interval([r.score for r in rows])
+    generated = [r.generated_score for r in rows if r.generated_score is not None]
+    beside: dict[str, Any] = {}
+    if generated:
+        beside_accuracy = statistics.score_interval(generated)
+        beside = {
+            "generated_accuracy": beside_accuracy.estimate,
+            "generated_accuracy_interval": (beside_accuracy.low, beside_accuracy.high),
+            "generated_unreadable_rate": sum(r.generated_prediction is None for r in rows) / num,
+        }
     label_ce = statistics.mean([r.label_ce for r in rows])
     return EvaluationRecord(
         split=split,
@@ -100,18 +117,20 @@ def summarize(split: str, prompt: TokenIds, rows: Sequence[ExampleRecord]) -> Ev
         num_examples=num,
         accuracy=accuracy.estimate,
         accuracy_interval=(accuracy.low, accuracy.high),
-        strict_accuracy=sum(r.strict_correct for r in rows) / num,
+        strict_accuracy=sum(r.strict_score for r in rows) / num,
         label_ce=label_ce.estimate,
         label_ce_interval=(label_ce.low, label_ce.high),
         unreadable_rate=sum(r.prediction is None for r in rows) / num,
         truncated_rate=sum(r.truncated for r in rows) / num,
         examples=tuple(rows),
+        metric=metric,
+        **beside,
     )
 
 
 def compare(before: EvaluationRecord, after: EvaluationRecord) -> ComparisonRecord:
     """Compare two prompts on the same rows of a split."""
-    result = statistics.paired([e.correct for e in before.examples], [e.correct for e in after.examples])
+    result = statistics.paired([e.score for e in before.examples], [e.score for e in after.examples])
     change = statistics.mean([a.label_ce - b.label_ce for b, a in zip(before.examples, after.examples, strict=True)])
     return ComparisonRecord(
         split=after.split,

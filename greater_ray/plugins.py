@@ -6,6 +6,9 @@ from typing import Any
 
 from greater_ray.errors import ConfigError, unknown_name
 
+# The setting that names a thing of each kind.
+SETTINGS = {"methods": "method", "models": "model.name", "tasks": "task.name", "metrics": "task.metric"}
+
 
 def available(kind: str) -> list[str]:
     """Return the names of a kind (``"methods"``), read from the folder of its package."""
@@ -20,7 +23,7 @@ def load(kind: str, name: str) -> Any:
     Raises:
         ConfigError: no such name, with the closest one as a suggestion.
     """
-    setting = {"methods": "method", "models": "model.name", "tasks": "task.name"}[kind]
+    setting = SETTINGS[kind]
     if ":" in name:
         module_name, _, attribute = name.partition(":")
         try:

@@ -1,11 +1,13 @@
 """What a method may know of a trial: of test rows no more than how long a prompt may be beside them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from greater_ray.assembly import Parts
+from greater_ray.config import TrialConfig
 from greater_ray.errors import DataError
 from greater_ray.evaluation import read_answer
-from greater_ray.protocols import Problem, Task, rows_of
+from greater_ray.protocols import Problem, Task, reads_likeliest, rows_of
 from greater_ray.types import Example, TokenIds
 from greater_ray.work import PromptRoom
 
@@ -14,6 +16,15 @@ def inferred(task: Task) -> str | None:
     """Say what was inferred from a user's own rows; None where nothing was."""
     how = str(task.provenance.get("answer_type_from", ""))
     return f"{task.name}: answers are read as '{task.answer_type}' ({how})" if how.startswith("inferred") else None
+
+
+def moved(config: TrialConfig, facts: Mapping[str, Any]) -> str | None:
+    """Say what stands elsewhere because the model knows no system message; None where nothing does."""
+    layout = config.layout
+    if facts.get("system_role") is not False or (layout.placement != "system" and not layout.system):
+        return None
+    what = "the prompt" if layout.placement == "system" else "the text meant for it"
+    return f"{config.model.name}: its chat template has no system message; {what} stands in front of the user's turn"
 
 
 def problem_of(parts: Parts) -> Problem:
@@ -26,6 +37,7 @@ def problem_of(parts: Parts) -> Problem:
         dev=tuple(parts.task.dev()),
         optimizer=parts.writer,
         read=lambda example, answer: read_answer(parts.task, example, answer),
+        score_choices=reads_likeliest(parts.task),
         room=parts.model.ask(PromptRoom(evaluated)) if evaluated else None,
     )
 

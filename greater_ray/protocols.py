@@ -88,16 +88,33 @@ class TextModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How one answer was read. ``prediction`` is None when no answer could be read after the extractor."""
+    """How one answer was read, and how good it is: from 0 to 1, for most tasks one of the two.
 
-    correct: bool
+    ``prediction`` is None when no answer could be read after the extractor. The strict reading goes by the reasoning
+    alone.
+    """
+
+    score: float
     prediction: str | None
-    strict_correct: bool
+    strict_score: float
     strict_prediction: str | None
+
+    @property
+    def correct(self) -> bool:
+        """Tell whether the answer is right in full."""
+        return self.score == 1.0
+
+    @property
+    def strict_correct(self) -> bool:
+        """Tell whether the strict reading is right in full."""
+        return self.strict_score == 1.0
 
 
 class Task(Protocol):
     """Rows of one benchmark, and the reading of answers to them.
+
+    A task whose answers are a closed set may have ``choices``, all labels, and ``reading``: ``"likelihood"`` takes the
+    likeliest of them for the answer.
 
     Contract: ``train`` and ``dev`` give the same rows in the same order every time, disjoint from each other and from
     ``test``; ``score`` never raises on odd text. Only the trial may call ``test``: for the final evaluation, and before
@@ -125,6 +142,21 @@ class Task(Protocol):
         ...
 
 
+def closed_set(task: Task) -> tuple[str, ...]:
+    """Return all labels of a task whose answers are a closed set; empty for others."""
+    return tuple(getattr(task, "choices", ()))
+
+
+def metric_of(task: Task) -> str:
+    """Return the name of what scores answers: accuracy where they are right or wrong."""
+    return str(getattr(task, "metric", "accuracy"))
+
+
+def reads_likeliest(task: Task) -> bool:
+    """Tell whether the likeliest choice is taken for the answer."""
+    return getattr(task, "reading", "generated") == "likelihood"
+
+
 SPLITS = ("train", "dev", "test")
 
 
@@ -139,6 +171,7 @@ class Problem:
 
     ``optimizer`` writes text for methods that ask for it; ``read`` turns an answer into a scored record. ``room`` is
     how many tokens of prompt fit the context window on the rows of the final evaluation; None: there is no limit.
+    ``score_choices`` tells that answers are read by the likelihoods of the task's choices.
     """
 
     examples: tuple[Example, ...]
@@ -148,6 +181,7 @@ class Problem:
     optimizer: TextModel | None = None
     read: Callable[[Example, Answer], ExampleRecord] | None = None
     room: int | None = None
+    score_choices: bool = False
 
     def encode(self, text: str) -> TokenIds:
         """Tokenize a prompt as it follows the question; the blank between them belongs to the prompt."""
@@ -162,7 +196,7 @@ class Problem:
         """Answer and score the examples under every prompt, by the task's own rules: one list per prompt."""
         if self.read is None:
             raise RuntimeError("this problem was made without a reader of answers")
-        answers = self.model.ask(Answers(examples, prompts))
+        answers = self.model.ask(Answers(examples, prompts, score_choices=self.score_choices))
         return [[self.read(e, a) for e, a in zip(examples, row, strict=True)] for row in answers]
 
     def note_unreadable(self, count: int) -> None:

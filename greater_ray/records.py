@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, model_validator
 
 from greater_ray.config import Config, TrialConfig
 from greater_ray.types import Usage
@@ -26,14 +26,22 @@ Spent = Annotated[
 
 
 class ExampleRecord(Record):
-    """One answer: the gold label, what was read, and how likely the gold label was."""
+    """One answer: the gold label, what was read, and how likely the gold label was.
+
+    Scores are from 0 to 1; the strict one goes by the reasoning alone. Where the likeliest of the task's choices is
+    taken for the answer, ``generated_prediction`` and ``generated_score`` tell what was read from the text beside it,
+    and ``choice_nlls`` is the mean negative log-likelihood per token of every choice after the extractor, in nats.
+    """
 
     id: str
     target: str
     prediction: str | None
-    correct: bool
+    score: float
     strict_prediction: str | None
-    strict_correct: bool
+    strict_score: float
+    generated_prediction: str | None = None
+    generated_score: float | None = None
+    choice_nlls: dict[str, float] | None = None
     truncated: bool
     reasoning_tokens: int
     label_ce: float
@@ -41,9 +49,27 @@ class ExampleRecord(Record):
     answer_text: str
     reasoning_text: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_right_or_wrong(cls, value: Any) -> Any:
+        """Read what version 0.1.0 wrote, where an answer was right or wrong."""
+        if isinstance(value, Mapping) and "correct" in value:
+            renamed = {"correct": "score", "strict_correct": "strict_score"}
+            return {renamed.get(key, key): float(v) if key in renamed else v for key, v in value.items()}
+        return value
+
+    @property
+    def correct(self) -> bool:
+        """Tell whether the answer is right in full."""
+        return self.score == 1.0
+
 
 class EvaluationRecord(Record):
-    """One prompt on one split. Rates are shares of the rows; pairs are 95 % confidence limits."""
+    """One prompt on one split. Rates are shares of the rows; pairs are 95 % confidence limits.
+
+    ``accuracy`` is the mean score by ``metric``: the share of right answers where a score is 0 or 1. If the likeliest
+    choice was taken for the answer, what was read from the generated text has figures of its own.
+    """
 
     split: Literal["train", "dev", "test"]
     prompt_ids: tuple[int, ...]
@@ -55,6 +81,10 @@ class EvaluationRecord(Record):
     label_ce_interval: tuple[float, float]
     unreadable_rate: float
     truncated_rate: float
+    metric: str = "accuracy"
+    generated_accuracy: float | None = None
+    generated_accuracy_interval: tuple[float, float] | None = None
+    generated_unreadable_rate: float | None = None
     examples: tuple[ExampleRecord, ...]
 
 

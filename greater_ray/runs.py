@@ -8,7 +8,7 @@ from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.evaluation import evaluate
 from greater_ray.observer import Observer
-from greater_ray.problem import inferred
+from greater_ray.problem import inferred, moved
 from greater_ray.protocols import SPLITS, encoded, rows_of
 from greater_ray.records import EvaluationRecord, TrialRecord
 from greater_ray.store import NoLines, RunStore, Unsaved, refuse_foreign
@@ -85,8 +85,8 @@ def evaluate_prompt(
     Raises:
         ConfigError: the prompt is empty or the split is unknown or has no rows.
     """
-    task, model, _, _ = load_subject(config, models)
-    if (note := inferred(task)) is not None:
+    task, model, facts, _ = load_subject(config, models)
+    for note in filter(None, (inferred(task), moved(config, facts))):
         message(note)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)

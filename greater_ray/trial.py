@@ -16,7 +16,7 @@ from greater_ray.errors import BudgetSpent, Interrupted, MethodError
 from greater_ray.final import evaluate_finalists
 from greater_ray.ledger import Ledger
 from greater_ray.observer import Observer
-from greater_ray.problem import inferred, problem_of, refuse_long_prompts
+from greater_ray.problem import inferred, moved, problem_of, refuse_long_prompts
 from greater_ray.protocols import EndsItself, Method, MethodState, Problem, StepInfo
 from greater_ray.recording import step_record, trial_record
 from greater_ray.records import TrialRecord
@@ -53,7 +53,7 @@ class Trial:
         """
         record = self.store.load_record()
         if record is None:
-            if (note := inferred(self.parts.task)) is not None:
+            for note in filter(None, (inferred(self.parts.task), moved(self.parts.config, self.parts.facts))):
                 self.observer.message(note)
             problem = problem_of(self.parts)
             search = self.checkpoint.load(self.parts.method) or Search(self._start(problem))

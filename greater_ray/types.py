@@ -4,11 +4,16 @@ Vocabulary (used everywhere): a *question* x is answered with *reasoning* r unde
 the model state its answer, and the *label* y is the gold answer as it would follow the extractor.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 TokenIds = tuple[int, ...]
+
+# Where a prompt can stand, by name; any other text is a form of the user's turn with both slots.
+PLACEMENTS = ("after", "before", "system")
+SLOTS = ("{question}", "{prompt}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +21,27 @@ class Example:
     """One labelled row.
 
     ``target`` is the gold answer as the data set prints it, for instance ``"(A)"``; ``label`` is the text that is
-    scored after the extractor, for instance ``"A"``.
+    scored after the extractor, for instance ``"A"``. ``references`` are further right answers, where there are any.
     """
 
     id: str
     question: str
     target: str
     label: str
+    references: tuple[str, ...] = ()
 
 
 Shard = tuple[Example, ...]
+
+
+class Message(NamedTuple):
+    """One turn of a chat; ``role`` is ``"system"``, ``"user"`` or ``"assistant"``."""
+
+    role: str
+    content: str
+
+
+Conversation = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +49,54 @@ class Layout:
     """The text around the prompt: all that changes the token ids of a sequence besides x, p, r and y.
 
     A sequence reads ``chat opening, x, joint, frozen_prefix, p, chat suffix, r, glue, extractor, label_prefix + y``.
+    ``choices`` are all labels of a task whose answers are a closed set. ``placement`` puts ``frozen_prefix, p``
+    elsewhere: ``"before"`` the question, with the joint between them, into the ``"system"`` message, or where
+    ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message.
     """
 
     extractor: str
     label_prefix: str = " "
+    choices: tuple[str, ...] = ()
     joint: str = " "
     frozen_prefix: str = "Use"
     glue: str = " "
     max_reasoning_tokens: int = 1024
     max_answer_tokens: int = 10
+    placement: str = "after"
+    system: str | None = None
+
+    def conversation(self, question: str, prompt: str, *, system_role: bool) -> Conversation:
+        """Return the turns that ask a question under a prompt, given without its frozen prefix.
+
+        Without a ``system_role`` in the chat template, what belongs into the system message stands in front of the
+        rest of the user's turn.
+        """
+        own = self.frozen_prefix + prompt
+        if self.placement == "after":
+            # Without a frozen prefix the prompt's own leading blank separates it from the question.
+            user = question + (self.joint if self.frozen_prefix else self.joint.rstrip(" ")) + own
+        else:
+            own = own.rstrip() if self.frozen_prefix else own.strip()
+            if self.placement == "system" and system_role:
+                return Message("system", own), Message("user", question)
+            form = "{prompt}" + self.joint + "{question}" if self.placement in PLACEMENTS else self.placement
+            filled = dict(zip(SLOTS, (question, own), strict=True))
+            user = "".join(filled.get(part, part) for part in re.split(f"({'|'.join(map(re.escape, SLOTS))})", form))
+        if self.system is None:
+            return (Message("user", user),)
+        if system_role:
+            return Message("system", self.system), Message("user", user)
+        return (Message("user", "\n\n".join(filter(None, (self.system, user)))),)
 
 
 @dataclass(frozen=True, slots=True)
 class LossSpec:
-    """L = CE(label) + fluency_weight * fluency(p), per sample (paper Eq. 6).
+    """L = label term + fluency_weight * fluency(p), per sample (paper Eq. 6).
+
+    The label term is ``"ce"``, the mean cross-entropy of the label's tokens as in the paper, or ``"choice"``, minus the
+    log of the label's share among the layout's choices. A choice's likelihood is the geometric mean over its tokens, so
+    that long labels are no less likely than short ones, and the share is the softmax over the choices' mean
+    log-likelihoods: it is above one half for the label whose likelihood exceeds that of all others together.
 
     ``fluency`` is ``"exp"`` for exp(mean NLL of p), as in the paper, or ``"nll"`` for the mean NLL itself.
     """
@@ -54,6 +104,7 @@ class LossSpec:
     ce_temperature: float = 1.0
     fluency: str = "exp"
     fluency_weight: float = 0.2
+    label: str = "ce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +161,8 @@ class Rollout:
 
     ``label_ce`` is the mean cross-entropy of the label tokens, ``prompt_nll`` the mean negative log-probability of the
     prompt tokens given the question (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
+    Where the loss compares choices, ``choice_ce`` is minus the log of the label's share among them (nats), and
+    ``choice_hit`` whether the label is the likeliest.
     """
 
     reasoning: TokenIds
@@ -117,15 +170,33 @@ class Rollout:
     label_ce: float
     prompt_nll: float
     label_hit: bool
+    choice_ce: float | None = None
+    choice_hit: bool | None = None
+
+    def label_loss(self, spec: LossSpec) -> float:
+        """Return the label's term of the loss."""
+        if spec.label == "ce":
+            return self.label_ce
+        assert self.choice_ce is not None
+        return self.choice_ce
+
+    def label_is_best(self, spec: LossSpec) -> bool:
+        """Tell whether the label is the argmax: token by token, or among the choices."""
+        return self.label_hit if spec.label == "ce" else bool(self.choice_hit)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A rollout read out: the reasoning as text, and what the model says after the extractor."""
+    """A rollout read out: the reasoning as text, and what the model says after the extractor.
+
+    ``choice_nlls``: the mean negative log-likelihood per token of each of the layout's choices after the extractor, in
+    nats, where they were asked for.
+    """
 
     rollout: Rollout
     reasoning_text: str
     answer_text: str
+    choice_nlls: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +222,6 @@ class PromptGradient:
 
     gradient: tuple[tuple[float, ...], ...]
     losses: tuple[float, ...]
-
-
-class Message(NamedTuple):
-    """One turn of a chat; ``role`` is ``"system"``, ``"user"`` or ``"assistant"``."""
-
-    role: str
-    content: str
-
-
-Conversation = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class SlowTwin:
             return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
 
     def context(self, example: Example, prompt: TokenIds) -> TokenIds:
-        return self.spans.head(example) + prompt + self.spans.suffix
+        return self.spans.head(example) + prompt + self.spans.suffix(example)
 
     def reason(self, example: Example, prompt: TokenIds) -> tuple[TokenIds, bool]:
         ids = list(self.context(example, prompt))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from greater_ray.config import TrialConfig, parse
 from greater_ray.errors import ConfigError, GreaterRayError
 from greater_ray.plugins import load
+from greater_ray.problem import moved
 from greater_ray.protocols import Problem, Task
 from greater_ray.types import Example, Layout, LossSpec, TokenIds
 from greater_ray.work import Answers, CheckPrompts, Rollouts
@@ -115,6 +116,8 @@ def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[
         shown = f"{millions:.0f}" if millions >= 10 else f"{millions:.2g}"
         text = f"{facts['architecture']}, {shown} million parameters, {facts['dtype']} on {facts['device']}; {hashed}"
         add(Check("model", "ok", text, facts))
+        if (note := moved(config, facts)) is not None:
+            add(Check("layout", "warn", note, {"placement": config.layout.placement}))
         name = "prompt"
         method = load("methods", config.method)
         method_config = parse(method.config_type, config.method_config, "method_config")

@@ -48,7 +48,18 @@ SETTINGS = (
     ),
     Setting(
         "--answer-type", "task.answer_type", str, "TYPE",
-        "letter, boolean, yes-no, valid-invalid, number or text; inferred where it is clear.", _TASK,
+        "letter, boolean, yes-no, valid-invalid, choice, number or text; inferred where it is clear.", _TASK,
+    ),
+    Setting("--choices", "task.choices", str, "A,B,...", "Labels of a closed set, for answers of type choice.", _TASK),
+    Setting(
+        "--metric", "task.metric", str, "NAME",
+        "Score of a text: exact, contains, regex, f1, rouge-l, chrf, bleu, json, or package.module:function.",
+        _TASK,
+    ),
+    Setting("--tolerance", "task.tolerance", float, "X", "How far a number may be off, relative above 1 (0).", _TASK),
+    Setting(
+        "--reading", "task.reading", str, "HOW",
+        "generated (default), or likelihood: the likeliest choice is the answer.", _TASK,
     ),
     Setting("--train-size", "task.train_size", int, "N", "Rows to learn from.", _TASK),
     Setting("--dev-size", "task.dev_size", int, "N", "Rows to choose among finished prompts.", _TASK),
@@ -65,6 +76,12 @@ SETTINGS = (
         _METHOD,
     ),
     Setting("--seed", "seed", int, "S", "Seed of everything that is drawn (0).", _METHOD),
+    Setting(
+        "--placement", "layout.placement", str, "WHERE",
+        "Where the prompt stands: after the question (default), before, system, or a form of the user's turn.",
+        _METHOD,
+    ),
+    Setting("--system", "layout.system", str, "TEXT", "A fixed system message.", _METHOD),
     Setting(
         "--max-reasoning-tokens", "decoding.max_reasoning_tokens", int, "N", "How long the model may reason.", _METHOD
     ),

@@ -47,6 +47,8 @@ def default_folder(config: TrialConfig) -> Path:
 def export(record: TrialRecord, form: str) -> Any:
     """Return the best prompt as text, as chat messages, or as JSON with all that is needed to use it.
 
+    Messages have the prompt where the search had it, and ``{question}`` for the question.
+
     Raises:
         ConfigError: an unknown format.
     """
@@ -54,15 +56,15 @@ def export(record: TrialRecord, form: str) -> Any:
         raise unknown_name("format", form, FORMATS)
     if form == "text":
         return record.best.full_text
-    layout = record.config.layout
-    # As the model saw it: without a frozen prefix the prompt's own blank separates it from the question.
-    between = layout.joint + layout.frozen_prefix if layout.frozen_prefix else layout.joint.rstrip(" ")
-    messages = [{"role": "user", "content": "{question}" + between + record.best.text}]
+    layout = record.config.make_layout("", "")
+    turns = layout.conversation("{question}", record.best.text, system_role=record.model.get("system_role", True))
+    messages = [turn._asdict() for turn in turns]
     if form == "messages":
         return messages
     return {
         "prompt": record.best.full_text,
         "messages": messages,
+        "placement": layout.placement,
         "extractor": {"variant": record.config.task.extractor, "glue": layout.glue, **_extractor(record.config)},
         "model": record.model,
         "task": record.task,

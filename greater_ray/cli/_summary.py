@@ -34,7 +34,9 @@ def print_evaluation(console: "Console", record: EvaluationRecord, name: str) ->
     low, high = record.label_ce_interval
     lines = (
         f"{name}, {record.split}: {record.num_examples} rows",
-        f"  accuracy    {percent(record.accuracy)}  95 % interval {_range(record.accuracy_interval)}",
+        f"  {record.metric:<11} {percent(record.accuracy)}  95 % interval {_range(record.accuracy_interval)}"
+        + ("  (likeliest choice)" if record.generated_accuracy is not None else ""),
+        *_generated(record),
         f"  strict      {percent(record.strict_accuracy)}  (answer read from the reasoning alone)",
         f"  label loss  {record.label_ce:.4f}  95 % interval [{low:.4f}, {high:.4f}]",
         f"  unreadable  {percent(record.unreadable_rate)}",
@@ -82,6 +84,17 @@ def _written(record: TrialRecord) -> str:
     return f"{usage.calls:,} calls, {cost} by {name}{lost}"
 
 
+def _generated(record: EvaluationRecord) -> list[str]:
+    """Tell what was read from the generated text, where the likeliest choice was taken for the answer."""
+    if record.generated_accuracy is None or record.generated_accuracy_interval is None:
+        return []
+    rate = percent(record.generated_unreadable_rate or 0.0)
+    return [
+        f"  generated   {percent(record.generated_accuracy)}  95 % interval "
+        f"{_range(record.generated_accuracy_interval)}  ({rate} unreadable)"
+    ]
+
+
 def _table(record: TrialRecord) -> "Table":
     from rich.table import Table
 
@@ -99,17 +112,24 @@ def _table(record: TrialRecord) -> "Table":
     def row(name: str, write: Any) -> None:
         table.add_row(name, *(write(e) if e is not None else "-" for e in chosen))
 
+    metric = next((e.metric for pair in pairs.values() for e in pair if e is not None), "accuracy")
     for k, when in enumerate(("before", "after")):
         chosen = [pair[k] for pair in pairs.values()]
-        row(f"accuracy {when}", lambda e: f"{percent(e.accuracy)} {_range(e.accuracy_interval)}")
+        row(f"{metric} {when}", lambda e: f"{percent(e.accuracy)} {_range(e.accuracy_interval)}")
     table.add_row("difference", *(_difference(compared.get(split)) for split in pairs))
     table.add_row("p value", *(f"{compared[s].p_value:.3g}" if s in compared else "-" for s in pairs))
     for k, when in enumerate(("before", "after")):
         chosen = [pair[k] for pair in pairs.values()]
         row(f"loss {when}", lambda e: f"{e.label_ce:.3f} [{e.label_ce_interval[0]:.3f}, {e.label_ce_interval[1]:.3f}]")
     table.add_row("difference", *(_loss_difference(compared.get(split)) for split in pairs))
-    for name, field in (("strict accuracy", "strict_accuracy"), ("unreadable", "unreadable_rate"),
-                        ("truncated", "truncated_rate")):  # fmt: skip
+    beside = any(e.generated_accuracy is not None for pair in pairs.values() for e in pair if e is not None)
+    generated = (("generated text", "generated_accuracy"), ("unreadable text", "generated_unreadable_rate"))
+    for name, field in (
+        *(generated if beside else ()),
+        (f"strict {metric}", "strict_accuracy"),
+        ("unreadable", "unreadable_rate"),
+        ("truncated", "truncated_rate"),
+    ):
         cells = (" -> ".join(percent(getattr(e, field)) if e else "-" for e in pair) for pair in pairs.values())
         table.add_row(name, *cells)
     return table

@@ -1,5 +1,6 @@
 """The archive of a text method: every prompt that was scored, in order, and what the loop wants to know of it."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -34,8 +35,8 @@ class TextState(MethodState, frozen=True):
 
 
 def accuracy(rows: Sequence[ExampleRecord]) -> float:
-    """Return the share of right answers."""
-    return sum(row.correct for row in rows) / len(rows)
+    """Return the mean score: the share of right answers where an answer is right or wrong."""
+    return math.fsum(row.score for row in rows) / len(rows)
 
 
 def dev_rows(problem: Problem) -> tuple[Example, ...]:

@@ -38,14 +38,14 @@ class Plan(NamedTuple):
 
 
 class Tally(BaseModel, frozen=True, extra="forbid"):
-    """What is known of the arms: rows answered, rows answered right; ``alive`` are those not rejected.
+    """What is known of the arms: rows answered, the sum of their scores; ``alive`` are those not rejected.
 
     ``latest`` is the share of right answers in an arm's last phase, by which successive rejects ranks; ``turn``
     counts pulls from 0.
     """
 
     counts: tuple[int, ...]
-    rights: tuple[int, ...]
+    rights: tuple[float, ...]
     alive: tuple[int, ...]
     latest: tuple[float, ...]
     turn: int = 0
@@ -66,7 +66,9 @@ class Pull(NamedTuple):
 
 def empty_tally(num_arms: int) -> Tally:
     """Return the tally before anything was tried."""
-    return Tally(counts=(0,) * num_arms, rights=(0,) * num_arms, alive=tuple(range(num_arms)), latest=(0.0,) * num_arms)
+    return Tally(
+        counts=(0,) * num_arms, rights=(0.0,) * num_arms, alive=tuple(range(num_arms)), latest=(0.0,) * num_arms
+    )
 
 
 def bonuses(plan: Plan, counts: Sequence[int], turn: int) -> list[float]:
@@ -126,8 +128,8 @@ def most_pulls(plan: Plan, num_arms: int) -> int:
     return plan.rounds
 
 
-def pulled(plan: Plan, tally: Tally, pull: Pull, outcomes: Sequence[Sequence[bool]]) -> Tally:
-    """Take in the outcomes of a pull, one list of right and wrong per arm; successive rejects drops the worst arm.
+def pulled(plan: Plan, tally: Tally, pull: Pull, outcomes: Sequence[Sequence[float]]) -> Tally:
+    """Take in the outcomes of a pull, one list of scores per arm; successive rejects drops the worst arm.
 
     As in the released code, a phase ranks by its own rows only. Of equally bad arms the last one is dropped.
     """

@@ -38,5 +38,7 @@ def comment(example: Example, record: ExampleRecord) -> str:
     """Say whether an answer was right, and what would have been."""
     if record.correct:
         return "That is right."
+    if record.score:
+        return f"That is partly right: {record.score:.2f} of 1. The right answer is {example.target}."
     unread = " No answer could be read from the reply." if record.prediction is None else ""
     return f"That is wrong. The right answer is {example.target}.{unread}"

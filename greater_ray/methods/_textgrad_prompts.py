@@ -67,7 +67,7 @@ def matched(example: Example, record: ExampleRecord) -> str:
     read = "no answer could be read" if record.prediction is None else f"the answer read was: {record.prediction}"
     return (
         f"The final answer must equal the reference exactly. Reference: {example.target}; {read}. "
-        f"Score: {int(record.correct)} of 1."
+        f"Score: {record.score:.3g} of 1."
     )
 
 

@@ -13,34 +13,40 @@ from greater_ray.work import Rollouts
 
 # GReaTer's, which other methods share so that start and length are matched.
 INITIAL_PROMPT = " proper logical reasoning and think step by step. Finally, give the actual correct answer."
-# The label alone: no fluency term, no temperature.
-LABEL_LOSS = LossSpec(ce_temperature=1.0, fluency="nll", fluency_weight=0.0)
 
 
 class NoReasoningConfig(Config):
     """Options of gradient methods whose loss holds no reasoning: the extractor directly follows the prompt.
 
-    ``initial_prompt`` is GReaTer's, so start and length are matched. Prompts are compared by ``criterion``: the label's
-    mean cross-entropy, or the share of rows whose label is not the likeliest.
+    ``initial_prompt`` is GReaTer's, so start and length are matched. Prompts are compared by ``criterion``: the mean of
+    the label's loss, or the share of rows whose label is not the likeliest. ``label_loss`` is the label's cross-entropy
+    or minus the log of its share among the task's choices.
     """
 
     initial_prompt: str = INITIAL_PROMPT
+    label_loss: Literal["ce", "choice"] = "ce"
     token_filter: Literal["none", "ascii", "letters", "released"] = "ascii"
     criterion: Literal["loss", "mistakes"] = "loss"
     batch_size: int = Field(default=32, ge=1)
+
+    @property
+    def loss(self) -> LossSpec:
+        """The label's term alone: no fluency, no temperature."""
+        return LossSpec(ce_temperature=1.0, fluency="nll", fluency_weight=0.0, label=self.label_loss)
 
 
 def without_reasoning(
     problem: Problem, config: NoReasoningConfig, prompts: Sequence[TokenIds], examples: Sequence[Example]
 ) -> list[float]:
     """Return the criterion of each prompt over the examples; lower is better."""
-    rollouts = problem.model.ask(Rollouts(examples, prompts, LABEL_LOSS, reasoning_of=()))
-    return [mean_fit(rows, config.criterion) for rows in rollouts]
+    rollouts = problem.model.ask(Rollouts(examples, prompts, config.loss, reasoning_of=()))
+    return [mean_fit(rows, config.criterion, config.loss) for rows in rollouts]
 
 
-def mean_fit(rollouts: Sequence[Rollout], criterion: str) -> float:
-    """Return the mean cross-entropy of the label, or the share of rows whose label was missed."""
-    values = (float(not r.label_hit) if criterion == "mistakes" else r.label_ce for r in rollouts)
+def mean_fit(rollouts: Sequence[Rollout], criterion: str, loss: LossSpec) -> float:
+    """Return the mean loss of the label, or the share of rows whose label was missed."""
+    missed = criterion == "mistakes"
+    values = (float(not r.label_is_best(loss)) if missed else r.label_loss(loss) for r in rollouts)
     return math.fsum(values) / len(rollouts)
 
 

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from greater_ray.methods._archive import start_ids
 from greater_ray.methods._tokens import (
-    LABEL_LOSS,
     NoReasoningConfig,
     drawn,
     remember,
@@ -68,7 +67,7 @@ class AutoPrompt:
             Gradients(
                 drawn(problem, state.step, "gradient", config.num_rows),
                 prompt,
-                LABEL_LOSS,
+                config.loss,
                 position=position,
                 with_reasoning=False,
                 depth=1,

@@ -199,7 +199,7 @@ class Iteration:
 
         with self._failing():
             (records,) = self.problem.score([self.ids(candidate[COMPONENT])], batch)
-        scores = [float(record.correct) for record in records]
+        scores = [record.score for record in records]
         return EvaluationBatch(outputs=records, scores=scores, trajectories=list(zip(batch, records, strict=True)))
 
     def make_reflective_dataset(self, candidate: Any, eval_batch: Any, components_to_update: Any) -> Any:

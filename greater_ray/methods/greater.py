@@ -24,6 +24,8 @@ class GreaterConfig(Config):
 
     Proposal (Eq. 3, 4): ``proposal_samples`` is q, ``top_k`` k, ``intersections`` how many random q-subsets are
     intersected and then united; k grows by ``top_k_growth`` until ``min_candidates`` are found.
+    ``label_loss`` is the label's term of the loss (``LossSpec``): its cross-entropy as in the paper, or minus the log
+    of its share among the task's choices.
     Selection (Eq. 6, 7): the ``num_evaluated`` (mu) candidates with the most negative gradient are evaluated;
     ``criterion`` is the total loss or the mistake rate plus ``selection_fluency_weight`` times the fluency term.
     """
@@ -38,6 +40,7 @@ class GreaterConfig(Config):
     ban_previous_token: bool = False
     filter_round_trip: bool = True
     num_evaluated: int = Field(default=3, ge=1)
+    label_loss: Literal["ce", "choice"] = "ce"
     ce_temperature: float = Field(default=1.0, gt=0)
     fluency: Literal["exp", "nll"] = "exp"
     fluency_weight: float = Field(default=0.2, ge=0)
@@ -59,7 +62,7 @@ class GreaterConfig(Config):
     @property
     def loss(self) -> LossSpec:
         """The loss whose gradient is taken."""
-        return LossSpec(self.ce_temperature, self.fluency, self.fluency_weight)
+        return LossSpec(self.ce_temperature, self.fluency, self.fluency_weight, self.label_loss)
 
 
 class GreaterState(MethodState, frozen=True):
@@ -262,9 +265,9 @@ def criterion(config: GreaterConfig, rollouts: list[Rollout]) -> float:
     exp = config.fluency == "exp"
     fluency = math.fsum(math.exp(r.prompt_nll) if exp else r.prompt_nll for r in rollouts)
     if config.criterion == "mistakes":
-        fit = math.fsum(not r.label_hit for r in rollouts)
+        fit = math.fsum(not r.label_is_best(config.loss) for r in rollouts)
     else:
-        fit = math.fsum(r.label_ce for r in rollouts)
+        fit = math.fsum(r.label_loss(config.loss) for r in rollouts)
     return (fit + weight * fluency) / len(rollouts)
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from greater_ray.methods._archive import start_ids
-from greater_ray.methods._tokens import LABEL_LOSS, NoReasoningConfig, drawn, remember, without_reasoning
+from greater_ray.methods._tokens import NoReasoningConfig, drawn, remember, without_reasoning
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import TokenIds
 from greater_ray.work import CheckPrompts, EncodePrompt, NearestTokens, PromptGradients, TokenEmbeddings
@@ -73,7 +73,7 @@ class Pez:
         for k in range(config.iterations):
             rows = drawn(problem, state.step, f"batch {k}", config.batch_size)
             projected = model.ask(NearestTokens(moved.matrix, config.token_filter))
-            gradient = model.ask(PromptGradients(rows, projected, LABEL_LOSS, with_reasoning=False)).gradient
+            gradient = model.ask(PromptGradients(rows, projected, config.loss, with_reasoning=False)).gradient
             # The gradient is taken at the projection, the update goes to the continuous prompt.
             moved = moved.update([[g / len(rows) for g in row] for row in gradient], config)
         projected = model.ask(NearestTokens(moved.matrix, config.token_filter))

@@ -6,6 +6,7 @@ The variant that the GReaTer paper compares with is ``apo``.
 One step expands one prompt of the beam, or does one turn of the evaluator.
 """
 
+import math
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -190,7 +191,7 @@ class Protegi:
         size = min(pull.num_rows, len(problem.examples))
         rows = problem.rng(state.rounds, f"evaluation {pull.draw}").sample(problem.examples, size)
         answers = problem.score([arms[k].ids for k in pull.arms], rows)
-        outcomes = [[record.correct for record in records] for records in answers]
+        outcomes = [[record.score for record in records] for records in answers]
         tally = bandits.pulled(plan, tally, pull, outcomes)
         shown = tuple(
             Candidate(None, arms[k].text, None, 1 - sum(right) / len(right))
@@ -343,7 +344,7 @@ def thinned(
     drawn = rng.sample(new, min(2 * most, len(new)))
     rows = [failure.example for failure in draw(rng, failures, MOST_ERRORS)]
     answers = problem.score([ids for _, ids in drawn], rows)
-    rights = [sum(record.correct for record in records) for records in answers]
+    rights = [math.fsum(record.score for record in records) for records in answers]
     order = sorted(range(len(drawn)), key=lambda k: -rights[k])
     return [drawn[k][0] for k in order[:most]]
 

@@ -72,7 +72,9 @@ class TextGrad:
     selects_by: Literal["train", "dev"] = "dev"
     config_type = TextGradConfig
     state_type = TextGradState
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 12}}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"layout": {"frozen_prefix": "", "placement": "system"}, "budget": {"steps": 12}}
+    }
 
     def start(self, problem: Problem, config: TextGradConfig) -> TextGradState:
         """Tokenize the initial prompt."""

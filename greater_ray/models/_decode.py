@@ -1,7 +1,7 @@
 """Batched greedy decoding over preallocated keys and values, and scoring of the label on what was generated.
 
-One ``RowBatch`` takes (prompt, question) rows through the life of a rollout: prompt prefill on the question's cached
-prefix, greedy reasoning with finished rows dropped, the extractor and label on the generated keys and values, and, if
+One ``RowBatch`` takes (prompt, question) rows through the life of a rollout: prefill of prompt and suffix on the cached
+head, greedy reasoning with finished rows dropped, the extractor and label on the generated keys and values, and, if
 asked, the decoded answer. Nothing is ever computed twice, and logits only where they are read (paper 4.3: the
 extraction is one more pass over keys and values that exist already).
 
@@ -9,7 +9,7 @@ Shape suffixes: B rows, Q query tokens, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,11 @@ from greater_ray.types import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The token ids of one row around its reasoning: ``head`` is opening, x, joint and frozen prefix."""
+    """The token ids of one row around its reasoning: ``head`` and ``suffix`` are all before and behind the prompt."""
 
     head: TokenIds
     prompt: TokenIds
+    suffix: TokenIds
     label: TokenIds
 
 
@@ -39,6 +40,7 @@ class RowResult:
     label_ce: float = 0.0
     label_hit: bool = False
     answer: TokenIds = ()
+    choice_nlls: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Decoder:
     pad: int
 
 
+# Tokens of choices that are scored in one pass; bounds the logits that it holds.
+CHOICE_TOKENS = 16
 # Takes next-token logits [B, V] and the caller's numbers of their rows; returns one token a row.
 Choice = Callable[[Tensor, Sequence[int]], list[int]]
 
@@ -73,15 +77,33 @@ class RowBatch:
         self.results = [RowResult() for _ in parts]
         self.order = list(range(len(parts)))
 
+    @classmethod
+    def behind_prompts(cls, decoder: Decoder, prefix: Prefix, parts: Sequence[Parts]) -> "RowBatch":
+        """Rows whose prompts stand in front of the questions: every prompt is run once, on the prefix of one row."""
+        prompts = {part.prompt: place for place, part in enumerate({p.prompt: p for p in parts}.values())}
+        first = cls(decoder, prefix, [0] * len(prompts), [Parts(parts[0].head, p, (), ()) for p in prompts])
+        first.prefill(0)
+        # The last token of a prompt is fed again with the suffix, as that of a head is with a prompt.
+        first.store.positions[:, -1] = NEVER
+        shared = Prefix(first.store.positions, [(layer.keys, layer.values) for layer in first.store.layers])
+        places = [prompts[part.prompt] for part in parts]
+        rows = cls(decoder, shared, places, [replace(p, head=p.head + p.prompt, prompt=()) for p in parts])
+        for place, result in zip(places, rows.results, strict=True):
+            result.prompt_nll = first.results[place].prompt_nll
+        return rows
+
     def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self.decoder.device)
 
-    def _feed(self, ids: Tensor, positions: Tensor, keep: Tensor | int) -> Tensor:
-        """Run ``ids`` ``[B, Q]`` at ``positions`` (``NEVER`` marks padding); return logits at the kept places."""
+    def _feed(self, ids: Tensor, positions: Tensor, keep: Tensor | int, groups: Tensor | None = None) -> Tensor:
+        """Run ``ids`` ``[B, Q]`` at ``positions`` (``NEVER`` marks padding); return logits at the kept places.
+
+        ``groups``: see ``Masks.build``.
+        """
         store, extent = self.store, self.store.extent
         stop = extent.cursor + ids.shape[1]
         store.positions[: extent.rows, extent.cursor : stop] = positions
-        mask = self.decoder.masks.build(positions, store.positions[: extent.rows, :stop])
+        mask = self.decoder.masks.build(positions, store.positions[: extent.rows, :stop], groups)
         output = self.decoder.model(
             input_ids=ids,
             attention_mask=mask,
@@ -94,30 +116,34 @@ class RowBatch:
         logits: Tensor = output.logits
         return logits
 
-    def prefill(self, suffix: TokenIds, room: int) -> Tensor:
+    def prefill(self, room: int) -> Tensor:
         """Run prompt and suffix on the cached prefix, note the prompt's NLL, return next-token logits ``[B, V]``.
 
-        The last head token is fed again with the prompt, because its logits score the prompt's first token; prompts
-        of unequal length are padded on the left, so that all rows end in the same slot.
+        The last head token is fed again with the prompt, because its logits score the prompt's first token; prompts and
+        suffixes of unequal length are padded on the left, so that all prompts end in one slot, and all rows in another.
         """
-        longest = max(len(p.prompt) for p in self.parts)
-        width = 1 + longest + len(suffix)
+        longest, longest_s = max(len(p.prompt) for p in self.parts), max(len(p.suffix) for p in self.parts)
+        width = 1 + longest + longest_s
         slots = self.prefix.positions.shape[1] + width + room
         decoder = self.decoder
         self.store = SlotStore(decoder.num_layers, len(self.parts), slots, decoder.device)
         self.store.put_prefix(self.prefix, self.members)
         ids, positions = [], []
+        self.next_position = list[int]()
         for part in self.parts:
-            pad, begin = longest - len(part.prompt), len(part.head) - 1
-            ids.append([decoder.pad] * pad + [part.head[-1], *part.prompt, *suffix])
-            positions.append([NEVER] * pad + list(range(begin, begin + width - pad)))
+            pad, gap, begin = longest - len(part.prompt), longest_s - len(part.suffix), len(part.head) - 1
+            middle, end = begin + 1 + len(part.prompt), begin + 1 + len(part.prompt) + len(part.suffix)
+            ids.append(
+                [decoder.pad] * pad + [part.head[-1], *part.prompt] + [decoder.pad] * gap + list(part.suffix),
+            )
+            positions.append([NEVER] * pad + [*range(begin, middle)] + [NEVER] * gap + [*range(middle, end)])
+            self.next_position.append(end)
         keep = torch.tensor([*range(longest), width - 1], device=decoder.device)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for row, part in enumerate(self.parts):
             if part.prompt:
                 own = logits_BQV[row, longest - len(part.prompt) : longest]
                 self.results[row].prompt_nll = cross_entropy(own, part.prompt)
-        self.next_position = [p[-1] + 1 for p in positions]
         return logits_BQV[:, -1]
 
     def reason(self, logits_BV: Tensor, limit: int, choose: Choice = greedy) -> None:
@@ -161,9 +187,9 @@ class RowBatch:
             chosen[place], chosen[last] = chosen[last], chosen[place]
         self.store.extent.rows = last
 
-    def given(self, suffix: TokenIds, reasoning: Sequence[TokenIds], room: int) -> None:
+    def given(self, reasoning: Sequence[TokenIds], room: int) -> None:
         """Take known reasoning instead of decoding it: one pass in place of one per token."""
-        self.prefill(suffix, room)
+        self.prefill(room)
         self.unfed = [False] * len(self.parts)
         longest = max(map(len, reasoning))
         if longest:
@@ -209,6 +235,39 @@ class RowBatch:
             own = self.store.positions[place]
             own[own >= end] = NEVER
 
+    def score_choices(self, logits_BV: Tensor, choices: Sequence[TokenIds], temperature: float) -> None:
+        """Score alternative continuations of the extractor, given the logits of their first tokens.
+
+        They take turns in the slots where the label was scored, as many at once as fit ``CHOICE_TOKENS``; those of one
+        pass do not see each other.
+        """
+        first_BV = widen(logits_BV).div(temperature).log_softmax(dim=-1)
+        sums = [[float(first_BV[place, choice[0]]) for choice in choices] for place in range(len(self.order))]
+        for numbers in _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS):
+            self.store.extent.cursor = self.label_slot
+            self.store.positions[:, self.label_slot :] = NEVER
+            fed = [token for number in numbers for token in choices[number][:-1]]
+            offsets = [k for number in numbers for k in range(len(choices[number]) - 1)]
+            groups = [place for place, number in enumerate(numbers, 1) for _ in choices[number][:-1]]
+            positions = [[self.answer_position[row] + k for k in offsets] for row in self.order]
+            logits_BQV = self._feed(
+                self._tensor([fed] * len(self.order)),
+                self._tensor(positions),
+                len(fed),
+                torch.tensor(groups, device=self.decoder.device),
+            )
+            begin = 0
+            for number in numbers:
+                following = choices[number][1:]
+                log_p = widen(logits_BQV[:, begin : begin + len(following)]).div(temperature).log_softmax(dim=-1)
+                index = self._tensor([following] * len(self.order))[..., None]
+                for place, rest in enumerate(log_p.gather(2, index).sum(dim=(1, 2)).tolist()):
+                    sums[place][number] += rest
+                begin += len(following)
+        for place, row in enumerate(self.order):
+            nlls = (-total / len(choice) for total, choice in zip(sums[place], choices, strict=True))
+            self.results[row].choice_nlls = tuple(nlls)
+
     def answer(self, logits_BV: Tensor, limit: int, line_ends: frozenset[int]) -> None:
         """Decode the answer after the extractor, over the slots where the label was scored.
 
@@ -233,6 +292,27 @@ class RowBatch:
             logits_BV = self._feed(self._tensor([[t] for t in chosen]), self._tensor(positions), 1)[:, -1]
         for result, text in zip(self.results, texts, strict=True):
             result.answer = tuple(text)
+
+
+def choice_room(choices: Sequence[TokenIds]) -> int:
+    """Return how many slots behind the extractor scoring takes."""
+    groups = _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS)
+    return max((sum(len(choices[number]) - 1 for number in numbers) for numbers in groups), default=0)
+
+
+def _packed(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Group the numbers of all sizes but 0, in order: a group is of one, or its sizes sum up to ``limit`` at most."""
+    groups: list[list[int]] = []
+    filled = limit
+    for number, size in enumerate(sizes):
+        if not size:
+            continue
+        if filled + size > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].append(number)
+        filled += size
+    return groups
 
 
 def widen(logits: Tensor) -> Tensor:

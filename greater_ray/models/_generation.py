@@ -181,7 +181,7 @@ class _TextBatch(RowBatch):
 
     def __init__(self, decoder: Decoder, contexts: Sequence[TokenIds]) -> None:
         nothing = Prefix(torch.empty(len(contexts), 0, dtype=torch.long, device=decoder.device), [])
-        super().__init__(decoder, nothing, range(len(contexts)), [Parts(ids, (), ()) for ids in contexts])
+        super().__init__(decoder, nothing, range(len(contexts)), [Parts(ids, (), (), ()) for ids in contexts])
 
     def begin(self, room: int) -> Tensor:
         """Run the contexts, padded on the left to one length; return next-token logits ``[B, V]``."""

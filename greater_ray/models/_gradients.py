@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from greater_ray.models._choices import choice_loss
 from greater_ray.models._decode import Decoder, Parts, widen
-from greater_ray.models._kv import NEVER, Prefix
+from greater_ray.models._kv import NEVER, Prefix, Rows
 from greater_ray.types import LossSpec, TokenIds
 
 
@@ -30,35 +31,51 @@ class RowGradient:
 def row_gradients(
     decoder: Decoder,
     prefix: Prefix,
-    rows: slice,
+    rows: Rows,
     parts: Sequence[Parts],
     reasoning: Sequence[TokenIds],
-    fixed: tuple[TokenIds, TokenIds],
+    extractor: TokenIds,
     loss: LossSpec,
+    choices: Sequence[TokenIds] = (),
 ) -> list[RowGradient]:
-    """Return one gradient per row, for rows of one prompt. ``fixed`` is (suffix, extractor)."""
-    suffix, extractor = fixed
-    prompt = parts[0].prompt
-    num_prompt, longest_r, longest_y = len(prompt), max(map(len, reasoning)), max(len(p.label) for p in parts)
+    """Return one gradient per row, for rows of one prompt; ``rows`` are their places in the prefix.
+
+    ``choices`` are all labels, for a loss that compares them: they stand behind the extractor in place of the label,
+    as alternatives that do not see each other.
+    """
+    prompt, num_prompt = parts[0].prompt, len(parts[0].prompt)
+    longest = max(len(p.suffix) + len(r) for p, r in zip(parts, reasoning, strict=True))
+    longest_y = sum(map(len, choices)) or max(len(p.label) for p in parts)
     ids, positions = [], []
     for part, r in zip(parts, reasoning, strict=True):
-        gap, tail = longest_r - len(r), longest_y - len(part.label)
-        body = [part.head[-1], *prompt, *suffix, *r]
+        gap = longest - len(part.suffix) - len(r)
+        alternatives = choices or (part.label,)
+        tail = longest_y - sum(map(len, alternatives))
+        body = [part.head[-1], *prompt, *part.suffix, *r]
         begin = len(part.head) - 1
-        ids.append(body + [decoder.pad] * gap + [*extractor, *part.label] + [decoder.pad] * tail)
+        flat = [token for alternative in alternatives for token in alternative]
+        ids.append(body + [decoder.pad] * gap + [*extractor, *flat] + [decoder.pad] * tail)
         end = begin + len(body)
-        after = range(end, end + len(extractor) + longest_y)
-        positions.append([*range(begin, end), *[NEVER] * gap, *after])
+        start = end + len(extractor)
+        after = [start + k for alternative in alternatives for k in range(len(alternative))]
+        after += range(start + len(flat), start + longest_y)
+        positions.append([*range(begin, end), *[NEVER] * gap, *range(end, start), *after])
     ids_BT = torch.tensor(ids, device=decoder.device)
     positions_BT = torch.tensor(positions, device=decoder.device)
     embed = decoder.model.get_input_embeddings()
     prompt_BND = embed(ids_BT[:, 1 : 1 + num_prompt]).detach().requires_grad_(True)
     embeds_BTD = torch.cat([embed(ids_BT[:, :1]), prompt_BND, embed(ids_BT[:, 1 + num_prompt :])], dim=1)
     label_start = ids_BT.shape[1] - longest_y
+    groups = None
+    if choices:
+        numbers = [number for number, choice in enumerate(choices, 1) for _ in choice]
+        groups = torch.tensor([0] * label_start + numbers, device=decoder.device)
     keep = torch.tensor([*range(num_prompt), *range(label_start - 1, label_start - 1 + longest_y)])
     output = decoder.model(
         inputs_embeds=embeds_BTD,
-        attention_mask=decoder.masks.build(positions_BT, torch.cat([prefix.positions[rows], positions_BT], dim=1)),
+        attention_mask=decoder.masks.build(
+            positions_BT, torch.cat([prefix.positions[rows], positions_BT], dim=1), groups
+        ),
         position_ids=positions_BT.clamp(min=0),
         past_key_values=prefix.cache(rows),
         use_cache=True,
@@ -68,7 +85,7 @@ def row_gradients(
     losses = torch.stack(
         [
             sample_loss(
-                logits_BQV[b, :num_prompt], prompt, logits_BQV[b, num_prompt:][: len(part.label)], part.label, loss
+                logits_BQV[b, :num_prompt], prompt, _label_loss(logits_BQV[b, num_prompt:], part, choices, loss), loss
             )
             for b, part in enumerate(parts)
         ]
@@ -80,12 +97,26 @@ def row_gradients(
     ]
 
 
-def sample_loss(
-    prompt_logits: Tensor, prompt: TokenIds, label_logits: Tensor, label: TokenIds, loss: LossSpec
-) -> Tensor:
-    """L of one sample (paper Eq. 6): ``[N, V]`` and ``[Y, V]`` logits to a scalar, in at least float32."""
-    device = prompt_logits.device
-    entropy = torch.nn.functional.cross_entropy
-    ce = entropy(widen(label_logits) / loss.ce_temperature, torch.tensor(label, device=device))
-    nll = entropy(widen(prompt_logits), torch.tensor(prompt, device=device))
-    return ce + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll)
+def _label_loss(logits_QV: Tensor, part: Parts, choices: Sequence[TokenIds], loss: LossSpec) -> Tensor:
+    """Return the label's term from the logits ``[Q, V]`` at the extractor's last token and those behind it."""
+    if not choices:
+        return mean_nll(logits_QV[: len(part.label)], part.label, loss.ce_temperature)
+    begin, nlls = 1, []
+    for choice in choices:
+        # The first token of every choice follows the extractor; the last one's own logits are not read.
+        own = torch.cat([logits_QV[:1], logits_QV[begin : begin + len(choice) - 1]])
+        nlls.append(mean_nll(own, choice, loss.ce_temperature))
+        begin += len(choice)
+    return choice_loss(torch.stack(nlls), choices.index(part.label))
+
+
+def mean_nll(logits_QV: Tensor, tokens: TokenIds, temperature: float = 1.0) -> Tensor:
+    """Mean cross-entropy of ``tokens`` under ``[Q, V]`` logits, in at least float32."""
+    targets = torch.tensor(tokens, device=logits_QV.device)
+    return torch.nn.functional.cross_entropy(widen(logits_QV) / temperature, targets)
+
+
+def sample_loss(prompt_logits: Tensor, prompt: TokenIds, label_loss: Tensor, loss: LossSpec) -> Tensor:
+    """L of one sample (paper Eq. 6): the label's term and the prompt's ``[N, V]`` logits to a scalar."""
+    nll = mean_nll(prompt_logits, prompt)
+    return label_loss + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll)

@@ -18,6 +18,9 @@ from greater_ray.errors import ModelError
 
 NEVER = -(2**30)  # position of an unused slot: masked for every query
 
+# Rows of a prefix: a run of them, or one and the same for many.
+Rows = slice | list[int]
+
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
     """What transformers asks of a layer; masks are ready-made, so sizes are never asked for."""
@@ -151,7 +154,7 @@ class SlotStore:
 
 
 class Prefix:
-    """Keys and values of a shard's chat openings and questions, left-padded to a common length.
+    """Keys and values of a shard's heads, left-padded to a common length; a single row where all heads are equal.
 
     ``positions`` is ``[B, P]`` (padding marked as never visible), ``layers`` one (keys, values) pair per layer.
     """
@@ -164,7 +167,7 @@ class Prefix:
         """Memory held, in bytes."""
         return sum(t.numel() * t.element_size() for pair in self.layers for t in pair if t is not None)
 
-    def cache(self, rows: slice) -> Cache:
+    def cache(self, rows: Rows) -> Cache:
         """Return a fresh read-only cache over some rows, for a differentiable forward pass."""
         chosen = [(None, None) if keys is None else (keys[rows], values[rows]) for keys, values in self.layers]
         return Cache(layers=[PrefixLayer(keys, values) for keys, values in chosen])
@@ -186,14 +189,18 @@ class Masks:
         uniform_sliding = (set(types) == {"sliding_attention"}) if types else window is not None
         self.window: int | None = window if self.mixed or uniform_sliding else None
 
-    def build(self, query_positions: Tensor, key_positions: Tensor) -> Any:
+    def build(self, query_positions: Tensor, key_positions: Tensor, groups: Tensor | None = None) -> Any:
         """Return additive masks ``[B, 1, Q, S]`` for queries at ``[B, Q]`` over keys at ``[B, S]``.
 
-        Where an architecture mixes layer types, a dictionary by layer type, as its forward expects.
+        ``groups`` ``[Q]`` puts the queries, which are the last Q keys, into alternative continuations: those of one
+        group do not see those of another; group 0 is common to all. Where an architecture mixes layer types, a
+        dictionary by layer type, as its forward expects.
         """
         distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]
         # A padded query sees nothing; the finite minimum keeps its softmax defined and its result unread.
         visible = (distance >= 0) & (key_positions[:, None, None, :] >= 0)
+        if groups is not None:
+            visible[..., -len(groups) :] &= (groups[None, :] == 0) | (groups[None, :] == groups[:, None])
         if self.window is None:
             return self._additive(visible)
         near = self._additive(visible & (distance < self.window))

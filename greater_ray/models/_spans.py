@@ -1,4 +1,8 @@
-"""Token ids, built in one place: chat opening, x, joint, frozen prefix, p, chat suffix, r, glue, extractor, label.
+"""Token ids, built in one place: head, p, suffix, r, glue, extractor, label.
+
+The head is all in front of the prompt, the suffix all between prompt and reasoning. Where the prompt follows the
+question, the head is chat opening, x, joint and frozen prefix, and all rows have the same suffix. Where it stands in
+front, all rows have the same head, and x belongs to the suffix.
 
 The parts are tokenized once each and concatenated; state is token ids, so no boundary ever moves when a neighbour
 changes. ``build`` names the spans of a whole sequence and asserts that they tile it.
@@ -8,27 +12,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from greater_ray.errors import DataError, ModelError
+from greater_ray.errors import ConfigError, DataError, ModelError
+from greater_ray.models._placement import surroundings
 from greater_ray.types import Example, Layout, PromptCheck, TokenIds
 
-_SLOT = "greaterslot"
 # Gives text that continues something a token to lean on, so that a leading blank is tokenized as inside a sentence.
 _ANCHOR = "Use"
 
-SPANS = ("opening", "question", "joint", "frozen", "prompt", "suffix", "reasoning", "glue", "extractor", "label")
+_END = ("reasoning", "glue", "extractor", "label")
+# The order of the spans, where the prompt follows the question and where it stands in front.
+SPANS = ("opening", "question", "joint", "frozen", "prompt", "suffix", *_END)
+PROMPT_FIRST_SPANS = ("opening", "frozen", "prompt", "joint", "question", "suffix", *_END)
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A whole sequence and the half-open token ranges of its parts, in the order of ``SPANS``."""
+    """A whole sequence and the half-open token ranges of its parts, in their order."""
 
     ids: TokenIds
     spans: dict[str, tuple[int, int]]
 
     def __post_init__(self) -> None:
         end = 0
-        for name in SPANS:
-            start, stop = self.spans[name]
+        for name, (start, stop) in self.spans.items():
             if start != end or stop < start:
                 raise AssertionError(f"span {name} is {start}:{stop}, expected to start at {end}")
             end = stop
@@ -43,29 +49,37 @@ class SpanBuilder:
         self.tokenizer = tokenizer
         self.layout = layout
         self._heads: dict[str, TokenIds] = {}
+        self._suffixes: dict[str, TokenIds] = {}
         self._labels: dict[str, TokenIds] = {}
-        self.opening_text, self.suffix_text = self._chat_markup()
         self._special = sorted({t for t in tokenizer.all_special_tokens if t.strip()})
+        for setting, value in (("placement", layout.placement), ("system", layout.system)):
+            if value is not None and (markup := self._markup_in(value)) is not None:
+                why = f"contains '{markup}', which is markup of this model."
+                raise ConfigError(why, setting=f"layout.{setting}", value=value)
+        self.around = surroundings(tokenizer, layout)
 
-    def _chat_markup(self) -> tuple[str, str]:
-        """Return the text before the user's words and the text between them and the model's own."""
-        if not self.tokenizer.chat_template:
-            return "", "\n"
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": _SLOT}], tokenize=False, add_generation_prompt=True
-        )
-        before, found, after = text.partition(_SLOT)
-        if not found:
-            raise ModelError("its chat template does not show the user's text.", setting="model.name")
-        return before, after
+    @property
+    def opening_text(self) -> str:
+        """The text before question and prompt."""
+        return self.around.opening
+
+    @property
+    def prompt_first(self) -> bool:
+        """Whether the prompt stands in front of the question: then all rows have one head."""
+        return self.around.prompt_first
 
     def _encode(self, text: str) -> TokenIds:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _encode_after(self, anchor: str, text: str) -> TokenIds:
-        """Tokenize ``text`` as it continues ``anchor``; on its own if the two would merge."""
-        left, both = self._encode(anchor), self._encode(anchor + text)
+    def _encode_after(self, anchor: str, text: str, left: TokenIds | None = None) -> TokenIds:
+        """Tokenize ``text`` as it continues ``anchor``, whose ids are ``left``; on its own if the two would merge."""
+        left, both = self._encode(anchor) if left is None else left, self._encode(anchor + text)
         return both[len(left) :] if both[: len(left)] == left else self._encode(text)
+
+    def _encode_before_word(self, text: str) -> TokenIds:
+        """Tokenize ``text`` as a word follows it: many tokenizers cut blank lines at an end differently."""
+        word, both = self._encode(_ANCHOR), self._encode(text + _ANCHOR)
+        return both[: -len(word)] if both[-len(word) :] == word else self._encode(text)
 
     @cached_property
     def bos(self) -> TokenIds:
@@ -76,32 +90,57 @@ class SpanBuilder:
         adds_bos = bos_id in self.tokenizer("a").input_ids
         return (bos_id,) if adds_bos or not self.tokenizer.chat_template else ()
 
-    def _head_text(self, question: str) -> str:
-        text = self.opening_text + question + self.layout.joint + self.layout.frozen_prefix
-        # Without a frozen prefix the prompt's own leading blank separates it from the question.
+    def _markup_in(self, text: str) -> str | None:
+        return next((token for token in self._special if token in text), None)
+
+    def _question(self, example: Example) -> str:
+        markup = self._markup_in(example.question)
+        if markup is not None:
+            raise DataError(f"row '{example.id}': the question contains '{markup}', which is markup of this model.")
+        return example.question
+
+    def _head_text(self, example: Example) -> str:
+        text = self.around.opening
+        if not self.prompt_first:
+            text += self._question(example) + self.around.between
+        # Without a frozen prefix the prompt's own leading blank separates it from what precedes.
         return text if self.layout.frozen_prefix else text.rstrip(" ")
 
     def head(self, example: Example) -> TokenIds:
-        """Ids of opening, x, joint and frozen prefix; exactly one BOS where the model has one.
+        """Ids of all in front of the prompt; exactly one BOS where the model has one.
+
+        Raises:
+            DataError: the question contains chat markup of this model.
+            ModelError: nothing stands in front of the prompt.
+        """
+        key = "" if self.prompt_first else example.question
+        if key not in self._heads:
+            encode = self._encode_before_word if self._begins else self._encode
+            ids = self.bos + encode(self._head_text(example))
+            bos_id = self.tokenizer.bos_token_id
+            if len(ids) > 1 and bos_id is not None and ids[0] == ids[1] == bos_id:
+                raise AssertionError("the sequence begins with two BOS tokens")
+            if not ids:
+                raise ModelError(
+                    f"'{self.layout.placement}' puts the prompt first of all, and this model has nothing that its "
+                    "first token could follow; set §layout.frozen_prefix or §layout.system.",
+                    setting="layout.placement",
+                    value=self.layout.placement,
+                )
+            self._heads[key] = ids
+        return self._heads[key]
+
+    def suffix(self, example: Example) -> TokenIds:
+        """Ids between the prompt and the model's reasoning.
 
         Raises:
             DataError: the question contains chat markup of this model.
         """
-        if example.question not in self._heads:
-            markup = next((token for token in self._special if token in example.question), None)
-            if markup is not None:
-                raise DataError(f"row '{example.id}': the question contains '{markup}', which is markup of this model.")
-            ids = self.bos + self._encode(self._head_text(example.question))
-            bos_id = self.tokenizer.bos_token_id
-            if len(ids) > 1 and bos_id is not None and ids[0] == ids[1] == bos_id:
-                raise AssertionError("the sequence begins with two BOS tokens")
-            self._heads[example.question] = ids
-        return self._heads[example.question]
-
-    @cached_property
-    def suffix(self) -> TokenIds:
-        """Ids between the prompt and the model's reasoning."""
-        return self._encode_after(_ANCHOR, self.suffix_text)
+        key = example.question if self.prompt_first else ""
+        if key not in self._suffixes:
+            front = self.around.between + self._question(example) if self.prompt_first else ""
+            self._suffixes[key] = self._encode_after(_ANCHOR, front + self.around.closing)
+        return self._suffixes[key]
 
     @cached_property
     def extractor(self) -> TokenIds:
@@ -117,13 +156,53 @@ class SpanBuilder:
             self._labels[example.label] = ids
         return self._labels[example.label]
 
+    @cached_property
+    def choices(self) -> tuple[TokenIds, ...]:
+        """Ids of every choice as it follows the extractor.
+
+        Raises:
+            ConfigError: the task's answers are no closed set.
+        """
+        if not self.layout.choices:
+            why = "choices cannot be compared: the task's answers are no closed set; give §task.choices."
+            raise ConfigError(why, setting="task.answer_type")
+        prefix = self.layout.label_prefix
+        return tuple(self._encode_after(self.layout.extractor, prefix + choice) for choice in self.layout.choices)
+
+    @cached_property
+    def _before_prompt(self) -> str:
+        return self.around.opening if self.prompt_first else self.around.between
+
+    @cached_property
+    def _begins(self) -> bool:
+        """Whether the prompt begins a message or a line: then no blank stands in front of it."""
+        bare = not self.layout.frozen_prefix and self.layout.placement != "after"
+        return bare and not self._before_prompt.endswith(" ")
+
+    @cached_property
+    def _prompt_anchor(self) -> tuple[str, TokenIds]:
+        """What a prompt continues, as text and ids: the frozen prefix, a word, or all that stands before it."""
+        if self._begins:
+            return self._before_prompt, self._encode_before_word(self._before_prompt)
+        text = self.layout.frozen_prefix or _ANCHOR
+        return text, self._encode(text)
+
+    def _as_placed(self, text: str) -> str:
+        """Return a prompt's text as it stands in a rendered conversation: many templates trim a message's ends."""
+        if self.layout.placement == "after":
+            return text
+        if self.layout.frozen_prefix:
+            return text.rstrip()
+        return (" " if self._before_prompt.endswith(" ") else "") + text.strip()
+
     def encode_prompt(self, text: str) -> TokenIds:
-        """Tokenize a prompt as it continues the frozen prefix."""
-        return self._encode_after(self.layout.frozen_prefix or _ANCHOR, text)
+        """Tokenize a prompt as it continues what stands in front of it."""
+        anchor, left = self._prompt_anchor
+        return self._encode_after(anchor, self._as_placed(text), left)
 
     def decode_prompt(self, prompt: TokenIds) -> str:
         """Return the text of a prompt, with its leading blank."""
-        anchor = self._encode(self.layout.frozen_prefix or _ANCHOR)
+        _, anchor = self._prompt_anchor
         decode = self.tokenizer.decode
         before = decode(list(anchor), clean_up_tokenization_spaces=False)
         whole: str = decode(list(anchor + prompt), clean_up_tokenization_spaces=False)
@@ -132,35 +211,48 @@ class SpanBuilder:
     def check(self, prompt: TokenIds) -> PromptCheck:
         """Decode a prompt and tell whether its text gives the same ids again."""
         text = self.decode_prompt(prompt)
-        return PromptCheck(text, self._encode_after(self.layout.frozen_prefix or _ANCHOR, text) == prompt)
+        return PromptCheck(text, self.encode_prompt(text) == prompt)
 
     def build(self, example: Example, prompt: TokenIds, reasoning: TokenIds) -> Sequence:
         """Return the whole sequence of one sample with its spans; a token belongs to the span it begins in."""
-        layout = self.layout
+        layout, around = self.layout, self.around
         ids: list[int] = []
         spans: dict[str, tuple[int, int]] = {}
 
-        def append(names: tuple[str, ...], texts: tuple[str, ...], tokens: TokenIds, lead: int) -> None:
-            starts = [s for s, _ in self.tokenizer("".join(texts), add_special_tokens=False,
+        def append(tokens: TokenIds, *parts: tuple[str, str]) -> None:
+            """Add tokens whose text is that of the named parts together."""
+            starts = [s for s, _ in self.tokenizer("".join(text for _, text in parts), add_special_tokens=False,
                                                    return_offsets_mapping=True)["offset_mapping"]]  # fmt: skip
-            starts = [0] * (len(tokens) - len(starts)) + starts if lead else starts
-            begin = 0
-            for name, text in zip(names, texts, strict=True):
-                end = begin + len(text)
-                last = name == names[-1]
+            # What is in front of the text, as a BOS, belongs to the first part.
+            starts = [-1] * (len(tokens) - len(starts)) + starts
+            begin, end = -1, 0
+            for name, text in parts:
+                end += len(text)
+                last = name == parts[-1][0]
                 count = sum(begin <= s and (s < end or last) for s in starts[: len(tokens)])
                 spans[name] = (len(ids), len(ids) + count)
                 ids.extend(tokens[len(ids) - offset : len(ids) - offset + count])
                 begin = end
 
         offset = 0
-        head_texts = (self.opening_text, example.question, layout.joint, layout.frozen_prefix)
-        append(SPANS[:4], head_texts, self.head(example), len(self.bos))
-        for name, part in (("prompt", prompt), ("suffix", self.suffix), ("reasoning", reasoning)):
-            spans[name] = (len(ids), len(ids) + len(part))
-            ids.extend(part)
+        frozen = layout.frozen_prefix
+        before, question = self._before_prompt.removesuffix(frozen), ("question", example.question)
+        if self.prompt_first:
+            append(self.head(example), ("opening", before), ("frozen", frozen))
+        else:
+            texts = (("opening", around.opening), question, ("joint", before), ("frozen", frozen))
+            append(self.head(example), *texts)
+        spans["prompt"] = (len(ids), len(ids) + len(prompt))
+        ids.extend(prompt)
         offset = len(ids)
-        append(("glue", "extractor"), (layout.glue, layout.extractor), self.extractor, 0)
+        if self.prompt_first:
+            append(self.suffix(example), ("joint", around.between), question, ("suffix", around.closing))
+        else:
+            append(self.suffix(example), ("suffix", around.closing))
+        spans["reasoning"] = (len(ids), len(ids) + len(reasoning))
+        ids.extend(reasoning)
+        offset = len(ids)
+        append(self.extractor, ("glue", layout.glue), ("extractor", layout.extractor))
         label = self.label(example)
         spans["label"] = (len(ids), len(ids) + len(label))
         ids.extend(label)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from greater_ray.models._gradients import sample_loss
+from greater_ray.models._gradients import mean_nll, sample_loss
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Shard, TokenIds
 from greater_ray.work import Gradients, Rollouts
@@ -124,8 +124,8 @@ def memory_estimate(
     ``available`` is what is free now, with the parameters loaded.
     """
     config, spans = engine.config, engine.spans(layout)
-    heads = [len(spans.head(e)) for e in examples]
-    width = max(heads) + len(prompt) + len(spans.suffix) + len(spans.extractor)
+    heads = {spans.head(e) for e in examples}
+    width = max(len(spans.head(e)) + len(spans.suffix(e)) for e in examples) + len(prompt) + len(spans.extractor)
     width += layout.max_reasoning_tokens + layout.max_answer_tokens
     size = engine.model.dtype.itemsize
     num_heads = config.num_attention_heads
@@ -139,7 +139,7 @@ def memory_estimate(
     logits = (len(prompt) + layout.max_answer_tokens) * config.vocab_size * (size + 8)
     return {
         "parameters": sum(p.numel() * p.element_size() for p in engine.model.parameters()),
-        "questions": sum(heads) * per_token,
+        "questions": sum(map(len, heads)) * per_token,
         "decoding": decode_rows * width * per_token,
         "backward": backward_rows * (width * (activations + per_token) + logits),
         "kv_bytes_per_token": per_token,
@@ -174,7 +174,7 @@ class _Row(NamedTuple):
 def _row(engine: Engine, layout: Layout, example: Example, prompt: TokenIds, reasoning: TokenIds) -> _Row:
     spans = engine.spans(layout)
     head, label = spans.head(example), spans.label(example)
-    before = (*head, *prompt, *spans.suffix, *reasoning, *spans.extractor)
+    before = (*head, *prompt, *spans.suffix(example), *reasoning, *spans.extractor)
     return _Row((*before, *label), len(head), len(before), label)
 
 
@@ -204,7 +204,7 @@ def _loss(model: Any, row: _Row, prompt: TokenIds, loss: LossSpec, position: int
     logits = _forward(model, row.ids, shift, row.prompt_at + position)
     own = logits[row.prompt_at - 1 : row.prompt_at - 1 + len(prompt)]
     label = logits[row.label_at - 1 : row.label_at - 1 + len(row.label)]
-    return sample_loss(own, prompt, label, row.label, loss)
+    return sample_loss(own, prompt, mean_nll(label, row.label, loss.ce_temperature), loss)
 
 
 def _mean_nll(logits: Tensor, ids: TokenIds, start: int, length: int) -> float:

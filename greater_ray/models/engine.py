@@ -5,7 +5,6 @@ ids and text, and depends on nothing but the unit: what is cached here (question
 saves time.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -16,13 +15,16 @@ from torch import Tensor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
 from greater_ray.models._attention import register
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens
+from greater_ray.models._choices import choice_ids, rollout_of
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
-from greater_ray.models._kv import NEVER, Masks, Prefix, SlotStore
+from greater_ray.models._kv import Masks, Prefix
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
+from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
+from greater_ray.models._prefixes import Heads, Prefixes
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.identity import weights_hash
@@ -89,17 +91,15 @@ class Engine(Vocabulary):
             "device": self.device.type,
             "attn_implementation": model.config._attn_implementation,
             "threads": torch.get_num_threads(),
+            "system_role": shows_system(tokenizer),
         }
         self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         self.config = model.config.get_text_config()
         self._spans: dict[Layout, SpanBuilder] = {}
         self._filters: dict[str, Tensor] = {}
-        self._prefixes: OrderedDict[tuple[TokenIds, ...], Prefix] = OrderedDict()
-        # Whose questions the running unit of work reads.
-        self._in_use: tuple[TokenIds, ...] | None = None
-        self.prefix_memory = prefix_memory
-        self._decode_batch = MicroBatch(decode_rows, self._evict)
-        self._gradient_batch = MicroBatch(gradient_rows, self._evict)
+        self._prefixes = Prefixes(prefix_memory)
+        self._decode_batch = MicroBatch(decode_rows, self._prefixes.evict)
+        self._gradient_batch = MicroBatch(gradient_rows, self._prefixes.evict)
         blanks = frozenset(i for i, text in enumerate(self._vocabulary()) if text and not text.strip())
         stop = model.generation_config.eos_token_id
         stop = tokenizer.eos_token_id if stop is None else stop
@@ -157,54 +157,16 @@ class Engine(Vocabulary):
         """Decode prompts and tell which survive decoding and tokenizing again."""
         return [self.spans(layout).check(prompt) for prompt in work.prompts], Usage()
 
-    # -- questions' keys and values ----------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _prefix(self, heads: tuple[TokenIds, ...]) -> Prefix:
-        """Prefill opening, x, joint and frozen prefix of a shard, but for the last token; kept while memory allows."""
-        self._in_use = heads
-        if heads in self._prefixes:
-            self._prefixes.move_to_end(heads)
-            return self._prefixes[heads]
-        length = max(map(len, heads)) - 1
-        pads = [length - (len(h) - 1) for h in heads]
-        ids = torch.tensor([[self.decoder.pad] * pad + list(h[:-1]) for h, pad in zip(heads, pads, strict=True)])
-        positions = torch.tensor([[NEVER] * pad + list(range(len(h) - 1)) for h, pad in zip(heads, pads, strict=True)])
-        ids, positions = ids.to(self.device), positions.to(self.device)
-        # All rows of a layer lie in one block: joined piece by piece within what is tried again.
-        layers: list[Any] = [] if length else [(None, None)] * self.decoder.num_layers
-
-        def work(start: int, stop: int) -> list[None]:
-            store = SlotStore(self.decoder.num_layers, stop - start, length, self.device)
-            self.model(
-                input_ids=ids[start:stop],
-                attention_mask=self.decoder.masks.build(positions[start:stop], positions[start:stop]),
-                position_ids=positions[start:stop].clamp(min=0),
-                past_key_values=store.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            store.copy_to(layers, start, len(heads))
-            return [None] * (stop - start)
-
-        if length:
-            self._decode_batch.map(work, len(heads))
-        prefix = Prefix(positions, layers)
-        self._prefixes[heads] = prefix
-        while sum(p.nbytes for p in self._prefixes.values()) > self.prefix_memory and len(self._prefixes) > 1:
-            self._prefixes.popitem(last=False)
-        return prefix
+    # -- rows --------------------------------------------------------------------------------------------------------
 
     def limit_prefix_memory(self, num_bytes: int) -> None:
         """Keep at most so many bytes of questions' keys and values."""
-        self.prefix_memory = num_bytes
+        self._prefixes.memory = num_bytes
 
-    def _evict(self) -> bool:
-        """Drop the questions that the running unit of work does not read; tell whether there were any."""
-        others = [heads for heads in self._prefixes if heads != self._in_use]
-        for heads in others:
-            del self._prefixes[heads]
-        return bool(others)
+    def _prefix(self, parts: Sequence[Parts], layout: Layout) -> tuple[Heads, Prefix]:
+        """The heads of rows with their keys and values: one for all rows where no question stands in them."""
+        heads = tuple(part.head for part in (parts[:1] if self.spans(layout).prompt_first else parts))
+        return heads, self._prefixes.of(heads, self.decoder, self._decode_batch)
 
     def _parts(self, shard: Shard, prompt: TokenIds, layout: Layout, reasoning: int) -> list[Parts]:
         """Token ids of every row, checked against the context window with ``reasoning`` tokens to come."""
@@ -219,13 +181,14 @@ class Engine(Vocabulary):
                         f"prompt and up to {reasoning} of reasoning need {needed} tokens, the model's context window "
                         f"has {window}; lower decoding.max_reasoning_tokens or leave the row out."
                     )
-        return [Parts(spans.head(e), prompt, spans.label(e)) for e in shard]
+        return [Parts(spans.head(e), prompt, spans.suffix(e), spans.label(e)) for e in shard]
 
     def _beside_prompt(self, example: Example, layout: Layout, reasoning: int) -> int:
         """How many tokens a row takes beside the prompt, with ``reasoning`` tokens and an answer or the label."""
         spans = self.spans(layout)
         answer = max(layout.max_answer_tokens, len(spans.label(example)))
-        return len(spans.head(example)) + len(spans.suffix) + reasoning + len(spans.extractor) + answer
+        own = len(spans.head(example)) + len(spans.suffix(example))
+        return own + reasoning + len(spans.extractor) + answer
 
     @computes(PromptRoom)
     def prompt_room(self, work: PromptRoom, layout: Layout) -> tuple[int | None, Usage]:
@@ -245,23 +208,30 @@ class Engine(Vocabulary):
         With ``work.reasoning`` (one per row) nothing is decoded: the label is scored after that reasoning.
         """
         given = None if work.reasoning is None else list(work.reasoning) * len(work.prompts)
-        size = len(work.shard)
+        size, choices = len(work.shard), choice_ids(self.spans(layout), work.shard, work.loss)
         rows, usage = self._run_rows(
-            work.shard, layout, work.prompts, work.loss.ce_temperature, reasoning=given, answer=False
+            work.shard, layout, work.prompts, work.loss.ce_temperature, reasoning=given, answer=False, choices=choices
         )
-        return [[_rollout(r) for r in rows[k : k + size]] for k in range(0, len(rows), size)], usage
+        labels = [choices.index(self.spans(layout).label(e)) if choices else 0 for e in work.shard] * len(work.prompts)
+        rollouts = [rollout_of(row, label) for row, label in zip(rows, labels, strict=True)]
+        return [rollouts[k : k + size] for k in range(0, len(rollouts), size)], usage
 
     @computes(Answers)
     def answers(self, work: Answers, layout: Layout) -> tuple[list[list[Answer]], Usage]:
         """Reason (unless the reasoning is known), extract and decode the answer of every row."""
         given, size = work.reasoning, len(work.shard)
+        choices = self.spans(layout).choices if work.score_choices else ()
+        given = given and given * len(work.prompts)
         rows, usage = self._run_rows(
-            work.shard, layout, work.prompts, 1.0, reasoning=given and given * len(work.prompts), answer=True
+            work.shard, layout, work.prompts, 1.0, reasoning=given, answer=True, choices=choices
         )
         decode = self.tokenizer.decode
         # Chat markup is no text: what is quoted from here into a question to the writer must not hold any.
         texts = [[decode(list(ids), skip_special_tokens=True) for ids in (r.reasoning, r.answer)] for r in rows]
-        answers = [Answer(_rollout(r), *text) for r, text in zip(rows, texts, strict=True)]
+        answers = [
+            Answer(rollout_of(row), reasoning, said, row.choice_nlls or None)
+            for row, (reasoning, said) in zip(rows, texts, strict=True)
+        ]
         return [answers[k : k + size] for k in range(0, len(answers), size)], usage
 
     @torch.no_grad()
@@ -274,35 +244,44 @@ class Engine(Vocabulary):
         *,
         reasoning: Sequence[TokenIds] | None,
         answer: bool,
+        choices: Sequence[TokenIds] = (),
     ) -> tuple[list[RowResult], Usage]:
         spans = self.spans(layout)
         parts = [p for prompt in prompts for p in self._parts(shard, prompt, layout, layout.max_reasoning_tokens)]
-        prefix = self._prefix(tuple(p.head for p in parts[: len(shard)]))
-        tail = 1 + len(spans.extractor) + max(max(len(p.label) for p in parts), layout.max_answer_tokens)
+        heads, prefix = self._prefix(parts[: len(shard)], layout)
+        longest = max(len(p.label) for p in parts)
+        tail = 1 + len(spans.extractor) + max(longest, layout.max_answer_tokens, choice_room(choices))
         passes = 0
 
         def work(start: int, stop: int) -> list[RowResult]:
             nonlocal passes
-            batch = RowBatch(self.decoder, prefix, [k % len(shard) for k in range(start, stop)], parts[start:stop])
+            if spans.prompt_first:
+                batch = RowBatch.behind_prompts(self.decoder, prefix, parts[start:stop])
+            else:
+                batch = RowBatch(self.decoder, prefix, [k % len(shard) for k in range(start, stop)], parts[start:stop])
             if reasoning is None:
-                logits = batch.prefill(spans.suffix, layout.max_reasoning_tokens + tail)
+                logits = batch.prefill(layout.max_reasoning_tokens + tail)
                 batch.reason(logits, layout.max_reasoning_tokens)
             else:
-                batch.given(spans.suffix, reasoning[start:stop], max(map(len, reasoning)) + tail)
+                batch.given(reasoning[start:stop], max(map(len, reasoning)) + tail)
             logits = batch.score(spans.extractor, temperature)
+            if choices:
+                batch.score_choices(logits, choices, temperature)
             if answer:
                 batch.answer(logits, layout.max_answer_tokens, self._line_ends)
-            passes += 2 + max(r.generated for r in batch.results)
+            passes += 2 + spans.prompt_first + max(r.generated for r in batch.results)
             return batch.results
 
         rows = self._decode_batch.map(work, len(parts))
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(p.head) - 1 for p in parts[: len(shard)]),
-            prefill_tokens=sum(1 + len(p.prompt) + len(spans.suffix) for p in parts)
+            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.prompt_first else parts))
+            + sum(spans.prompt_first + len(p.suffix) for p in parts)
             + (sum(map(len, reasoning)) if reasoning is not None else 0),
             generated_tokens=sum(r.generated for r in rows),
-            scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts),
+            scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts)
+            + len(parts) * sum(len(choice) - 1 for choice in choices),
             passes=passes,
         )
         return rows, usage
@@ -310,13 +289,13 @@ class Engine(Vocabulary):
     @computes(Generate)
     def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
         """Continue every conversation, each with a seed of its own; temperature 0 is greedy."""
-        self._in_use = None
+        self._prefixes.in_use = None
         return self._writer.generate(work.conversations, work.seeds, work.max_tokens, work.temperature)
 
     @computes(TextEmbeddings)
     def text_embeddings(self, work: TextEmbeddings, layout: Layout | None) -> tuple[list[list[float]], Usage]:
         """Mean of the last hidden states over each text's tokens, of length one; a text beyond the window is cut."""
-        self._in_use = None
+        self._prefixes.in_use = None
         contexts = [tuple(self.tokenizer(text).input_ids)[: self._writer.window] for text in work.texts]
         for text, ids in zip(work.texts, contexts, strict=True):
             if not ids:
@@ -341,7 +320,11 @@ class Engine(Vocabulary):
 
         rows, usage = self._differentiate(work, layout, read)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
-        return ShardGradient(tuple(gradient.tolist()), tuple(r[1] for r in rows), tuple(r[2] for r in rows)), usage
+        lists = [tokens for _, _, tokens in rows]
+        if self.spans(layout).prompt_first:
+            # Equal but for rounding: what precedes the prompt is the same for all rows.
+            lists = [lists[0]] * len(lists)
+        return ShardGradient(tuple(gradient.tolist()), tuple(loss for _, loss, _ in rows), tuple(lists)), usage
 
     @computes(PromptGradients)
     def prompt_gradients(self, work: PromptGradients, layout: Layout) -> tuple[PromptGradient, Usage]:
@@ -357,22 +340,30 @@ class Engine(Vocabulary):
         """Forward and backward through every row of the shard; ``read`` keeps of a row what is needed."""
         spans, reasoning = self.spans(layout), work.reasoning
         parts = self._parts(work.shard, work.prompt, layout, max(map(len, reasoning)))
-        prefix = self._prefix(tuple(p.head for p in parts))
-        fixed = (spans.suffix, spans.extractor)
+        heads, prefix = self._prefix(parts, layout)
+        choices = choice_ids(self.spans(layout), work.shard, work.loss)
 
         def differentiate(start: int, stop: int) -> list[T]:
             few = slice(start, stop)
-            gradients = row_gradients(self.decoder, prefix, few, parts[few], reasoning[few], fixed, work.loss)
+            rows = few if len(heads) == len(parts) else [0] * (stop - start)
+            gradients = row_gradients(
+                self.decoder, prefix, rows, parts[few], reasoning[few], spans.extractor, work.loss, choices
+            )
             return [read(row) for row in gradients]
 
         rows = self._gradient_batch.map(differentiate, len(parts))
         lengths = [
-            1 + len(work.prompt) + len(r) + sum(map(len, fixed)) + len(p.label)
+            1
+            + len(work.prompt)
+            + len(p.suffix)
+            + len(r)
+            + len(spans.extractor)
+            + (sum(map(len, choices)) or len(p.label))
             for r, p in zip(reasoning, parts, strict=True)
         ]
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(p.head) - 1 for p in parts),
+            prefix_tokens=sum(len(head) - 1 for head in heads),
             scored_tokens=sum(lengths),
             backward_tokens=sum(lengths),
             passes=1,
@@ -382,23 +373,25 @@ class Engine(Vocabulary):
     @computes(Proposals)
     @torch.no_grad()
     def proposals(self, work: Proposals, layout: Layout) -> tuple[list[TokenIds], Usage]:
-        """The likeliest tokens at a position given x and the prompt before it (paper Eq. 3), per row."""
-        banned = self._banned(work.token_filter)
-        parts = self._parts(work.shard, work.prompt[: work.position], layout, 0)
-        prefix = self._prefix(tuple(p.head for p in parts))
+        """The likeliest tokens at a position given all that stands before it (paper Eq. 3), per row.
+
+        Where no question stands there, the first row speaks for all.
+        """
+        banned, prompt = self._banned(work.token_filter), work.prompt[: work.position]
+        spans = self.spans(layout)
+        shard = work.shard[:1] if spans.prompt_first else work.shard
+        parts = [Parts(p.head, p.prompt, (), ()) for p in self._parts(shard, prompt, layout, 0)]
+        heads, prefix = self._prefix(parts, layout)
 
         def propose(start: int, stop: int) -> list[TokenIds]:
             batch = RowBatch(self.decoder, prefix, range(start, stop), parts[start:stop])
-            return [best_tokens(logits, banned, work.depth) for logits in batch.prefill((), 0)]
+            return [best_tokens(logits, banned, work.depth) for logits in batch.prefill(0)]
 
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(p.head) - 1 for p in parts),
+            prefix_tokens=sum(len(head) - 1 for head in heads),
             prefill_tokens=len(parts) * (1 + work.position),
             passes=1,
         )
-        return self._decode_batch.map(propose, len(parts)), usage
-
-
-def _rollout(row: RowResult) -> Rollout:
-    return Rollout(row.reasoning, row.truncated, row.label_ce, row.prompt_nll, row.label_hit)
+        lists = self._decode_batch.map(propose, len(parts))
+        return lists * (len(work.shard) // len(lists)), usage

@@ -9,16 +9,17 @@ import yaml
 from greater_ray.config import AnswerType, TaskConfig
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.plugins import available, load
-from greater_ray.protocols import Task
-from greater_ray.tasks._answers import AnswerForm, default_form
+from greater_ray.protocols import Task, closed_set
+from greater_ray.tasks._forms import AnswerForm, default_form
 from greater_ray.tasks._task import Family, TaskInfo
 
 
 class Extractor(NamedTuple):
-    """The text after the reasoning, and what stands between it and the label."""
+    """The text after the reasoning, what stands between it and the label, and all labels of a closed set."""
 
     text: str
     label_prefix: str
+    choices: tuple[str, ...] = ()
 
 
 @cache
@@ -66,7 +67,7 @@ def load_task(config: TaskConfig) -> Task:
         DataError: a user's own file is missing or broken.
     """
     if ":" in config.name:
-        return cast(Task, load("tasks", config.name)(config))
+        return _with_reading(cast(Task, load("tasks", config.name)(config)), config)
     groups = available_groups()
     if config.name in groups:
         raise ConfigError(
@@ -74,7 +75,16 @@ def load_task(config: TaskConfig) -> Task:
         )
     name = _canonical(config.name)
     family = next(family for family in _families() if name in {info.name for info in family.tasks})
-    return family.load(name, config)
+    return _with_reading(family.load(name, config), config)
+
+
+def _with_reading(task: Task, config: TaskConfig) -> Task:
+    if config.reading == "likelihood":
+        if not closed_set(task):
+            why = f"'likelihood' compares choices, but answers of '{task.name}' ({task.answer_type}) are no closed set."
+            raise ConfigError(why, setting="task.reading", value=config.reading)
+        task.reading = config.reading  # type: ignore[attr-defined]
+    return task
 
 
 @cache
@@ -96,16 +106,16 @@ def extractor(task: Task, variant: str) -> Extractor:
         ConfigError: an unknown variant, or a text of nothing but blanks.
     """
     table = _extractors()
+    form: Any = getattr(task, "form", None)
+    if not isinstance(form, AnswerForm):
+        form = default_form(cast(AnswerType, task.answer_type))
     if variant in table:
-        form: Any = getattr(task, "form", None)
-        if not isinstance(form, AnswerForm):
-            form = default_form(cast(AnswerType, task.answer_type))
         entry = table[variant][form.kind]
-        choices = " or ".join(entry["choice"].format(choice) for choice in form.choices) if "choice" in entry else ""
-        return Extractor(entry["text"].replace("{choices}", choices), entry["label_prefix"])
+        choices = " or ".join([entry["choice"].format(choice) for choice in form.choices]) if "choice" in entry else ""
+        return Extractor(entry["text"].replace("{choices}", choices), entry["label_prefix"], form.choices)
     if " " in variant.strip():
         # After an opening mark the label follows directly, as in "the answer is (".
         text = variant.rstrip(" ")
-        return Extractor(text, "" if text[-1] in "([{$\"'*" else " ")
+        return Extractor(text, "" if text[-1] in "([{$\"'*" else " ", form.choices)
     why = f"{unknown_name('', variant, table).why} A text of your own must hold a blank."
     raise ConfigError(why, setting="task.extractor", value=variant, allowed=table)

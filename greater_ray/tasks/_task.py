@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from greater_ray.config import AnswerType, TaskConfig
 from greater_ray.errors import ConfigError
 from greater_ray.protocols import Score, Task
-from greater_ray.tasks._answers import AnswerForm
+from greater_ray.tasks._forms import AnswerForm
 from greater_ray.types import Example
 
 
@@ -40,18 +40,20 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The rows of a task, split, and where they are from."""
+    """The rows of a task, split, and where they are from. ``columns`` are a user's own, by the id of the row."""
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     test: tuple[Example, ...]
     provenance: dict[str, Any]
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class RowTask:
     """A task over labelled rows. The rows are read at the first use, so building a task costs nothing.
 
-    ``title`` names the task to people: made rows are never titled like the benchmark whose form they have.
+    ``reading`` ``"likelihood"`` takes the likeliest of ``choices`` for the answer. ``title`` names the task to people:
+    made rows are never titled like the benchmark whose form they have.
     """
 
     def __init__(self, name: str, form: AnswerForm, loader: Callable[[], Loaded], title: str | None = None):
@@ -59,8 +61,20 @@ class RowTask:
         self.title = title or name
         self.form = form
         self.answer_type: str = form.type
+        self.reading = "generated"
         self._loader = loader
         self._provenance: dict[str, Any] | None = None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All labels, where the answers are a closed set."""
+        return self.form.choices
+
+    @property
+    def metric(self) -> str:
+        """What scores answers: accuracy where they are right or wrong."""
+        name = self.form.metric.name
+        return "accuracy" if name in ("exact", "contains", "regex") else name
 
     @cached_property
     def _loaded(self) -> Loaded:
@@ -75,6 +89,8 @@ class RowTask:
             self._provenance = {
                 "task": self.title,
                 "answer_type": self.answer_type,
+                **({"choices": list(self.choices)} if self.answer_type == "choice" else {}),
+                **({"metric": self.form.metric.name} if self.form.metric.name != "exact" else {}),
                 **loaded.provenance,
                 "counts": counts,
             }
@@ -100,10 +116,12 @@ class RowTask:
         """Read the answer after the extractor and, beside it, strictly from the reasoning alone."""
         prediction = self.form.read(answer_text)
         strict = self.form.read_last(reasoning_text)
+        columns = {"id": example.id, "question": example.question, "answer": example.target}
+        row = columns | dict(self._loaded.columns.get(example.id, {})) if self.form.metric.own else None
         return Score(
-            correct=self.form.same(prediction, example.label),
+            score=self.form.score(prediction, example.label, example.references, row),
             prediction=prediction,
-            strict_correct=self.form.same(strict, example.label),
+            strict_score=self.form.score(strict, example.label, example.references, row),
             strict_prediction=strict,
         )
 
@@ -124,6 +142,8 @@ def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm) -> None:
 
 def digest(examples: Sequence[Example]) -> str:
     """SHA-256 of questions and gold answers: the same rows have the same digest, wherever they were read from."""
-    text = json.dumps([[e.question, e.target] for e in examples], ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(
+        [[e.question, e.target, *e.references] for e in examples], ensure_ascii=False, separators=(",", ":")
+    )
     # A lone surrogate is valid in JSON input and has no UTF-8 form.
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -7,7 +7,7 @@ from typing import Any
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError
 from greater_ray.protocols import Task
-from greater_ray.tasks._answers import AnswerForm, letter_form
+from greater_ray.tasks._forms import AnswerForm, letter_form
 from greater_ray.tasks._sources import Source, check_data_option, find_file, read_bbh_json, read_hub
 from greater_ray.tasks._splits import SPLITS, first_of_each, grouped, positional
 from greater_ray.tasks._synthetic import GENERATORS, synthetic_source

@@ -6,18 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from greater_ray.config import AnswerType, TaskConfig
+from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError, Place, did_you_mean
 from greater_ray.protocols import Task
-from greater_ray.tasks._answers import LETTERS, WORD_CHOICES, AnswerForm, default_form, letter_form
+from greater_ray.tasks._forms import AnswerForm
+from greater_ray.tasks._inference import answer_form, gold_label, refuse_equal_golds
+from greater_ray.tasks._letters import LETTERS
 from greater_ray.tasks._sources import Row, Source, read_csv, read_jsonl
 from greater_ray.tasks._splits import SPLITS, first_of_each, grouped, shuffled, sizes_for, whole_groups
 from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, digest
 from greater_ray.types import Example
 
 _READERS = {".jsonl": read_jsonl, ".csv": read_csv}
-_INFERRED: tuple[AnswerType, ...] = ("letter", "boolean", "yes-no", "valid-invalid", "number")
-_OPTION_LINE = re.compile(r"^\s*\(([A-Z])\)", re.MULTILINE)
 
 
 def load(name: str, config: TaskConfig) -> Task:
@@ -40,7 +40,10 @@ def load(name: str, config: TaskConfig) -> Task:
         raise DataError(f"'{path}' has a header but no rows.", setting="task.rows")
     _refuse_unseen_options(path, source.rows, config)
     pairs = [_pair(path, row, config) for row in source.rows]
-    form, how = _form(path, source.rows, pairs, config.answer_type)
+    places = [Place(str(path), row.line) for row in source.rows]
+    questions, answers = [question for question, _ in pairs], [answer for _, answer in pairs]
+    form, how = answer_form(config, questions, answers, places)
+    refuse_equal_golds(form, answers, places)
     examples = [_example(path, row, pair, form) for row, pair in zip(source.rows, pairs, strict=True)]
     return RowTask(name, form, partial(_split, source, examples, config, how), f"{name} ({path.name})")
 
@@ -127,50 +130,9 @@ def _refuse_unseen_options(path: Path, rows: Sequence[Row], config: TaskConfig) 
         )
 
 
-def _form(
-    path: Path, rows: Sequence[Row], pairs: Sequence[tuple[str, str]], answer_type: AnswerType | None
-) -> tuple[AnswerForm, str]:
-    """Find the answer form: the configured type, or the one that all answers have; and say which it was."""
-    answers = [answer for _, answer in pairs]
-    if answer_type is not None:
-        return _narrowed(answer_type, pairs), "configured"
-    for candidate in _INFERRED:
-        form = default_form(candidate)
-        fits = [form.label(answer) is not None for answer in answers]
-        if all(fits):
-            return _narrowed(candidate, pairs), f"inferred: all {len(answers)} answers are '{candidate}'"
-        if any(fits):
-            yes, no = fits.index(True), fits.index(False)
-            raise ConfigError(
-                f"'{path}' is ambiguous: the answer on line {rows[yes].line} is a '{candidate}', "
-                f"the one on line {rows[no].line} ({answers[no][:40]!r}) is not; set §task.answer_type.",
-                setting="task.answer_type",
-            )
-    return AnswerForm("text"), "inferred: no answer is a letter, a number or one of the word pairs"
-
-
-def _narrowed(answer_type: AnswerType, pairs: Sequence[tuple[str, str]]) -> AnswerForm:
-    """Fit letters to those in use, and words to the way in which the file writes them."""
-    if answer_type == "letter":
-        form = default_form("letter")
-        used = {label for _, answer in pairs if (label := form.label(answer))}
-        used |= {letter for question, _ in pairs for letter in _OPTION_LINE.findall(question)}
-        return letter_form(max([LETTERS.index(letter) + 1 for letter in used] + [2]))
-    if answer_type in WORD_CHOICES:
-        words = WORD_CHOICES[answer_type]
-        first = next((answer for _, answer in pairs if answer.lower() in map(str.lower, words)), words[0])
-        style = str.lower if first.islower() else str.upper if first.isupper() else str.capitalize
-        return AnswerForm(answer_type, tuple(style(word) for word in words))
-    return default_form(answer_type)
-
-
 def _example(path: Path, row: Row, pair: tuple[str, str], form: AnswerForm) -> Example:
     question, target = pair
-    label = form.label(target)
-    if label is None:
-        allowed = f" ({', '.join(form.choices)})" if len(form.choices) == 2 else ""
-        why = f"the answer {target[:60]!r} is not a '{form.type}'{allowed}; correct it or set §task.answer_type."
-        raise DataError(why, setting="task.rows", place=Place(str(path), row.line), value=target)
+    label = gold_label(form, target, Place(str(path), row.line))
     return Example(f"rows/{path.name}#{row.index}", question, target, label)
 
 
@@ -189,6 +151,7 @@ def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how:
             setting="task.rows",
         )
     chosen = first_of_each(rows, config, str(source.origin["location"]))
+    columns = {example.id: row.values for example, row in zip(examples, source.rows, strict=True)}
     provenance: dict[str, Any] = {
         **source.origin,
         "source": "rows",
@@ -201,7 +164,7 @@ def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how:
         "dropped": [],
         "duplicates": [[examples[i].id for i in group] for group in groups if len(group) > 1],
     }
-    return Loaded(chosen["train"], chosen["dev"], chosen["test"], provenance)
+    return Loaded(chosen["train"], chosen["dev"], chosen["test"], provenance, columns)
 
 
 PLUGIN = Family(

@@ -55,7 +55,8 @@ class Work(Generic[ResultT]):
         """
         if not self.shard or layout is None:
             return None
-        return fingerprint([layout.joint, layout.frozen_prefix, [example.question for example in self.shard]])
+        around = [layout.joint, layout.frozen_prefix, layout.placement, layout.system]
+        return fingerprint([*around, [example.question for example in self.shard]])
 
     def units(self, model: Asking) -> list[Self]:
         """Return what is not known yet, cut for replicas: the same units, whoever computes them."""

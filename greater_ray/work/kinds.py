@@ -179,7 +179,7 @@ class Rollouts(RowWork[list[list[Rollout]]]):
         ]
 
     def _key(self, prompt: TokenIds, shard: str) -> RolloutKey:
-        return RolloutKey(prompt, shard, self.loss.ce_temperature, self.reasoning_of)
+        return RolloutKey(prompt, shard, self.loss.ce_temperature, self.reasoning_of, self.loss.label)
 
     def remember(self, result: list[list[Rollout]], memory: Memory) -> None:
         """Keep the rollouts of every prompt."""
@@ -208,11 +208,13 @@ class Answers(RowWork[list[list[Answer]]]):
     """Reason, extract and decode the answer: one list per prompt, aligned with ``examples``.
 
     A unit has one prompt, and only rows that are new for it. ``rollouts`` (one per row) are filled in where the
-    reasoning under this very prompt is known: it is taken over.
+    reasoning under this very prompt is known: it is taken over. With ``score_choices`` the layout's choices are scored
+    after the extractor, too.
     """
 
     prompts: Sequence[TokenIds]
     rollouts: Sequence[Rollout] | None = None
+    score_choices: bool = False
 
     @property
     def reasoning(self) -> list[TokenIds] | None:

@@ -48,12 +48,16 @@ class Memory:
 
 
 class RolloutKey(NamedTuple):
-    """What a shard's rollouts depend on. ``reasoning_of`` is the prompt whose reasoning was taken over, if any."""
+    """What a shard's rollouts depend on. ``reasoning_of`` is the prompt whose reasoning was taken over, if any.
+
+    ``label_loss`` tells which label term was computed.
+    """
 
     prompt: TokenIds
     shard: str
     ce_temperature: float
     reasoning_of: TokenIds | None
+    label_loss: str = "ce"
 
 
 class AnswerKey(NamedTuple):
@@ -78,15 +82,17 @@ def _rollout(value: Mapping[str, Any]) -> Rollout:
 
 
 def _rollouts(line: Mapping[str, Any]) -> tuple[RolloutKey, list[Rollout]]:
-    prompt, shard, temperature, reasoning_of = line["key"]
+    prompt, shard, temperature, reasoning_of, *label_loss = line["key"]  # version 0.1.0 knew one label term only
     taken_over = None if reasoning_of is None else tuple(reasoning_of)
-    return RolloutKey(tuple(prompt), shard, temperature, taken_over), list(map(_rollout, line["rollouts"]))
+    return RolloutKey(tuple(prompt), shard, temperature, taken_over, *label_loss), list(map(_rollout, line["rollouts"]))
 
 
 def _answer(line: Mapping[str, Any]) -> tuple[AnswerKey, Answer]:
     prompt, row = line["key"]
     value = line["answer"]
-    return AnswerKey(tuple(prompt), row), Answer(**{**value, "rollout": _rollout(value["rollout"])})
+    nlls = value.get("choice_nlls")
+    rest = {"rollout": _rollout(value["rollout"]), "choice_nlls": None if nlls is None else tuple(nlls)}
+    return AnswerKey(tuple(prompt), row), Answer(**{**value, **rest})
 
 
 ROLLOUTS: Kept[RolloutKey, list[Rollout]] = Kept(

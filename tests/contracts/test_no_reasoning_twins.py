@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from greater_ray.methods._tokens import LABEL_LOSS
+from greater_ray.methods._tokens import NoReasoningConfig
 from greater_ray.methods.autoprompt import AutoPromptConfig
 from greater_ray.methods.pez import PezConfig
 from greater_ray.plugins import load
@@ -20,7 +20,9 @@ SHORT = " think step by step"
 def test_labels_are_scored_without_reasoning_like_the_slow_twin(family: str) -> None:
     fast, slow = build(family, torch.float64)
     prompt = fast.ask(EncodePrompt(PROMPT))
-    (ours,), (theirs,) = (m.ask(Rollouts(EXAMPLES, [prompt], LABEL_LOSS, reasoning_of=())) for m in (fast, slow))
+    (ours,), (theirs,) = (
+        m.ask(Rollouts(EXAMPLES, [prompt], NoReasoningConfig().loss, reasoning_of=())) for m in (fast, slow)
+    )
     assert all(r.reasoning == () for r in ours)
     assert [r.label_ce for r in ours] == pytest.approx([r.label_ce for r in theirs], rel=1e-9)
     assert [r.label_hit for r in ours] == [r.label_hit for r in theirs]

@@ -293,6 +293,9 @@ def test_a_prompt_is_evaluated_as_it_is(small, capsys, tmp_path):
     prefixed = ["--set", "layout.frozen_prefix=Use"]
     assert run(["evaluate", *small, "--prompt", "Think well.", "--split", "dev", "--json", *prefixed]) == 0
     assert json.loads(capsys.readouterr().out)["label_ce"] != plain["label_ce"]
+    for placed in (["--placement", "system"], ["--placement", "{prompt}\n{question}"], ["--system", "Be brief."]):
+        assert run(["evaluate", *small, "--prompt", "Think well.", "--split", "dev", "--json", *placed]) == 0
+        assert json.loads(capsys.readouterr().out)["label_ce"] != plain["label_ce"]
 
 
 def test_export(finished, capsys, tmp_path):
@@ -353,6 +356,12 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "dtype": (["--dtype", "float31"], 2, r"--dtype: .*'float32'.*, not 'float31'"),
     "data": (["--data", "synthetc"], 2, r"--data: 'synthetc' .* Did you mean 'synthetic'\?"),
     "extractor": (["--extractor", "dolar"], 2, r"--extractor: 'dolar' is unknown.* Did you mean 'dollar'\?"),
+    "placement": (["--placement", "front"], 2, r"--placement: .* after, before, system or a text .*, not 'front'\."),
+    "two systems": (
+        ["--placement", "system", "--system", "Be brief."],
+        2,
+        r"--system: goes with every --placement but 'system', .* is layout\.frozen_prefix, not 'Be brief\.'",
+    ),
     "set without value": (["--set", "steps"], 2, r"--set: 'steps' must have the form key=value"),
     "set unknown": (["--set", "budgt.steps=3"], 2, r"--set budgt: unknown option.* Did you mean 'budget'\?"),
     "set method": (["--set", "method.topk=3"], 2, r"--set method_config.topk: .* Did you mean 'top_k'\?"),

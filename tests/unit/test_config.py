@@ -59,6 +59,17 @@ def test_merging_changes_no_layer():
         ({"model": {"dtype": "float8"}}, r"^model\.dtype: .*'float32'.*, not 'float8'\.$"),
         ({"seed": "x"}, r"^seed: .*integer.*, not 'x'\.$"),
         ({"evaluation": {"splits": ["train", "tset"]}}, r"^evaluation\.splits\.1: .*not 'tset'\.$"),
+        (
+            {"layout": {"placement": "front"}},
+            r"^layout\.placement: input should be after, before, system or a text with \{question\} and \{prompt\}, "
+            r"each once, not 'front'\.$",
+        ),
+        ({"layout": {"placement": "{prompt} {question} {prompt}"}}, r"^layout\.placement: .*each once, not "),
+        ({"layout": {"placement": "Think: {question}"}}, r"^layout\.placement: .*each once, not "),
+        (
+            {"layout": {"placement": "system", "system": "Be brief."}},
+            r"^layout\.system: goes with every layout\.placement but 'system', .*layout\.frozen_prefix, not 'Be brief",
+        ),
     ],
 )
 def test_the_first_mistake_is_told_in_one_sentence(values: dict, sentence: str):
@@ -148,7 +159,9 @@ CHANGES: list[dict[str, Any]] = [
     {"task": {"name": "gsm8k"}}, {"task": {"data": "synthetic"}}, {"task": {"seed": 1}}, {"task": {"train_size": 5}},
     {"task": {"dev_size": 5}}, {"task": {"test_size": 5}}, {"task": {"extractor": "dollar"}}, {"method": "other"},
     {"preset": "released"}, {"method_config": {"top_k": 3}}, {"layout": {"joint": ". "}}, {"layout": {"glue": ""}},
-    {"layout": {"frozen_prefix": ""}}, {"decoding": {"max_reasoning_tokens": 5}}, {"budget": {"patience": 4}},
+    {"layout": {"frozen_prefix": ""}}, {"layout": {"placement": "system"}}, {"layout": {"placement": "before"}},
+    {"layout": {"placement": "{prompt} {question}"}}, {"layout": {"system": ""}},
+    {"decoding": {"max_reasoning_tokens": 5}}, {"budget": {"patience": 4}},
     {"decoding": {"max_answer_tokens": 5}}, {"budget": {"steps": 4}}, {"budget": {"tokens": 4}},
     {"budget": {"seconds": 4.0}}, {"evaluation": {"splits": ["test"]}}, {"evaluation": {"dev_select_top": 3}},
     {"seed": 1}, {"shard_size": 5},
@@ -159,3 +172,10 @@ def test_every_setting_changes_the_identity():
     ids = [trial(**change).trial_id() for change in [{}, *CHANGES]]
     assert len(set(ids)) == len(ids)
     assert all(len(i) == 16 and int(i, 16) >= 0 for i in ids)
+
+
+def test_the_identity_is_that_of_version_0_1_0_where_nothing_newer_is_set():
+    assert trial().trial_id() == "79c54c52b9cbe050"
+    unset = {"layout": {"placement": "after", "system": None}, "task": {"choices_column": None}}
+    assert trial(**unset).trial_id() == trial().trial_id()
+    assert trial(task={"choices_column": "choices"}).trial_id() != trial().trial_id()

@@ -15,8 +15,8 @@ CONFIG = TrialConfig.model_validate({"model": {"name": "m"}, "task": {"name": "b
 def rows(correct: list[bool]) -> list[ExampleRecord]:
     return [
         ExampleRecord(
-            id=str(i), target="Yes", prediction="Yes" if c else None, correct=c, strict_prediction=None,
-            strict_correct=False, truncated=not c, reasoning_tokens=3, label_ce=1.0 + i % 3, prompt_nll=1.0,
+            id=str(i), target="Yes", prediction="Yes" if c else None, score=float(c), strict_prediction=None,
+            strict_score=0.0, truncated=not c, reasoning_tokens=3, label_ce=1.0 + i % 3, prompt_nll=1.0,
             answer_text="", reasoning_text="",
         )
         for i, c in enumerate(correct)

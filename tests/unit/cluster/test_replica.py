@@ -35,7 +35,7 @@ def test_without_a_gpu_it_computes_on_the_cpu(tiny_folder: Path):
     loaded = replica.load(ModelConfig(name=str(tiny_folder), device="cpu"))
     assert (loaded["model"]["device"], loaded["host"]) == ("cpu", socket.gethostname())
     assert isinstance(replica.engine, Engine)
-    assert replica.engine.prefix_memory == 2**20
+    assert replica.engine._prefixes.memory == 2**20
 
 
 def test_a_model_of_ones_own_need_not_tell_its_device():

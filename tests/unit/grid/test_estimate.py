@@ -29,7 +29,7 @@ def config(**changes: Any) -> TrialConfig:
 
 def probed(*, steps: int = 1, prompts: int = 2) -> TrialRecord:
     row = ExampleRecord(
-        id="0", target="Yes", prediction="Yes", correct=True, strict_prediction=None, strict_correct=False,
+        id="0", target="Yes", prediction="Yes", score=1.0, strict_prediction=None, strict_score=0.0,
         truncated=False, reasoning_tokens=3, label_ce=1.0, prompt_nll=1.0, answer_text="", reasoning_text="",
     )  # fmt: skip
     prompt = PromptRecord(ids=(1,), text=" a", full_text="a", survives_retokenization=True)

@@ -10,7 +10,7 @@ from greater_ray.errors import ConfigError
 from greater_ray.methods._tokens import mean_fit
 from greater_ray.methods.autoprompt import PLUGIN, AutoPromptConfig
 from greater_ray.protocols import MethodState, Problem, StepInfo
-from greater_ray.types import Example, Rollout
+from greater_ray.types import Example, LossSpec, Rollout
 from greater_ray.work import Gradients, Rollouts
 from tests.scripted import START, Distance, ScriptedModel, evaluated, rows
 
@@ -171,7 +171,10 @@ def test_gradient_and_trial_take_rows_of_their_own():
 
 @pytest.mark.parametrize(("criterion", "expected"), [("loss", 2.0), ("mistakes", 0.5)])
 def test_the_criterion_is_a_mean_over_rows(criterion: str, expected: float):
-    assert mean_fit([Rollout((), False, 1.0, 0.0, True), Rollout((), False, 3.0, 9.0, False)], criterion) == expected
+    assert (
+        mean_fit([Rollout((), False, 1.0, 0.0, True), Rollout((), False, 3.0, 9.0, False)], criterion, LossSpec())
+        == expected
+    )
 
 
 def test_a_known_better_prompt_is_found():

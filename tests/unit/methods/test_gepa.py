@@ -214,7 +214,7 @@ def test_the_meta_prompt_renders_on_a_real_example():
     settings = {"model": "smollm2-135m", "task": {"name": "bbh/navigate", "data": "synthetic"}, "method": "gepa"}
     row = load_task(resolve_config(settings).task).train()[0]
     wrong = read(row, Answer(Rollout((), False, 1.0, 0.0, False), "word " * 400, " {0} <prompt>\n"))
-    unread, right = wrong.model_copy(update={"prediction": None}), wrong.model_copy(update={"correct": True})
+    unread, right = wrong.model_copy(update={"prediction": None}), wrong.model_copy(update={"score": 1.0})
     (turn,) = prompts.reflect("Use {braces}.", [(row, wrong), (row, right), (row, unread)])
     assert turn.content.startswith(
         f"{prompts.SITUATION}\n\nUse {{braces}}.\n\n{prompts.CASES}\n\nQuestion 1:\n{row.question}\n"

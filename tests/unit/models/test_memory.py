@@ -385,7 +385,7 @@ def test_a_finished_row_costs_nothing_more():
 def test_a_row_beyond_the_context_window_is_named_with_the_option_to_change():
     engine = tiny_engine()
     spans, prompt = engine.spans(LAYOUT), prompts(engine)[0]
-    extra = len(prompt) + len(spans.suffix) + LAYOUT.max_reasoning_tokens + len(spans.extractor)
+    extra = len(prompt) + len(spans.suffix(SHARD[0])) + LAYOUT.max_reasoning_tokens + len(spans.extractor)
     needed = {e.id: len(spans.head(e)) + extra + max(LAYOUT.max_answer_tokens, len(spans.label(e))) for e in SHARD}
     longest = max(needed.values())
     engine.model.config.max_position_embeddings = longest

@@ -176,7 +176,7 @@ def test_a_base_model_without_a_template_gets_the_bos_that_its_tokenizer_adds():
     head = spans.head(row())
     assert head.count(tokenizer.bos_token_id) == 1
     assert tokenizer.decode(list(head[1:])) == "Is it? Use"
-    assert tokenizer.decode(list(spans.suffix)) == "\n"
+    assert tokenizer.decode(list(spans.suffix(row()))) == "\n"
 
 
 def test_a_template_that_hides_the_question_is_refused():

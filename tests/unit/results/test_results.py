@@ -63,7 +63,7 @@ def test_frames_are_tidy_and_typed(grid: Path):
     assert list(own["change"].isna()) == [False, False, True]
     assert len(steps) == sum(cell.record.steps for cell in results.finished)
     rows = answers[(answers["trial_id"] == results.cells[0].trial_id) & (answers["when"] == "after")]
-    assert float(rows["correct"].mean()) == pytest.approx(results.cells[0].scores[0].after)
+    assert float(rows["score"].mean()) == pytest.approx(results.cells[0].scores[0].after)
     assert set(answers["when"]) == {"before", "after", "both"}
 
 
@@ -86,7 +86,7 @@ def test_the_example_of_the_page_of_results_runs(grid: Path, capsys: pytest.Capt
     exec(compile(narrowed, "results.md", "exec"), {})
     out = capsys.readouterr().out
     assert all(cell.title in out for cell in load(grid).finished)
-    assert "ExampleRecord" in out or "strict_correct=" in out
+    assert "strict_score=" in out
 
 
 def test_one_cell_is_chosen_by_its_labels(grid: Path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from greater_ray.assembly import resolve_config
-from greater_ray.config import TaskConfig, TrialConfig, fingerprint
+from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError, GreaterRayError
 from greater_ray.observer import Observer
 from greater_ray.protocols import Task
@@ -312,14 +312,3 @@ def test_what_was_inferred_is_said_before_the_search(tmp_path: Path, tiny_folder
                 "decoding": {"max_reasoning_tokens": 2}, "evaluation": {"splits": []}}  # fmt: skip
     run_config(resolve_config(settings), observer=Listening())
     assert told == ["rows: answers are read as 'number' (inferred: all 9 answers are 'number')"]
-
-
-def test_a_key_that_is_not_set_does_not_change_the_identity_of_a_trial(tmp_path: Path) -> None:
-    base = {"model": "m", "task": {"name": "rows", "rows": str(write_jsonl(tmp_path / "mine.jsonl", mmlu(12)))}}
-    own = base["task"] | {"answer_type": "number"}
-    plain = TrialConfig.model_validate({"model": {"name": "m"}, "task": own})
-    dumped = plain.model_dump(mode="json")
-    del dumped["task"]["choices_column"]
-    assert plain.trial_id() == fingerprint(dumped)
-    chosen = TrialConfig.model_validate({"model": {"name": "m"}, "task": own | {"choices_column": "choices"}})
-    assert chosen.trial_id() != plain.trial_id()
