@@ -66,6 +66,8 @@ ANSWER_COLUMNS = LABELS | {
     "answer_text": "string",
     "reasoning_text": "string",
 }
+# Columns that are fields of an answer under the same name.
+_OF_ANSWERS = tuple(name for name in ANSWER_COLUMNS if name not in {*LABELS, "split", "when", "row"})
 
 
 def cell_frame(results: Results) -> pd.DataFrame:
@@ -141,5 +143,5 @@ def _answer_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
         before, after = (evaluation.prompt_ids == prompt.ids for prompt in (record.initial, record.best))
         when = "both" if before and after else "before" if before else "after" if after else "finalist"
         for answer in evaluation.examples:
-            value = answer.model_dump()
-            yield {**_labels(cell), "split": evaluation.split, "when": when, "row": value.pop("id"), **value}
+            values = {name: getattr(answer, name) for name in _OF_ANSWERS}
+            yield {**_labels(cell), "split": evaluation.split, "when": when, "row": answer.id, **values}
