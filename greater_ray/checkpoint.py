@@ -11,7 +11,7 @@ from typing import Any
 from greater_ray.protocols import Method, MethodState
 from greater_ray.records import StepRecord
 from greater_ray.sharding import ShardedModel, ShardedWriter
-from greater_ray.store import RunStore
+from greater_ray.store import UNFIT, RunStore, unfit
 from greater_ray.types import Usage
 from greater_ray.work.memory import KEPT
 
@@ -36,17 +36,25 @@ class Checkpoint:
         self.store, self.model, self.writer = store, model, writer
 
     def load(self, method: Method[Any, Any]) -> Search | None:
-        """Return the search as it was last saved, with its models as they were then; None for a new run."""
+        """Return the search as it was last saved, with its models as they were then; None for a new run.
+
+        Raises:
+            StoreError: the checkpoint, or a line that it vouches for, is broken.
+        """
         saved = self.store.load_state()
         if saved is None:
             return None
         for kept in KEPT:
-            self.model.memory.restore(kept, self.store.lines(kept.name).read())
-        self.model.usage, self.model.seen_prefixes = Usage(**saved["usage"]), set(saved["seen_prefixes"])
-        self.writer.usage = Usage(**saved["optimizer_usage"])
-        state = method.state_type.model_validate(saved["method_state"])
-        # A folder of an earlier version has no counts.
-        return Search(state, saved["elapsed"], saved["stop_reason"], Counter(saved.get("proposals", {})))
+            self.model.memory.restore(kept, self.store.lines(kept.name).read_as(kept.from_json))
+        try:
+            self.model.usage, self.model.seen_prefixes = Usage(**saved["usage"]), set(saved["seen_prefixes"])
+            self.writer.usage = Usage(**saved["optimizer_usage"])
+            state = method.state_type.model_validate(saved["method_state"])
+            # A folder of an earlier version has no counts.
+            proposals = Counter(saved.get("proposals", {}))
+            return Search(state, float(saved["elapsed"]), saved["stop_reason"], proposals)
+        except UNFIT as error:
+            raise self.store.unfit_state(unfit(error)) from error
 
     def save_step(self, search: Search, record: StepRecord) -> None:
         """Write down a step and vouch for it."""

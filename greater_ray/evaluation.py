@@ -37,7 +37,9 @@ def evaluate(
     is told how many rows are done, ``check`` is asked before every group of shards and may raise.
     """
     known = {
-        line["shard"]: line for line in lines.read() if line["split"] == split and tuple(line["prompt_ids"]) == prompt
+        line["shard"]: line
+        for line in lines.read_as(_saved)
+        if line["split"] == split and tuple(line["prompt_ids"]) == prompt
     }
     scored = reads_likeliest(task)
     shards = split_shards(rows, model.shard_size)
@@ -58,6 +60,14 @@ def evaluate(
     results = [ExampleRecord.model_validate(row) for k in range(len(shards)) for row in known[k]["rows"]]
     usage = total(Usage(**known[k]["usage"]) for k in range(len(shards)))
     return Evaluation(summarize(split, prompt, results, metric_of(task)), usage)
+
+
+def _saved(line: dict[str, Any]) -> dict[str, Any]:
+    """Return the line of a shard if all of it can be read."""
+    rows = [ExampleRecord.model_validate(row) for row in line["rows"]]
+    if not (isinstance(line["shard"], int) and isinstance(line["prompt_ids"], list) and line["split"] and rows):
+        raise ValueError("no answers of a shard")
+    return line | {"usage": asdict(Usage(**line["usage"]))}
 
 
 def read_answer(task: Task, example: Example, answer: Answer) -> ExampleRecord:

@@ -3,18 +3,24 @@
 import errno
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from greater_ray.config import TrialConfig
-from greater_ray.errors import StoreError
+from greater_ray.errors import Place, StoreError
 from greater_ray.records import SCHEMA_VERSION, RunConfigFile, TrialRecord
 from greater_ray.work.memory import KEPT
+
+ValueT = TypeVar("ValueT")
+# What a value that was read may raise where it is used: something is missing in it, or of another kind.
+UNFIT = (KeyError, TypeError, ValueError, AttributeError)
+_ANEW = "move its folder away to begin anew."
 
 
 @contextmanager
@@ -49,6 +55,66 @@ def write_atomic(path: Path, text: str) -> None:
             raise
 
 
+def read_object(path: Path, setting: str | None = None) -> dict[str, Any]:
+    """Return the JSON object that a file holds.
+
+    Raises:
+        StoreError: the file is missing or cannot be read, or holds something else; with file and line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"cannot be read ({error.strerror}).", setting=setting, place=Place(str(path))) from error
+    return _object(data, path, 1, setting)
+
+
+def read_record(path: Path, setting: str | None = None) -> TrialRecord:
+    """Return the record that a file holds.
+
+    Raises:
+        StoreError: it cannot be read, or is no record of this version; with file and line.
+    """
+    try:
+        return TrialRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"cannot be read ({error.strerror}).", setting=setting, place=Place(str(path))) from error
+    except ValidationError as error:
+        reason = unfit(error)
+        line = re.search(r"^Invalid JSON.* at line (\d+)", reason)
+        raise StoreError(
+            f"not a record of this version ({reason}); move it away to run again.",
+            setting=setting,
+            place=Place(str(path), int(line[1]) if line else None),
+        ) from error
+
+
+def unfit(error: Exception) -> str:
+    """Say in a few words what is wrong with a value that was read."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return f"{where}: {first['msg']}" if where else first["msg"]
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+
+
+def _object(data: bytes, path: Path, line: int, setting: str | None = None) -> dict[str, Any]:
+    """Return the JSON object that stands in a file from a line on."""
+    try:
+        # A text that ends too early is blamed on its last line, not on the one after it.
+        value = json.loads(data.rstrip(b"\n").decode())
+    except UnicodeDecodeError as error:
+        at, reason = line + data.count(b"\n", 0, error.start), "no UTF-8 text"
+    except json.JSONDecodeError as error:
+        at, reason = line + error.lineno - 1, error.msg
+    except RecursionError:
+        at, reason = line, "nested too deeply"
+    else:
+        if isinstance(value, dict):
+            return value
+        at, reason = line, "no object"
+    raise StoreError(f"not readable JSON ({reason}).", setting=setting, place=Place(str(path), at))
+
+
 class Lines:
     """An append-only JSONL file. Where a checkpoint notes its length, anything behind that is cut off on resume."""
 
@@ -76,16 +142,43 @@ class Lines:
                 os.truncate(self.path, length)
 
     def read(self) -> list[dict[str, Any]]:
-        """Return all complete lines; a half-written last one (after a crash) is left out."""
-        if not self.path.exists():
+        """Return all complete lines; a half-written last one (after a crash) is left out.
+
+        Raises:
+            StoreError: a complete line is no JSON object; with file and line.
+        """
+        return self.read_as(lambda value: value)
+
+    def read_as(self, parse: Callable[[dict[str, Any]], ValueT]) -> list[ValueT]:
+        """Return what ``parse`` makes of every complete line.
+
+        Raises:
+            StoreError: a complete line is no JSON object, or ``parse`` finds it unfit; with file and line.
+        """
+        found: list[ValueT] = []
+        try:
+            # Only b"\n" ends a line: text in JSON may hold other characters at which ``str.splitlines`` would cut.
+            with self.path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    if not line.endswith(b"\n"):
+                        break
+                    value = _object(line, self.path, number)
+                    try:
+                        found.append(parse(value))
+                    except UNFIT as error:
+                        why = f"not a line of this version ({unfit(error)})."
+                        raise StoreError(why, place=Place(str(self.path), number)) from error
+        except FileNotFoundError:
             return []
-        with self.path.open(encoding="utf-8", errors="replace") as file:
-            return [json.loads(line) for line in file if line.endswith("\n")]
+        except OSError as error:
+            raise StoreError(f"cannot be read ({error.strerror}).", place=Place(str(self.path))) from error
+        return found
 
     def drop_half_line(self) -> None:
         """Cut a half-written last line off, so that the next one begins on its own."""
         if self.path.exists():
-            data = self.path.read_bytes()
+            with _io(self.path):
+                data = self.path.read_bytes()
             self.cut(data.rfind(b"\n") + 1)
 
 
@@ -139,7 +232,7 @@ class RunStore:
         path = self.folder / "config.json"
         trial_id = config.trial_id()
         if path.exists():
-            known = _read_json(path)
+            known = read_object(path, "out")
             if known.get("schema_version") != SCHEMA_VERSION or known.get("trial_id") != trial_id:
                 changed = ", ".join(_differences(known.get("config", {}), config.model_dump(mode="json"))) or "version"
                 raise StoreError(
@@ -158,7 +251,11 @@ class RunStore:
             StoreError: the run was begun with other ones.
         """
         path = self.folder / "config.json"
-        file = RunConfigFile.model_validate(_read_json(path))
+        try:
+            file = RunConfigFile.model_validate(read_object(path, "out"))
+        except ValidationError as error:
+            why = f"not what this version writes ({unfit(error)}); choose another folder."
+            raise StoreError(why, setting="out", place=Place(str(path))) from error
         for name, value in inputs.items():
             if file.inputs.get(name, value) != value:
                 raise StoreError(
@@ -185,17 +282,35 @@ class RunStore:
         self.close()
 
     def load_state(self) -> dict[str, Any] | None:
-        """Return the last checkpoint, with lines written after it cut off; None for a new run."""
+        """Return the last checkpoint, with lines written after it cut off; None for a new run.
+
+        Raises:
+            StoreError: it is broken, or lines that it vouches for are gone.
+        """
         if not self._state.exists():
             for lines in (*self._vouched.values(), self.evaluations):
                 lines.cut(0)
             return None
-        state = _read_json(self._state)
+        state = read_object(self._state, "out")
+        if state.get("schema_version") != SCHEMA_VERSION or "steps_bytes" not in state:
+            raise self.unfit_state("'schema_version' or 'steps_bytes' is missing or another")
+        # A folder of an earlier version knows fewer files.
+        lengths = {name: state.get(name, 0) for name in self._vouched}
+        if not all(isinstance(length, int) and length >= 0 for length in lengths.values()):
+            raise self.unfit_state(f"lengths {lengths}")
         for name, lines in self._vouched.items():
-            # A folder of an earlier version knows fewer files.
-            lines.cut(state.get(name, 0))
+            if lines.length < lengths[name]:
+                why = f"shorter than its checkpoint says ({lines.length} of {lengths[name]} bytes); {_ANEW}"
+                raise StoreError(why, setting="out", place=Place(str(lines.path)))
+        for name, lines in self._vouched.items():
+            lines.cut(lengths[name])
         self.evaluations.drop_half_line()
         return state
+
+    def unfit_state(self, why: str) -> StoreError:
+        """Return the error for a checkpoint that cannot be gone on from."""
+        why = f"not a checkpoint of this version ({why}); {_ANEW}"
+        return StoreError(why, setting="out", place=Place(str(self._state)))
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write a checkpoint that vouches for all lines written so far."""
@@ -204,12 +319,7 @@ class RunStore:
 
     def load_record(self) -> TrialRecord | None:
         """Return the record of a finished run."""
-        if not self._record.exists():
-            return None
-        try:
-            return TrialRecord.model_validate(_read_json(self._record))
-        except ValidationError as error:
-            raise StoreError(f"'{self._record}' is not a record of this version.", setting="out") from error
+        return read_record(self._record, "out") if self._record.exists() else None
 
     def save_record(self, record: TrialRecord) -> None:
         """Write the record and, beside it, the bare prompt; the record comes last and marks the run as finished."""
@@ -226,7 +336,7 @@ class NoLines(Lines):
     def append(self, values: list[dict[str, Any]]) -> None:
         """Keep nothing."""
 
-    def read(self) -> list[dict[str, Any]]:
+    def read_as(self, parse: Callable[[dict[str, Any]], ValueT]) -> list[ValueT]:
         """Return nothing."""
         return []
 
@@ -254,16 +364,6 @@ class Unsaved(RunStore):
 
     def save_record(self, record: TrialRecord) -> None:
         """Keep nothing."""
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StoreError(f"'{path}' is not readable JSON; choose another folder.", setting="out") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"'{path}' does not hold what a run writes; choose another folder.", setting="out")
-    return value
 
 
 def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:

@@ -28,7 +28,7 @@ def print_plan(
     cells = expand_grid(grid, only)
     models = transfer_models(cells[0].config, grid.transfer)
     inputs, store = Inputs(cells), GridStore(out)
-    states = [inputs.state(store, cell).state for cell in cells]
+    states = [state.state for _, state in inputs.states(store, cells)]
     todo = open_cells(store, cells, inputs, retry_failed)
     costs: dict[str, Estimate] = {}
     if probe and todo:

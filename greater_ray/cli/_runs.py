@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError, GreaterRayError, StoreError, unknown_name
 from greater_ray.grid.config import parse_only
 from greater_ray.grid.store import GRID_FILE
-from greater_ray.records import RunConfigFile, TrialRecord
+from greater_ray.records import TrialRecord
 from greater_ray.results import load
-from greater_ray.store import RunStore
 from greater_ray.types import SWITCHES
 
 FORMATS = ("text", "messages", "json")
@@ -25,23 +22,19 @@ def read_run(folder: Path, option: str = "RUN", cell: Sequence[str] = ()) -> Tri
         StoreError: the folder is missing, holds no run, or its run is not finished.
         ConfigError: no cell of the grid, or more than one, has these labels.
     """
-    if (folder / GRID_FILE).exists():
-        return load(folder).one(parse_only(cell)).record
-    if cell:
-        raise ConfigError(f"--cell: '{folder}' holds a single run, which has no cells to choose from.")
-    path = folder / "config.json"
-    if not folder.is_dir():
-        raise StoreError(f"{option}: there is no folder '{folder}'.")
     try:
-        config = RunConfigFile.model_validate_json(path.read_text(encoding="utf-8")).config
-        record = RunStore(folder, config).load_record()
-    except FileNotFoundError:
-        raise StoreError(f"{option}: '{folder}' holds no run (no config.json).") from None
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise StoreError(f"{option}: the run in '{folder}' cannot be read, or another version wrote it.") from error
-    if record is None:
+        results = load(folder)
+    except StoreError as error:
+        raise StoreError(f"{option}: {error}") from error
+    if (folder / GRID_FILE).exists():
+        return results.one(parse_only(cell, "cell")).record
+    if cell:
+        why = f"'{folder}' holds a single run, which has no cells to choose from."
+        raise ConfigError(why, setting="cell", value=",".join(cell))
+    (single,) = results.cells
+    if not single.done:
         raise StoreError(f"{option}: the run in '{folder}' is not finished; the command that began it continues it.")
-    return record
+    return single.record
 
 
 def default_folder(config: TrialConfig) -> Path:

@@ -56,7 +56,10 @@ _Split = Annotated[str, typer.Option("--split", metavar="NAME", help="train, dev
 _Cell = Annotated[
     list[str] | None,
     typer.Option(
-        "--cell", metavar="AXIS=PATTERN", help="Cell of a grid, for instance method=greater.", show_default=False
+        "--cell",
+        metavar="AXIS=PATTERN,...",
+        help="Cell of a grid, for instance method=greater,seed=1.",
+        show_default=False,
     ),
 ]
 
@@ -126,6 +129,9 @@ def evaluate(
     split: _Split = "test",
 ) -> None:
     """Measure one prompt on the rows of a split."""
+    if cell and run is None:
+        why = "chooses a cell of a grid; give the grid's folder too, with --run."
+        raise ConfigError(why, setting="cell", value=",".join(cell))
     base: dict[str, Any] = {"layout": {"frozen_prefix": ""}}
     text: str | tuple[int, ...]
     if run is None or prompt is not None or prompt_file is not None:

@@ -133,8 +133,8 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
         list[str] | None,
         typer.Option(
             "--only",
-            metavar="AXIS=PATTERN",
-            help="Only these cells, for instance task=bbh/navigate.",
+            metavar="AXIS=PATTERN,...",
+            help="Only these cells, for instance task=bbh/navigate,seed=0.",
             show_default=False,
             rich_help_panel=_RUN,
         ),
@@ -338,14 +338,9 @@ def _on_ray(
 
 
 def _finish(result: Any, out: Path, given: Given) -> None:
-    from greater_ray.cli._grid_summary import print_result, result_json
+    from greater_ray.cli._grid_summary import show_result
 
-    if given.json:
-        from greater_ray.cli._display import as_json
-
-        sys.stdout.write(as_json(result_json(result, out)) + "\n")
-    else:
-        print_result(result, out, given)
+    complete = show_result(result, out, given)
     if result.refused is not None:
         raise result.refused
-    raise typer.Exit(0 if result.complete else 1)
+    raise typer.Exit(0 if complete else 1)

@@ -23,9 +23,10 @@ from greater_ray.grid.run import CellObserver, Progress, run_cell
 from greater_ray.grid.store import CellState, GridStore
 from greater_ray.models.endpoint import is_endpoint
 from greater_ray.results import scores
+from greater_ray.work.memory import KEPT
 
 # What optimizer state is made of; evaluations come after the last checkpoint of the search.
-_CHECKPOINT_FILES = ("config.json", "state.json", "steps.jsonl", "rollouts.jsonl", "answers.jsonl")
+_CHECKPOINT_FILES = ("config.json", "state.json", "steps.jsonl", *(f"{kept.name}.jsonl" for kept in KEPT))
 
 
 @dataclass(frozen=True)

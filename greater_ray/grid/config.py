@@ -7,6 +7,7 @@ seeds: [0, 1]
 """
 
 import fnmatch
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,9 @@ from greater_ray.errors import ConfigError, unknown_name
 AXES = ("method", "task", "model", "seed")
 # Sections of a trial's config that an entry of an axis may set beside its own keys.
 SECTIONS = ("method_config", "preset", "layout", "decoding", "budget", "evaluation", "shard_size", "optimizer_model")
+
+# Where in a word of ``parse_only`` an axis begins that is not its first.
+_AXIS_BEGINS = re.compile(r",(?=[A-Za-z_]+=)")
 
 Entry = dict[str, Any]
 
@@ -145,20 +149,23 @@ def matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     )
 
 
-def parse_only(words: Iterable[str]) -> dict[str, list[str]]:
+def parse_only(words: Iterable[str], setting: str = "only") -> dict[str, list[str]]:
     """Turn ``["task=bbh/navigate,bbh/snarks", "seed=0"]`` into a rule for ``matches``.
+
+    One word may name several axes: ``method=greater,seed=0,1``. ``setting`` is what an error is about.
 
     Raises:
         ConfigError: a word that is not ``axis=pattern``, or an unknown axis.
     """
     rule: dict[str, list[str]] = {}
     for word in words:
-        axis, equals, patterns = word.partition("=")
-        if not equals or not patterns:
-            raise ConfigError(
-                f"'{word}' must have the form axis=pattern, for instance task=bbh/navigate.", setting="only"
-            )
-        if axis not in AXES:
-            raise unknown_name("only", axis, AXES)
-        rule.setdefault(axis, []).extend(patterns.split(","))
+        # A comma stands before a further pattern, or before a further axis.
+        for part in _AXIS_BEGINS.split(word):
+            axis, equals, patterns = part.partition("=")
+            if not equals or not patterns:
+                why = f"'{word}' must have the form axis=pattern, for instance task=bbh/navigate."
+                raise ConfigError(why, setting=setting, value=word)
+            if axis not in AXES:
+                raise unknown_name(setting, axis, AXES)
+            rule.setdefault(axis, []).extend(patterns.split(","))
     return rule

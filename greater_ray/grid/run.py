@@ -117,17 +117,17 @@ def run_grid(
     try:
         store.write_grid(grid.name, cells, whole=only is None)
         _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=targets)
-        result = GridResult([(cell, inputs.state(store, cell)) for cell in cells], [])
+        result = GridResult(inputs.states(store, cells), [])
         if not grid.transfer.models:
             return result
         try:
             transfers, result.missing = plan_transfer(store, cells, grid.transfer, inputs.of)
             inputs.add(transfers)
-            result.transfers = [(cell, inputs.state(store, cell)) for cell in transfers]
+            result.transfers = inputs.states(store, transfers)
             if transfers:
                 store.write_grid(grid.name, transfers, whole=only is None)
                 _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
-            result.transfers = [(cell, inputs.state(store, cell)) for cell in transfers]
+            result.transfers = inputs.states(store, transfers)
         except Interrupted:
             raise
         except GreaterRayError as error:
@@ -157,7 +157,7 @@ def run_transfer(
         inputs.add(transfers)
         store.write_grid(store.read_grid()["name"], transfers, whole=True)
         _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
-        return GridResult([], [(cell, inputs.state(store, cell)) for cell in transfers], lost + missing)
+        return GridResult([], inputs.states(store, transfers), lost + missing)
     finally:
         store.close()
 
@@ -194,9 +194,10 @@ class Inputs:
         """Return the hashes of a cell's rows and files."""
         return {**self._rows[cell.config.task], **self._files[cell.config.model, cell.config.optimizer_model]}
 
-    def state(self, store: GridStore, cell: Cell) -> CellState:
-        """Tell how far a cell is with these inputs."""
-        return store.state(cell.trial_id, self.of(cell))
+    def states(self, store: GridStore, cells: Sequence[Cell]) -> list[tuple[Cell, CellState]]:
+        """Tell how far each cell is with these inputs."""
+        states = store.states({cell.trial_id: self.of(cell) for cell in cells})
+        return [(cell, states[cell.trial_id]) for cell in cells]
 
 
 def files_hash(config: TrialConfig) -> dict[str, str]:
@@ -211,7 +212,7 @@ def files_hash(config: TrialConfig) -> dict[str, str]:
 def open_cells(store: GridStore, cells: Sequence[Cell], inputs: Inputs, retry_failed: bool) -> list[Cell]:
     """Return the cells without a record, each trial once; failed ones only if they are to be tried again."""
     wanted = ("begun", "open", "failed") if retry_failed else ("begun", "open")
-    chosen = {cell.trial_id: cell for cell in reversed(cells) if inputs.state(store, cell).state in wanted}
+    chosen = {cell.trial_id: cell for cell, state in reversed(inputs.states(store, cells)) if state.state in wanted}
     return list(reversed(chosen.values()))
 
 

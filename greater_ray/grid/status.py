@@ -15,12 +15,13 @@ from greater_ray.errors import StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import Progress
 from greater_ray.grid.store import GridStore
-from greater_ray.store import write_atomic
+from greater_ray.store import read_object, write_atomic
 
 STATUS_FILE = "status.json"
 FRESH = 15.0  # seconds for which the status of another machine is believed
 # Share of a cell's work that is its search; the rest is the final evaluation. Only for the time left.
 _SEARCH = 0.7
+_TOLD = {"time", "pid", "host", "phase", "cells", "running", "pools", "seconds_left"}  # what the file must hold
 _WINDOW = 30.0  # seconds over which speed and busy share are taken
 
 
@@ -188,14 +189,17 @@ def _share(entry: tuple[Cell, Progress | None]) -> float:
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """Return the numbers of a grid that is running now, or None."""
+    """Return the numbers of a grid that is running now, or None; a file that no grid of this version wrote is none."""
     try:
-        value: dict[str, Any] = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = read_object(folder / STATUS_FILE)
+    except StoreError:
         return None
-    if time.time() - value["time"] <= FRESH:
+    told, pid = value.get("time"), value.get("pid")
+    if not isinstance(told, (int, float)) or not isinstance(pid, int) or not value.keys() >= _TOLD:
+        return None
+    if time.time() - told <= FRESH:
         return value
-    return value if value["host"] == socket.gethostname() and _alive(value["pid"]) else None
+    return value if value["host"] == socket.gethostname() and _alive(pid) else None
 
 
 def _alive(pid: int) -> bool:

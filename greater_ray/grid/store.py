@@ -5,6 +5,7 @@ name, so a changed setting, row, weight or file never meets an old result, and a
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from greater_ray.config import fingerprint
-from greater_ray.errors import StoreError
+from greater_ray.errors import Place, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import AXES
 from greater_ray.records import SCHEMA_VERSION, TrialRecord
-from greater_ray.store import Lines, write_atomic
+from greater_ray.store import Lines, read_object, read_record, unfit, write_atomic
 
 GRID_FILE = "grid.json"
 _SETTLED = 2.0  # seconds after which a folder's time tells every change
@@ -41,6 +42,24 @@ class GridEntry(NamedTuple):
     source: str | None
 
 
+class _NotedCell(BaseModel):
+    """What ``grid.json`` must say of a cell."""
+
+    trial_id: str
+    method: str
+    task: str
+    model: str
+    seed: str | int
+    source: str | None
+
+
+class _NotedGrid(BaseModel):
+    """What ``grid.json`` must hold."""
+
+    name: str
+    cells: list[_NotedCell]
+
+
 class GridStore:
     """Reads and writes a grid's folder. Reading needs no lock; one driver at a time writes."""
 
@@ -59,13 +78,17 @@ class GridStore:
             StoreError: another driver holds it, or it holds something that is no grid.
         """
         try:
-            names = [p.name for p in self.folder.iterdir()] if self.folder.exists() else []
-            if GRID_FILE not in names and any(not name.startswith(".") for name in names):
+            held = list(self.folder.iterdir()) if self.folder.exists() else []
+            # A driver that was killed right here has left its two folders, and nothing in them.
+            begun = [p for p in (self.cells, self.failures) if p.is_dir() and not any(p.iterdir())]
+            if not self.exists and any(not p.name.startswith(".") and p not in begun for p in held):
                 raise StoreError(f"'{self.folder}' is not empty and holds no grid; choose a new folder.", setting="out")
             for folder in (self.cells, self.failures):
                 folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / ".lock", timeout=0)
             self._lock.acquire()
+            # A driver that was killed may have left half an event.
+            self.events.drop_half_line()
         except Timeout:
             raise StoreError(f"another process is running a grid in '{self.folder}'.", setting="out") from None
         except OSError as error:
@@ -85,11 +108,12 @@ class GridStore:
         would finish the others.
         """
         entries = self.read_grid()["cells"] if self.exists else []
+        states = self.states(dict.fromkeys(entry["trial_id"] for entry in entries)) if whole else {}
         phases = {cell.source is not None for cell in cells}
         known = {
             (entry["trial_id"], entry["source"]): entry
             for entry in entries
-            if not whole or (entry["source"] is not None) not in phases or self.state(entry["trial_id"]).state == "done"
+            if not whole or (entry["source"] is not None) not in phases or states[entry["trial_id"]].state == "done"
         }
         new = {
             (cell.trial_id, cell.source): {
@@ -113,13 +137,17 @@ class GridStore:
         """Return the noted name and cells.
 
         Raises:
-            StoreError: there is no grid here, or it cannot be read.
+            StoreError: there is no grid here, or its file cannot be read.
         """
+        path = self.folder / GRID_FILE
+        if not path.exists():
+            raise StoreError(f"'{self.folder}' holds no grid ({GRID_FILE} is missing).")
+        value = read_object(path)
         try:
-            value: dict[str, Any] = json.loads((self.folder / GRID_FILE).read_text(encoding="utf-8"))
-            return value
-        except (OSError, ValueError) as error:
-            raise StoreError(f"'{self.folder}' holds no grid ({GRID_FILE} is missing or broken).") from error
+            _NotedGrid.model_validate(value)
+        except ValidationError as error:
+            raise StoreError(f"not what a grid writes ({unfit(error)}).", place=Place(str(path))) from error
+        return value
 
     def entries(self) -> list[GridEntry]:
         """Return the noted cells of both phases.
@@ -127,13 +155,10 @@ class GridStore:
         Raises:
             StoreError: there is no grid here, or its file cannot be read.
         """
-        try:
-            return [
-                GridEntry(entry["trial_id"], {axis: str(entry[axis]) for axis in AXES}, entry["source"])
-                for entry in self.read_grid()["cells"]
-            ]
-        except (KeyError, TypeError) as error:
-            raise StoreError(f"'{self.folder / GRID_FILE}' is not what a grid writes: {error!r} is missing.") from error
+        return [
+            GridEntry(entry["trial_id"], {axis: str(entry[axis]) for axis in AXES}, entry["source"])
+            for entry in self.read_grid()["cells"]
+        ]
 
     # -- cells ---------------------------------------------------------------------------------------------------------
 
@@ -153,11 +178,21 @@ class GridStore:
 
         Inputs are noted before the first step, so every record has them. A folder without a note was claimed and no
         more: it is begun, whatever the inputs.
+
+        Raises:
+            StoreError: the folder of the cells cannot be read.
         """
+        return self.states({trial_id: inputs})[trial_id]
+
+    def states(self, inputs: Mapping[str, Mapping[str, str] | None]) -> dict[str, CellState]:
+        """Tell how far many cells are, by trial, as ``state`` does for one; the folder is listed once."""
+        folders = self._folders()
+        return {trial_id: self._state(trial_id, own, folders.get(trial_id, [])) for trial_id, own in inputs.items()}
+
+    def _state(self, trial_id: str, inputs: Mapping[str, str] | None, folders: list[Path]) -> CellState:
         begun = None
-        for folder in self._folders(trial_id):
-            noted = _noted_inputs(folder)
-            if _others(noted, inputs):
+        for folder in folders:
+            if inputs and _others(_noted_inputs(folder), inputs):
                 continue
             if (folder / "record.json").exists():
                 return CellState("done", folder)
@@ -167,20 +202,23 @@ class GridStore:
             return CellState("failed", begun, reason)
         return CellState("begun", begun) if begun is not None else CellState("open")
 
-    def _folders(self, trial_id: str) -> list[Path]:
-        """Return the run folders of a trial, by name; the listing is read again when it may have changed."""
+    def _folders(self) -> dict[str, list[Path]]:
+        """Return the run folders by trial, each trial's by name; they are listed again when that may have changed."""
         try:
             changed = self.cells.stat().st_mtime
-        except OSError:
-            return []
-        # A folder's time is coarse: one that has just changed may change again under the same time.
-        if changed != self._listed_at or time.time() - changed < _SETTLED:
-            self._listed_at, self._listed = changed, {}
-            for folder in sorted(self.cells.iterdir()):
-                parts = folder.name.rsplit("-", 2)
-                if len(parts) == 3:
-                    self._listed.setdefault(parts[1], []).append(folder)
-        return self._listed.get(trial_id, [])
+            # A folder's time is coarse: one that has just changed may change again under the same time.
+            if changed != self._listed_at or time.time() - changed < _SETTLED:
+                with os.scandir(self.cells) as listing:
+                    names = sorted(entry.name for entry in listing if entry.is_dir())
+                self._listed_at, self._listed = changed, {}
+                for parts in (name.rsplit("-", 2) for name in names):
+                    if len(parts) == 3:
+                        self._listed.setdefault(parts[1], []).append(self.cells / "-".join(parts))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StoreError(f"cannot be listed ({error.strerror}).", place=Place(str(self.cells))) from error
+        return self._listed
 
     def record(self, folder: Path) -> TrialRecord:
         """Read a finished cell's record.
@@ -188,20 +226,26 @@ class GridStore:
         Raises:
             StoreError: it is not a record of this version.
         """
-        try:
-            return TrialRecord.model_validate_json((folder / "record.json").read_bytes())
-        except (OSError, ValidationError) as error:
-            raise StoreError(f"'{folder / 'record.json'}' is not a record of this version.") from error
+        return read_record(folder / "record.json")
 
     # -- failures and events -------------------------------------------------------------------------------------------
 
     def failure(self, trial_id: str, inputs: Mapping[str, str] | None = None) -> str | None:
-        """Return why a cell failed, if it did, and with no other rows or files than ``inputs``."""
+        """Return why a cell failed, if it did, and with no other rows or files than ``inputs``.
+
+        Where that cannot be read, the reason says so: the cell has failed all the same, and may be tried again.
+        """
         path = self.failures / f"{trial_id}.json"
         if not path.exists():
             return None
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return None if _others(value.get("inputs", {}), inputs) else str(value["reason"])
+        try:
+            value = read_object(path)
+            noted = value.get("inputs", {})
+            if not isinstance(value.get("reason"), str) or not isinstance(noted, dict):
+                raise StoreError("not what a grid writes of a failed cell.", place=Place(str(path)))
+        except StoreError as error:
+            return f"the reason is lost: {error}"
+        return None if _others(noted, inputs) else str(value["reason"])
 
     def write_failure(self, cell: Cell, inputs: Mapping[str, str], reason: str, trace: str = "") -> None:
         """Record a failed cell: named, with its reason, and never taken for a result."""
@@ -233,7 +277,7 @@ def _others(noted: Mapping[str, str], inputs: Mapping[str, str] | None) -> bool:
 
 
 def _noted_inputs(folder: Path) -> dict[str, str]:
-    with suppress(OSError, ValueError, KeyError):
-        inputs: dict[str, str] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["inputs"]
-        return inputs
+    with suppress(StoreError):
+        noted = read_object(folder / "config.json").get("inputs")
+        return noted if isinstance(noted, dict) else {}
     return {}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from greater_ray.assembly import resolve_config
 from greater_ray.config import ModelConfig, TrialConfig, merged
-from greater_ray.errors import ConfigError
+from greater_ray.errors import ConfigError, StoreError
 from greater_ray.grid.cells import DEFAULTS, Cell, title_of
 from greater_ray.grid.config import Entry, TransferConfig
 from greater_ray.grid.store import GridStore
@@ -13,7 +13,7 @@ from greater_ray.records import TrialRecord
 
 
 class Missing(NamedTuple):
-    """A source without a record: its transfers are not skipped in silence, they are listed."""
+    """A source without a record that can be read: its transfers are not skipped in silence, they are listed."""
 
     source: str
     reason: str
@@ -32,12 +32,18 @@ def plan_transfer(
     """
     cells: list[Cell] = []
     missing = []
+    sources = list(sources)
+    states = store.states({source.trial_id: inputs(source) for source in sources})
     for source in sources:
-        state = store.state(source.trial_id, inputs(source))
+        state = states[source.trial_id]
         if state.state != "done" or state.folder is None:
             missing.append(Missing(source.title, state.reason or "not finished"))
             continue
-        record = store.record(state.folder)
+        try:
+            record = store.record(state.folder)
+        except StoreError as error:
+            missing.append(Missing(source.title, str(error)))
+            continue
         for entry in transfer.models:
             cell = transfer_cell(record, source, entry, transfer.splits)
             # Under the source's own model the prompt is measured already; with another dtype it is another model.
@@ -47,16 +53,19 @@ def plan_transfer(
 
 
 def sources_in(store: GridStore) -> tuple[list[Cell], list[Missing]]:
-    """Return the cells of phase one that a grid's folder holds, and those without a record."""
+    """Return the cells of phase one that a grid's folder holds, and those without a record that can be read."""
     cells, missing = [], []
-    for entry in store.entries():
-        if entry.source is not None:
-            continue
-        state = store.state(entry.trial_id)
-        if state.state == "done" and state.folder is not None:
-            cells.append(Cell(config=store.record(state.folder).config, **entry.labels))
-        else:
+    entries = [entry for entry in store.entries() if entry.source is None]
+    states = store.states(dict.fromkeys(entry.trial_id for entry in entries))
+    for entry in entries:
+        state = states[entry.trial_id]
+        if state.state != "done" or state.folder is None:
             missing.append(Missing(title_of(entry.labels), state.reason or "not finished"))
+            continue
+        try:
+            cells.append(Cell(config=store.record(state.folder).config, **entry.labels))
+        except StoreError as error:
+            missing.append(Missing(title_of(entry.labels), str(error)))
     return cells, missing
 
 

@@ -3,12 +3,12 @@
 from greater_ray import load
 results = load("runs/mine")            # a grid or a single run, finished or not
 for cell in results.finished:
-    print(cell.title, cell.record.best.full_text, cell.scores)
+    print(cell.title, cell.outcome.prompt, cell.scores)
 results.cell_frame()                   # one row per cell and split; also step_frame() and answer_frame()
 """
 
 from greater_ray.results.cells import CellResult, Results
 from greater_ray.results.folders import load, of_grid
-from greater_ray.results.scores import SplitScore, costs, scores
+from greater_ray.results.scores import Outcome, SplitScore, costs, scores
 
-__all__ = ["CellResult", "Results", "SplitScore", "costs", "load", "of_grid", "scores"]
+__all__ = ["CellResult", "Outcome", "Results", "SplitScore", "costs", "load", "of_grid", "scores"]

@@ -1,7 +1,7 @@
 """Cells with their results, as plain values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from greater_ray.errors import ConfigError, StoreError
 from greater_ray.grid.cells import title_of
 from greater_ray.grid.config import matches
 from greater_ray.records import TrialRecord
-from greater_ray.results.scores import SplitScore, costs, scores
+from greater_ray.results.scores import Outcome, SplitScore, outcome
+from greater_ray.store import read_record
 from greater_ray.types import Usage
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ class CellResult:
     """One cell of a grid, or a single run, and what came of it.
 
     ``state`` is ``done``, ``failed``, ``begun`` (it can go on) or ``open``; ``reason`` says why it failed. ``source``
-    is the trial whose prompt a cell of the transfer phase measures, and ``selection_splits`` are those by which that
-    prompt was chosen. The record is read when it is asked for.
+    is the trial whose prompt a cell of the transfer phase measures, and ``source_cell`` that trial, where it is known.
     """
 
     labels: Mapping[str, str]
@@ -32,7 +32,7 @@ class CellResult:
     folder: Path | None = None
     reason: str | None = None
     source: str | None = None
-    selection_splits: tuple[str, ...] = ()
+    source_cell: "CellResult | None" = field(default=None, repr=False)
 
     @property
     def title(self) -> str:
@@ -44,20 +44,25 @@ class CellResult:
         """Whether there is a record."""
         return self.state == "done" and self.folder is not None
 
-    @cached_property
+    @property
     def record(self) -> TrialRecord:
-        """The record of a finished cell.
+        """The record of a finished cell, read anew each time: with all its answers it is too large to be kept.
 
         Raises:
             StoreError: the cell is not finished, or its record cannot be read.
         """
         if not self.done or self.folder is None:
             raise StoreError(f"{self.title} is not finished ({self.state}).")
-        path = self.folder / "record.json"
-        try:
-            return TrialRecord.model_validate_json(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"'{path}' is not a record of this version; move it away to run again.") from error
+        return read_record(self.folder / "record.json")
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """Figures and prompts of a finished cell, kept once they are read.
+
+        Raises:
+            StoreError: the cell is not finished, or its record cannot be read.
+        """
+        return outcome(self.record, self.selection_splits)
 
     @property
     def problem(self) -> str | None:
@@ -65,20 +70,30 @@ class CellResult:
         if not self.done:
             return self.reason if self.state == "failed" else None
         try:
-            _ = self.record
+            _ = self.outcome
         except StoreError as error:
             return str(error)
         return None
 
+    @cached_property
+    def selection_splits(self) -> tuple[str, ...]:
+        """Splits by which the prompt of a transfer was chosen; none where its source cannot be read any more."""
+        if self.source_cell is None or not self.source_cell.done:
+            return ()
+        try:
+            return self.source_cell.outcome.chosen_by
+        except StoreError:
+            return ()
+
     @property
     def scores(self) -> list[SplitScore]:
         """Scores by split; see ``SplitScore``."""
-        return scores(self.record, self.selection_splits)
+        return self.outcome.scores
 
     @property
     def costs(self) -> dict[str, Usage]:
         """The ledgers of search, writer and final evaluation."""
-        return costs(self.record)
+        return self.outcome.costs
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,8 @@ class Results:
         listed += f"; and {more} more" if more > 0 else ""
         what = f"{len(chosen)} finished cells match" if chosen else "no finished cell matches"
         asked = ", ".join(f"{axis}={','.join(patterns)}" for axis, patterns in labels.items())
-        raise ConfigError(f"{what} '{asked}' in '{self.folder}'; there are: {listed or 'none'}.", setting="cell")
+        why = f"{what} '{asked}' in '{self.folder}'; there are: {listed or 'none'}."
+        raise ConfigError(why, setting="cell", value=asked)
 
     def cell_frame(self) -> "pd.DataFrame":
         """One row per finished cell and split; see ``frames.cell_frame``."""
@@ -138,20 +154,23 @@ class Results:
 
 
 def cell_json(cell: CellResult) -> dict[str, Any]:
-    """Return a cell with its scores and costs as JSON; tokens and seconds are the sums over its ledgers."""
+    """Return a cell with its scores and costs as JSON; tokens and seconds are the sums over its ledgers.
+
+    A cell whose record cannot be read has ``failed``, with the reason.
+    """
     value: dict[str, Any] = {**cell.labels, "trial_id": cell.trial_id, "source": cell.source, "state": cell.state}
-    if cell.state == "failed":
-        value["reason"] = cell.reason
-    if cell.done:
-        record = cell.record
-        cost = {name: usage.to_json() for name, usage in cell.costs.items()}
+    if cell.problem is not None:
+        value |= {"state": "failed", "reason": cell.problem}
+    elif cell.done:
+        found = cell.outcome
+        cost = {name: usage.to_json() for name, usage in found.costs.items()}
         value |= {
             "folder": str(cell.folder),
-            "prompt": record.best.full_text,
-            "scores": [asdict(score) for score in cell.scores],
+            "prompt": found.prompt,
+            "scores": [asdict(score) for score in found.scores],
             **{name: sum(part[name] for part in cost.values()) for name in ("tokens", "seconds")},
             "cost": cost,
-            "proposals": record.proposals,
-            "no_improvement": record.no_improvement,
+            "proposals": found.proposals,
+            "no_improvement": found.no_improvement,
         }
     return value

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from greater_ray.errors import StoreError
+from greater_ray.errors import Place, StoreError
 from greater_ray.grid.cells import Cell
-from greater_ray.grid.store import CellState, GridStore
+from greater_ray.grid.store import CellState, GridEntry, GridStore
 from greater_ray.records import RunConfigFile
 from greater_ray.results.cells import CellResult, Results
+from greater_ray.store import read_object, unfit
 
 
 def load(folder: str | Path) -> Results:
@@ -24,15 +25,15 @@ def load(folder: str | Path) -> Results:
     store = GridStore(path)
     if store.exists:
         entries = store.entries()
-        states = {entry.trial_id: store.state(entry.trial_id) for entry in entries}
-        cells = [_cell(entry.labels, entry.trial_id, entry.source, states[entry.trial_id], states) for entry in entries]
-        return Results(store.read_grid()["name"], path, tuple(cells))
+        states = store.states(dict.fromkeys(entry.trial_id for entry in entries))
+        return Results(store.read_grid()["name"], path, tuple(_results(entries, states)))
+    noted = path / "config.json"
+    if not noted.exists():
+        raise StoreError(f"'{path}' holds neither a grid (grid.json) nor a run (config.json).")
     try:
-        config = RunConfigFile.model_validate_json((path / "config.json").read_bytes()).config
-    except FileNotFoundError:
-        raise StoreError(f"'{path}' holds neither a grid (grid.json) nor a run (config.json).") from None
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"'{path / 'config.json'}' cannot be read, or another version wrote it.") from error
+        config = RunConfigFile.model_validate(read_object(noted)).config
+    except ValidationError as error:
+        raise StoreError(f"not a run of this version ({unfit(error)}).", place=Place(str(noted))) from error
     labels = {
         "method": config.method,
         "task": config.task.name,
@@ -46,29 +47,29 @@ def load(folder: str | Path) -> Results:
 def of_grid(store: GridStore, cells: Iterable[tuple[Cell, CellState]]) -> list[CellResult]:
     """Return the results of cells whose states are known, as after a grid has run."""
     pairs = list(cells)
-    known = {cell.trial_id: state for cell, state in pairs}
-    sources = {cell.source for cell, _ in pairs if cell.source is not None} - known.keys()
-    known |= {trial_id: store.state(trial_id) for trial_id in sources}
-    return [_cell(cell.labels, cell.trial_id, cell.source, state, known) for cell, state in pairs]
+    states = {cell.trial_id: state for cell, state in pairs}
+    others = {cell.source for cell, _ in pairs if cell.source is not None} - states.keys()
+    entries = [GridEntry(cell.trial_id, cell.labels, cell.source) for cell, _ in pairs]
+    return _results(entries, states | store.states(dict.fromkeys(others)))
 
 
-def _cell(
-    labels: dict[str, str], trial_id: str, source: str | None, state: CellState, states: dict[str, CellState]
-) -> CellResult:
-    return CellResult(
-        labels=labels,
-        trial_id=trial_id,
-        state=state.state,
-        folder=state.folder,
-        reason=state.reason,
-        source=source,
-        selection_splits=_selection_splits(states[source]) if source in states else (),
-    )
-
-
-def _selection_splits(source: CellState) -> tuple[str, ...]:
-    """Return the splits that chose a source's prompt; nothing where its record cannot be read any more."""
-    try:
-        return CellResult({}, "", source.state, source.folder).record.chosen_by
-    except StoreError:
-        return ()
+def _results(entries: list[GridEntry], states: dict[str, CellState]) -> list[CellResult]:
+    """Return a result for every entry; those of the transfer phase know the cells whose prompts they measure."""
+    labels = {entry.trial_id: entry.labels for entry in entries}
+    sources = {
+        trial_id: CellResult(labels.get(trial_id, {}), trial_id, *states[trial_id])
+        for trial_id in {entry.source for entry in entries}
+        if trial_id is not None and trial_id in states
+    }
+    return [
+        sources[entry.trial_id]
+        if entry.source is None and entry.trial_id in sources
+        else CellResult(
+            entry.labels,
+            entry.trial_id,
+            *states[entry.trial_id],
+            source=entry.source,
+            source_cell=sources.get(entry.source or ""),
+        )
+        for entry in entries
+    ]

@@ -1,13 +1,14 @@
 """Results as tidy pandas frames: one observation per row, the labels of its cell in front, missing values as NA."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
+from greater_ray.records import StepRecord
 from greater_ray.results.cells import CellResult, Results
+from greater_ray.store import Lines
 
 LABELS = {"method": "string", "task": "string", "model": "string", "seed": "string", "trial_id": "string",
           "source": "string"}  # fmt: skip
@@ -65,6 +66,8 @@ ANSWER_COLUMNS = LABELS | {
     "answer_text": "string",
     "reasoning_text": "string",
 }
+# Columns that are fields of an answer under the same name.
+_OF_ANSWERS = tuple(name for name in ANSWER_COLUMNS if name not in {*LABELS, "split", "when", "row"})
 
 
 def cell_frame(results: Results) -> pd.DataFrame:
@@ -73,7 +76,11 @@ def cell_frame(results: Results) -> pd.DataFrame:
 
 
 def step_frame(results: Results) -> pd.DataFrame:
-    """One row per step, with the columns of ``STEP_COLUMNS``; a half-written last line is left out."""
+    """One row per step, with the columns of ``STEP_COLUMNS``; a half-written last line is left out.
+
+    Raises:
+        StoreError: another line is broken; with file and line.
+    """
     return _frame((row for cell in results.cells for row in _step_rows(cell)), STEP_COLUMNS)
 
 
@@ -95,8 +102,8 @@ def _labels(cell: CellResult) -> dict[str, Any]:
 
 
 def _cell_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
-    record, costs = cell.record, cell.costs
-    for score in cell.scores:
+    found = cell.outcome
+    for score in found.scores:
         low_high = {
             "after": score.interval,
             "change": score.change_interval or (None, None),
@@ -106,31 +113,28 @@ def _cell_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
             **_labels(cell),
             **{name: value for name, value in asdict(score).items() if "interval" not in name},
             **{f"{name}_{end}": pair[k] for name, pair in low_high.items() for k, end in enumerate(("low", "high"))},
-            **{f"{part}_tokens": usage.tokens for part, usage in costs.items()},
-            "seconds": sum(usage.seconds for usage in costs.values()),
-            "steps": record.steps,
-            "stop_reason": record.stop_reason,
-            "prompt": record.best.full_text,
-            "start_prompt": record.initial.full_text,
+            **{f"{part}_tokens": usage.tokens for part, usage in found.costs.items()},
+            "seconds": sum(usage.seconds for usage in found.costs.values()),
+            "steps": found.steps,
+            "stop_reason": found.stop_reason,
+            "prompt": found.prompt,
+            "start_prompt": found.start_prompt,
         }
 
 
 def _step_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
-    path = cell.folder / "steps.jsonl" if cell.folder is not None else None
-    if path is None or not path.exists():
+    if cell.folder is None:
         return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            step = json.loads(line)
-            yield {
-                **_labels(cell),
-                **{name: step[name] for name in ("step", "position", "loss", "best_loss", "accepted")},
-                "prompt": step["prompt_text"],
-                "candidates": len(step["candidates"]),
-                "tokens": step["usage"]["tokens"],
-                "writer_tokens": step.get("optimizer_usage", {}).get("tokens", 0),
-                "elapsed_seconds": step["elapsed_seconds"],
-            }
+    for step in Lines(cell.folder / "steps.jsonl").read_as(StepRecord.model_validate):
+        yield {
+            **_labels(cell),
+            **{name: getattr(step, name) for name in ("step", "position", "loss", "best_loss", "accepted")},
+            "prompt": step.prompt_text,
+            "candidates": len(step.candidates),
+            "tokens": step.usage.tokens,
+            "writer_tokens": step.optimizer_usage.tokens,
+            "elapsed_seconds": step.elapsed_seconds,
+        }
 
 
 def _answer_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
@@ -139,5 +143,5 @@ def _answer_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
         before, after = (evaluation.prompt_ids == prompt.ids for prompt in (record.initial, record.best))
         when = "both" if before and after else "before" if before else "after" if after else "finalist"
         for answer in evaluation.examples:
-            value = answer.model_dump()
-            yield {**_labels(cell), "split": evaluation.split, "when": when, "row": value.pop("id"), **value}
+            values = {name: getattr(answer, name) for name in _OF_ANSWERS}
+            yield {**_labels(cell), "split": evaluation.split, "when": when, "row": answer.id, **values}

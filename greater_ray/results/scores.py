@@ -65,3 +65,33 @@ def costs(record: TrialRecord) -> dict[str, Usage]:
         "writer": record.optimizer_usage,
         "evaluation": record.evaluation_usage,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What stays in memory of a record that was read: its figures and prompts, not its answers."""
+
+    scores: list[SplitScore]
+    costs: dict[str, Usage]
+    chosen_by: tuple[str, ...]
+    prompt: str
+    start_prompt: str
+    steps: int
+    stop_reason: str
+    proposals: dict[str, int]
+    no_improvement: bool
+
+
+def outcome(record: TrialRecord, selection_splits: Collection[str] = ()) -> Outcome:
+    """Return what stays in memory of a record; ``selection_splits`` as in ``scores``."""
+    return Outcome(
+        scores=scores(record, selection_splits),
+        costs=costs(record),
+        chosen_by=record.chosen_by,
+        prompt=record.best.full_text,
+        start_prompt=record.initial.full_text,
+        steps=record.steps,
+        stop_reason=record.stop_reason,
+        proposals=record.proposals,
+        no_improvement=record.no_improvement,
+    )

@@ -42,9 +42,9 @@ class Memory:
         """Return the lines that are not yet saved; they count as saved from now on."""
         return [kept.to_json(key, value) for key, value in self._fresh.pop(kept.name, [])]
 
-    def restore(self, kept: Kept[Any, Any], lines: Iterable[Mapping[str, Any]]) -> None:
-        """Take saved lines back."""
-        self._known.setdefault(kept.name, {}).update(map(kept.from_json, lines))
+    def restore(self, kept: Kept[KeyT, ValueT], results: Iterable[tuple[KeyT, ValueT]]) -> None:
+        """Take saved results back."""
+        self._known.setdefault(kept.name, {}).update(results)
 
 
 class RolloutKey(NamedTuple):

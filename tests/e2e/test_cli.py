@@ -313,7 +313,7 @@ def test_export(finished, capsys, tmp_path):
     assert "is not finished" in capsys.readouterr().err
     (tmp_path / "config.json").write_text("{")
     assert run(["export", str(tmp_path)]) == 1
-    assert "cannot be read" in capsys.readouterr().err
+    assert "config.json', line 1: not readable JSON" in capsys.readouterr().err
     assert run(["export", str(folder), "--format", "xml"]) == 2
 
 

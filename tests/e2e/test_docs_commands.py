@@ -23,6 +23,7 @@ ELSEWHERE = {
     " doctor ": "tests/e2e/test_cli.py",
     " status ": "tests/unit/cli/test_grid_command.py",
     " export ": "tests/e2e/test_cli.py",
+    " --run ": "tests/unit/results/test_results.py",
 }
 SMALL = ("--train-size", "3", "--dev-size", "2", "--test-size", "2", "--max-reasoning-tokens", "4")
 GRID_FILE = re.compile(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

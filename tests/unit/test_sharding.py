@@ -112,7 +112,7 @@ def test_a_restored_model_pays_nothing_for_the_same_calls(engine: Engine, prompt
     first = sharded(engine)
     expected = work(first)
     second = sharded(engine)
-    second.memory.restore(ROLLOUTS, json.loads(json.dumps(first.memory.fresh(ROLLOUTS))))
+    second.memory.restore(ROLLOUTS, map(ROLLOUTS.from_json, json.loads(json.dumps(first.memory.fresh(ROLLOUTS)))))
     second.usage, second.seen_prefixes = first.usage, set(first.seen_prefixes)
     assert second.usage == first.usage
     before = second.usage

@@ -59,6 +59,41 @@ def test_a_half_written_line_is_not_read_and_can_be_dropped(tmp_path: Path, half
     assert lines.read() == [{"a": 1}, {"a": 3}]
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "Expecting property name enclosed in double quotes"),
+        (b"", "Expecting value"),
+        (b'{"a": "\xff"}', "no UTF-8 text"),
+        (b"[1]", "no object"),
+        (b"[" * 5000, "nested too deeply"),
+        (b'{"a": 1} {"a": 2}', "Extra data"),
+    ],
+)
+def test_a_broken_line_is_named_and_not_skipped(tmp_path: Path, line: bytes, reason: str):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": 2}\n' + line + b'\n{"c": 3}\n{"half')
+    with pytest.raises(StoreError) as raised:
+        Lines(path).read()
+    assert str(raised.value) == f"'{path}', line 3: not readable JSON ({reason})."
+    assert raised.value.place == (str(path), 3)
+
+
+def test_a_line_that_does_not_say_what_is_needed_is_named(tmp_path: Path):
+    lines = Lines(tmp_path / "x.jsonl")
+    lines.append([{"a": 1}, {"b": 2}])
+    assert lines.read_as(len) == [1, 1]
+    with pytest.raises(StoreError, match=r"x\.jsonl', line 2: not a line of this version \('a' is missing\)\."):
+        lines.read_as(lambda value: value["a"])
+
+
+def test_only_a_newline_ends_a_line(tmp_path: Path):
+    lines = Lines(tmp_path / "x.jsonl")
+    values = [{"text": "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x1dh\x1ei\rj\nk"}, {"text": ""}]
+    lines.append(values)
+    assert lines.read() == values
+
+
 def test_a_file_of_one_half_line_becomes_empty(tmp_path: Path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"a"')
@@ -178,6 +213,27 @@ def test_a_checkpoint_vouches_for_the_lines_before_it_and_for_no_others(tmp_path
     assert state is not None
     assert state["at"] == 1
     assert [lines.read() for lines in again] == [[{"step": 1}], [{"r": 1}, {"r": 2}]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"steps_bytes": None}, "not a checkpoint of this version"),
+        ({"steps_bytes": "12"}, "not a checkpoint of this version"),
+        ({"rollouts_bytes": -1}, "not a checkpoint of this version"),
+        ({"schema_version": 99}, "not a checkpoint of this version"),
+        ({"steps_bytes": 1000}, r"steps\.jsonl': shorter than its checkpoint says \(24 of 1000 bytes\)"),
+    ],
+)
+def test_a_checkpoint_that_vouches_for_nothing_known_cuts_nothing_off(tmp_path: Path, changes: dict, reason: str):
+    store = RunStore(tmp_path, config())
+    store.steps.append([{"step": 1}, {"step": 2}])
+    store.save_state({"at": 2})
+    state = json.loads((tmp_path / "state.json").read_text()) | changes
+    (tmp_path / "state.json").write_text(json.dumps({k: v for k, v in state.items() if v is not None}))
+    with pytest.raises(StoreError, match=reason):
+        store.load_state()
+    assert store.steps.read() == [{"step": 1}, {"step": 2}]
 
 
 def test_evaluations_are_kept_line_by_line(tmp_path: Path):

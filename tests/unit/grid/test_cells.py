@@ -84,6 +84,8 @@ def test_a_mistake_is_one_sentence_that_names_the_place(changes: dict, parts: tu
         (["task"], ("axis=pattern",)),
         (["task="], ("axis=pattern",)),
         (["task=bbh/nothing"], ("no cell of the 12",)),
+        (["task=bbh/navigate,sed=1"], ("only: 'sed'", "Did you mean 'seed'?")),
+        (["task=bbh/navigate,seed="], ("'task=bbh/navigate,seed='", "axis=pattern")),
     ],
 )
 def test_a_wrong_only_is_refused(words: list[str], parts: tuple[str, ...]):
@@ -230,6 +232,13 @@ def test_only_chooses_and_several_words_of_an_axis_add_up():
     assert places(cells(["method=greater", "seed=1", "model=*-b", "task=*gate"])) == {
         ("greater", "bbh/navigate", "tiny-b", "1")
     }
+
+
+def test_one_word_may_name_several_axes():
+    for words in (["method=greater,seed=1,model=*-b,task=*gate"], ["method=greater,seed=1", "model=*-b,task=*gate"]):
+        assert places(cells(words)) == {("greater", "bbh/navigate", "tiny-b", "1")}
+    assert cells(["seed=0,1,task=bbh/navigate,bbh/snarks,method=greater"]) == cells(["method=greater"])
+    assert parse_only(["model=k=5,seed=1"]) == {"model": ["k=5"], "seed": ["1"]}, "a pattern may hold the sign"
 
 
 def test_only_a_seed_keeps_the_cells_that_draw_nothing_to_compare_with():

@@ -176,7 +176,7 @@ def test_a_part_of_a_grid_is_noted_beside_what_is_noted_already(store: GridStore
     assert [entry["trial_id"] for entry in value["cells"]] == [cell.trial_id for cell in cells]
     assert value["cells"][0]["method"] == cells[0].method
     (store.folder / "grid.json").write_text("{half")
-    with pytest.raises(StoreError, match="missing or broken"):
+    with pytest.raises(StoreError, match=r"grid\.json', line 1: not readable JSON"):
         store.read_grid()
 
 
@@ -201,6 +201,30 @@ def test_events_are_lines_with_a_time(store: GridStore):
     first, second = store.events.read()
     assert (first["event"], first["model"], second["phase"]) == ("replica died", "m", "optimize")
     assert 0 < first["time"] <= second["time"] <= time.time()
+
+
+def test_a_folder_that_was_claimed_and_no_more_is_claimed_again(store: GridStore, cells: list[Cell]):
+    store.claim()
+    store.close()
+    again = GridStore(store.folder)
+    again.claim()
+    again.close()
+    begin(store, cells[0])
+    with pytest.raises(StoreError, match="not empty and holds no grid"):
+        GridStore(store.folder).claim()
+
+
+def test_an_event_after_half_a_one_begins_on_its_own_line(store: GridStore):
+    store.claim()
+    store.write_grid("x", [], whole=True)
+    store.note("phase", phase="optimize")
+    store.close()
+    with store.events.path.open("ab") as file:
+        file.write(b'{"time": 1.0, "even')
+    again = GridStore(store.folder)
+    again.claim()
+    again.note("phase", phase="transfer")
+    assert [event["phase"] for event in again.events.read()] == ["optimize", "transfer"]
 
 
 def test_a_record_of_another_version_is_named(store: GridStore, cells: list[Cell]):

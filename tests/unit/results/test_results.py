@@ -1,6 +1,7 @@
 """Results of the recorded folders: as values, as frames, in a LaTeX table, and with broken files among them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,28 @@ def test_frames_are_tidy_and_typed(grid: Path):
     assert set(answers["when"]) == {"before", "after", "both"}
 
 
+def test_the_page_of_columns_names_every_column_with_its_dtype_and_unit():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").partition("\n## Columns\n")[2]
+    common, *parts = text.split("\n### ")
+    headings = [part.partition("\n")[0] for part in parts]
+    assert headings == ["`cell_frame()`", "`step_frame()`", "`answer_frame()`"]
+    for part, columns in zip(parts, (CELL_COLUMNS, STEP_COLUMNS, ANSWER_COLUMNS), strict=True):
+        rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \| ([^|]+) \|$", common + part, re.MULTILINE)
+        assert [(name, dtype) for name, dtype, _, _ in rows] == list(columns.items()), "in the order of the frame"
+        for name, dtype, unit, _ in rows:
+            assert (unit == "-") == (dtype in ("string", "boolean") or name == "accepted"), f"{name} in {unit}"
+
+
+def test_the_example_of_the_page_of_results_runs(grid: Path, capsys: pytest.CaptureFixture[str]):
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    narrowed = code.replace("runs/mine", str(grid)).replace('"seed": ["0"]', '"seed": ["0"], "model": ["*instant"]')
+    exec(compile(narrowed, "results.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert all(cell.title in out for cell in load(grid).finished)
+    assert "strict_score=" in out
+
+
 def test_one_cell_is_chosen_by_its_labels(grid: Path):
     results = load(grid)
     assert results.one({"method": ["zero*"], "model": ["*instant"]}).labels["method"] == "zero-shot-cot"
@@ -78,12 +101,47 @@ def test_one_cell_is_chosen_by_its_labels(grid: Path):
 def test_export_and_evaluate_take_a_cell_of_a_grid(grid: Path, capsys: pytest.CaptureFixture[str]):
     assert run(["export", str(grid)]) == 2
     assert "6 finished cells" in capsys.readouterr().err
-    assert run(["export", str(grid), "--cell", "method=greater", "--cell", "seed=0", "--cell", "model=*instant"]) == 0
-    assert capsys.readouterr().out.strip() == load(grid).cells[0].record.best.full_text
+    for chosen in (
+        ["method=greater", "seed=0", "model=*instant"],
+        ["method=greater,seed=0,model=*instant"],
+        ["method=x,greater,seed=0", "model=*instant"],
+    ):
+        assert run(["export", str(grid), *(word for rule in chosen for word in ("--cell", rule))]) == 0
+        assert capsys.readouterr().out.strip() == load(grid).cells[0].record.best.full_text
     assert run(["evaluate", "--run", str(grid), "--cell", "method=zero-shot-cot,x", "--cell", "model=*instant"]) == 0
     assert "test: 6 rows" in capsys.readouterr().out
     assert run(["export", str(RECORDED / "opro-finished"), "--cell", "seed=0"]) == 2
     assert "holds a single run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method"], "--cell: 'method' must have the form axis=pattern"),
+        (["method="], "--cell: 'method=' must have the form axis=pattern"),
+        (
+            ["method=greater,sed=1"],
+            "--cell: 'sed' is unknown; allowed: method, model, seed, task. Did you mean 'seed'?",
+        ),
+        (["method=greater,seed=7"], "--cell: no finished cell matches 'method=greater, seed=7' in "),
+        (["method=greater", "seed=0"], "--cell: 2 finished cells match 'method=greater, seed=0' in "),
+    ],
+)
+def test_a_wrong_cell_is_one_sentence_about_the_option(
+    words: list[str], said: str, grid: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run(["export", str(grid), *(word for rule in words for word in ("--cell", rule))]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}")
+    assert error.count("\n") == 1
+
+
+def test_a_cell_needs_the_folder_of_a_grid(capsys: pytest.CaptureFixture[str]):
+    assert run(["evaluate", "--cell", "method=greater", "--prompt", "Think."]) == 2
+    told = "error: --cell: chooses a cell of a grid; give the grid's folder too, with --run.\n"
+    assert capsys.readouterr().err == told
+    assert run(["export", str(RECORDED / "opro-finished" / "nowhere")]) == 1
+    assert "RUN: there is no folder" in capsys.readouterr().err
 
 
 def test_status_of_a_finished_grid_shows_the_results(grid: Path, capsys: pytest.CaptureFixture[str]):
@@ -102,12 +160,12 @@ def test_a_broken_record_is_named_with_its_path_and_the_other_cells_stay(
     assert broken is not None
     (broken / "record.json").write_text(content)
     results = load(grid)
-    with pytest.raises(StoreError, match=rf"{broken.name}/record\.json' is not a record .*move it away"):
+    with pytest.raises(StoreError, match=rf"{broken.name}/record\.json'(, line 1)?: not a record .*move it away"):
         _ = results.cells[0].scores
     assert results.cells[1].scores
     assert run(["status", str(grid)]) == 0
     shown = capsys.readouterr().out
-    assert f"{broken.name}/record.json' is not a record" in shown
+    assert len(re.findall(rf"^failed: .*{broken.name}/record\.json'.*: not a record", shown, re.MULTILINE)) == 1
     assert sum(line.startswith("greater ") for line in shown.splitlines()) == 3, "the others are there"
     assert results.cells[4].selection_splits == ()
 
@@ -121,7 +179,7 @@ def test_folders_without_results_are_one_sentence(tmp_path: Path, grid: Path):
     noted = json.loads((grid / "grid.json").read_text())
     del noted["cells"][0]["method"]
     (grid / "grid.json").write_text(json.dumps(noted))
-    with pytest.raises(StoreError, match=r"grid\.json' is not what a grid writes"):
+    with pytest.raises(StoreError, match=r"grid\.json': not what a grid writes \(cells\.0\.method: Field required\)"):
         load(grid)
 
 
