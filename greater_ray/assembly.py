@@ -11,7 +11,7 @@ from greater_ray.plugins import load
 from greater_ray.protocols import Executor, Method, ResolvesConfig, Task
 from greater_ray.provenance import processor
 from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
-from greater_ray.work import BaseEngine
+from greater_ray.work import BaseEngine, EncodePrompt
 
 Progress = Callable[[str], None]
 
@@ -140,7 +140,7 @@ def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
 
     Raises:
         DataError: rows are missing or broken.
-        ModelError: the model cannot be found or loaded.
+        ModelError: the model cannot be found or loaded, or cannot have this layout.
     """
     from greater_ray.tasks import extractor, load_task
 
@@ -148,7 +148,10 @@ def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
     task.train(), task.dev()
     served = (models or local_models())(config.model)
     layout = config.make_layout(*extractor(task, config.task.extractor))
-    return Subject(task, ShardedModel(served.executor, layout, config.shard_size), served.facts, served.hardware)
+    model = ShardedModel(served.executor, layout, config.shard_size)
+    # A layout that this model cannot have is told before anything is written.
+    model.ask(EncodePrompt(" "))
+    return Subject(task, model, served.facts, served.hardware)
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class LayoutConfig(Config):
 
     ``placement`` is where ``frozen_prefix`` and p stand: ``after`` the question, ``before`` it, in the ``system``
     message, or where a text with ``{question}`` and ``{prompt}`` has them. ``system`` is a fixed system message.
+    ``thinking`` switches a model's thoughts on or off where its chat template can; None leaves it to the template.
     """
 
     joint: str = " "
@@ -79,6 +80,7 @@ class LayoutConfig(Config):
     glue: str = " "
     placement: str = "after"
     system: str | None = None
+    thinking: bool | None = None
 
     @field_validator("placement")
     @classmethod
@@ -151,6 +153,7 @@ _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("task", "reading", "generated"),
     ("layout", "placement", "after"),
     ("layout", "system", None),
+    ("layout", "thinking", None),
     ("method_config", "label_loss", "ce"),
 )
 
@@ -194,6 +197,7 @@ class TrialConfig(Config):
             glue=self.layout.glue,
             placement=self.layout.placement,
             system=self.layout.system,
+            thinking=self.layout.thinking,
             max_reasoning_tokens=decoding.max_reasoning_tokens,
             max_answer_tokens=decoding.max_answer_tokens,
         )

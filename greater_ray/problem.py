@@ -39,6 +39,7 @@ def problem_of(parts: Parts) -> Problem:
         read=lambda example, answer: read_answer(parts.task, example, answer),
         score_choices=reads_likeliest(parts.task),
         room=parts.model.ask(PromptRoom(evaluated)) if evaluated else None,
+        prompt_first=parts.config.make_layout("", "").prompt_first,
     )
 
 

@@ -56,7 +56,7 @@ class GradientModel(Protocol):
 
 
 def encoded(model: GradientModel, text: str) -> TokenIds:
-    """Tokenize a prompt as it follows the question; a blank stands between them and belongs to the prompt."""
+    """Tokenize a prompt as it continues what stands before it; a blank between them belongs to the prompt."""
     return model.ask(EncodePrompt(text if text[:1].isspace() else " " + text)) if text.strip() else ()
 
 
@@ -172,6 +172,7 @@ class Problem:
     ``optimizer`` writes text for methods that ask for it; ``read`` turns an answer into a scored record. ``room`` is
     how many tokens of prompt fit the context window on the rows of the final evaluation; None: there is no limit.
     ``score_choices`` tells that answers are read by the likelihoods of the task's choices.
+    ``prompt_first`` says whether the prompt stands in front of the question, for texts that speak of it.
     """
 
     examples: tuple[Example, ...]
@@ -182,9 +183,10 @@ class Problem:
     read: Callable[[Example, Answer], ExampleRecord] | None = None
     room: int | None = None
     score_choices: bool = False
+    prompt_first: bool = False
 
     def encode(self, text: str) -> TokenIds:
-        """Tokenize a prompt as it follows the question; the blank between them belongs to the prompt."""
+        """Tokenize a prompt as it continues what stands before it; a blank between them belongs to the prompt."""
         return encoded(self.model, text)
 
     def prompt_limit(self, tokens: int) -> int:

@@ -14,6 +14,8 @@ TokenIds = tuple[int, ...]
 # Where a prompt can stand, by name; any other text is a form of the user's turn with both slots.
 PLACEMENTS = ("after", "before", "system")
 SLOTS = ("{question}", "{prompt}")
+# What chat templates call the switch of a model's thoughts: Qwen3 and many others; DeepSeek and Granite.
+SWITCHES = ("enable_thinking", "thinking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Layout:
     A sequence reads ``chat opening, x, joint, frozen_prefix, p, chat suffix, r, glue, extractor, label_prefix + y``.
     ``choices`` are all labels of a task whose answers are a closed set. ``placement`` puts ``frozen_prefix, p``
     elsewhere: ``"before"`` the question, with the joint between them, into the ``"system"`` message, or where
-    ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message.
+    ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message; ``thinking``
+    switches a model's thoughts on or off by the arguments ``SWITCHES`` of its chat template.
     """
 
     extractor: str
@@ -64,6 +67,13 @@ class Layout:
     max_answer_tokens: int = 10
     placement: str = "after"
     system: str | None = None
+    thinking: bool | None = None
+
+    @property
+    def prompt_first(self) -> bool:
+        """Whether the prompt stands in front of the question."""
+        question, prompt = map(self.placement.find, SLOTS)
+        return self.placement != "after" and prompt <= question
 
     def conversation(self, question: str, prompt: str, *, system_role: bool) -> Conversation:
         """Return the turns that ask a question under a prompt, given without its frozen prefix.
@@ -160,7 +170,7 @@ class Rollout:
     """The model's reasoning for one (prompt, example), and how the label fares after it.
 
     ``label_ce`` is the mean cross-entropy of the label tokens, ``prompt_nll`` the mean negative log-probability of the
-    prompt tokens given the question (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
+    prompt tokens given all before them (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
     Where the loss compares choices, ``choice_ce`` is minus the log of the label's share among them (nats), and
     ``choice_hit`` whether the label is the likeliest.
     """

@@ -83,6 +83,9 @@ SETTINGS = (
     ),
     Setting("--system", "layout.system", str, "TEXT", "A fixed system message.", _METHOD),
     Setting(
+        "--thinking", "layout.thinking", bool, "", "Whether a model thinks whose chat template can switch it.", _METHOD
+    ),
+    Setting(
         "--max-reasoning-tokens", "decoding.max_reasoning_tokens", int, "N", "How long the model may reason.", _METHOD
     ),
     Setting("--shard-size", "shard_size", int, "N", "Rows per unit of work; may change the last bits.", _METHOD),
@@ -207,8 +210,9 @@ def _parameter_name(option: str) -> str:
 
 
 def _option(setting: Setting) -> Any:
+    names = f"{setting.option}/--no-{setting.option[2:]}" if setting.type is bool else setting.option
     return typer.Option(
-        setting.option,
+        names,
         metavar=setting.metavar,
         help=setting.help,
         rich_help_panel=setting.panel,

@@ -10,6 +10,7 @@ from greater_ray.grid.config import parse_only
 from greater_ray.grid.store import GRID_FILE
 from greater_ray.records import TrialRecord
 from greater_ray.results import load
+from greater_ray.types import SWITCHES
 
 FORMATS = ("text", "messages", "json")
 
@@ -65,6 +66,8 @@ def export(record: TrialRecord, form: str) -> Any:
         "prompt": record.best.full_text,
         "messages": messages,
         "placement": layout.placement,
+        # For ``apply_chat_template``; a template ignores a name that it does not read.
+        "chat_template_kwargs": {} if layout.thinking is None else dict.fromkeys(SWITCHES, layout.thinking),
         "extractor": {"variant": record.config.task.extractor, "glue": layout.glue, **_extractor(record.config)},
         "model": record.model,
         "task": record.task,

@@ -11,6 +11,7 @@ from greater_ray.types import Conversation, Example
 MAX_WORDS = 200
 
 SITUATION = "A language model answers questions. After each question it reads this instruction:"
+SITUATION_FIRST = "A language model answers questions. Before each question it reads this instruction:"
 CASES = "These questions were put to it, and this is what it made of them."
 REFLECT = (
     "Work out from the questions what kind of task this is and what an answer has to look like. Collect whatever "
@@ -20,10 +21,10 @@ REFLECT = (
 )
 FORMAT = f"Put the new instruction alone between {START_TAG} and {END_TAG}."
 # What must not come back as a prompt.
-WORDING = "\n".join((SITUATION, CASES, REFLECT, FORMAT))
+WORDING = "\n".join((SITUATION, SITUATION_FIRST, CASES, REFLECT, FORMAT))
 
 
-def reflect(prompt: str, cases: Sequence[tuple[Example, ExampleRecord]]) -> Conversation:
+def reflect(prompt: str, cases: Sequence[tuple[Example, ExampleRecord]], prompt_first: bool = False) -> Conversation:
     """Ask for a better prompt after some answers and comments on them."""
     shown = [
         f"Question {number}:\n{example.question}\n\nThe model's reply:\n"
@@ -31,7 +32,8 @@ def reflect(prompt: str, cases: Sequence[tuple[Example, ExampleRecord]]) -> Conv
         f"Comment: {comment(example, record)}"
         for number, (example, record) in enumerate(cases, 1)
     ]
-    return chat("\n\n".join([SITUATION, prompt, CASES, *shown, REFLECT, FORMAT]))
+    situation = SITUATION_FIRST if prompt_first else SITUATION
+    return chat("\n\n".join([situation, prompt, CASES, *shown, REFLECT, FORMAT]))
 
 
 def comment(example: Example, record: ExampleRecord) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from greater_ray.methods._archive import Scored
 from greater_ray.methods._proposals import END_TAG, START_TAG
 from greater_ray.methods._rounds import cut
-from greater_ray.methods._writer import chat
+from greater_ray.methods._writer import chat, placed
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Conversation, Example
 
@@ -27,13 +27,11 @@ EXEMPLARS = (
     f"A few questions of the task, with {SLOT} in its place and the answer that counts as right. Whatever else the "
     "model says, only an answer that agrees with it is right."
 )
-GENERATE = (
-    f"Study how the earlier texts and their scores relate, and write a new and better text for {SLOT}, which stands "
-    "after the question."
-)
+AFTER, BEFORE = "which stands after the question.", "which stands before the question."
+GENERATE = f"Study how the earlier texts and their scores relate, and write a new and better text for {SLOT}, {AFTER}"
 EDIT = (
     f"Study how the earlier texts and their scores relate, and edit the text in use now, so that it becomes a better "
-    f"one for {SLOT}, which stands after the question."
+    f"one for {SLOT}, {AFTER}"
 )
 FORMAT = f"Put the new text, and nothing else, between {START_TAG} and {END_TAG}."
 SUMMARIZE = (
@@ -68,9 +66,16 @@ def edit_limit(words: int) -> str:
 
 
 def refine(
-    current: Scored, momentum: Momentum, rows: Sequence[Example], limit: int | None, *, edit: bool
+    current: Scored,
+    momentum: Momentum,
+    rows: Sequence[Example],
+    limit: int | None,
+    *,
+    edit: bool,
+    prompt_first: bool = False,
 ) -> Conversation:
     """Ask for the next prompt (the paper's generation-based or editing-based refinement)."""
+    request = EDIT if edit else GENERATE
     parts = [TASK]
     if momentum.past:
         parts.append(HISTORY)
@@ -82,8 +87,8 @@ def refine(
         parts.append(f"{REASON}\n{momentum.reason}")
     if rows:
         parts.append(EXEMPLARS)
-        parts.extend(f"Question: {row.question}\n{SLOT}\nRight answer: {row.target}" for row in rows)
-    parts.append(EDIT if edit else GENERATE)
+        parts.extend(f"{placed(row.question, SLOT, prompt_first)}\nRight answer: {row.target}" for row in rows)
+    parts.append(request.replace(AFTER, BEFORE) if prompt_first else request)
     if limit is not None:
         parts.append(edit_limit(limit))
     return chat("\n\n".join([*parts, FORMAT]))

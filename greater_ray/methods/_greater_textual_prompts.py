@@ -11,6 +11,9 @@ from greater_ray.types import Conversation, Example
 MAX_WORDS = 150
 
 SITUATION = "A small language model gets a question, followed by an instruction that is the same for all questions."
+SITUATION_FIRST = (
+    "A small language model gets an instruction that is the same for all questions, followed by a question."
+)
 CRITICIZE = (
     "Say in a few sentences what the model did wrong here, what these mistakes have in common, and which weakness of "
     "the instruction lets them happen. Do not write a new instruction yet."
@@ -22,10 +25,12 @@ REWRITE = (
 )
 FORMAT = f"Put the instruction alone between {START_TAG} and {END_TAG}."
 # What must not come back as a prompt.
-WORDING = "\n".join((SITUATION, CRITICIZE, REWRITE, FORMAT))
+WORDING = "\n".join((SITUATION, SITUATION_FIRST, CRITICIZE, REWRITE, FORMAT))
 
 
-def criticize(prompt: str, failures: Sequence[tuple[Example, ExampleRecord]]) -> Conversation:
+def criticize(
+    prompt: str, failures: Sequence[tuple[Example, ExampleRecord]], prompt_first: bool = False
+) -> Conversation:
     """Ask why questions were answered wrongly under a prompt."""
     cases = [
         f"Case {number}\nQuestion:\n{example.question}\n\nThe model's reasoning:\n"
@@ -33,13 +38,14 @@ def criticize(prompt: str, failures: Sequence[tuple[Example, ExampleRecord]]) ->
         f"The right answer: {example.target}"
         for number, (example, record) in enumerate(failures, 1)
     ]
-    return chat("\n\n".join([SITUATION, _present(prompt), "It failed here:", *cases, CRITICIZE]))
+    return chat("\n\n".join([*_present(prompt, prompt_first), "It failed here:", *cases, CRITICIZE]))
 
 
-def rewrite(prompt: str, critique: str) -> Conversation:
+def rewrite(prompt: str, critique: str, prompt_first: bool = False) -> Conversation:
     """Ask for another prompt in the light of a critique."""
-    return chat("\n\n".join([SITUATION, _present(prompt), f"A remark on it:\n{critique}", REWRITE, FORMAT]))
+    present = _present(prompt, prompt_first)
+    return chat("\n\n".join([*present, f"A remark on it:\n{critique}", REWRITE, FORMAT]))
 
 
-def _present(prompt: str) -> str:
-    return f"The instruction at present:\n{prompt}"
+def _present(prompt: str, prompt_first: bool) -> tuple[str, str]:
+    return SITUATION_FIRST if prompt_first else SITUATION, f"The instruction at present:\n{prompt}"

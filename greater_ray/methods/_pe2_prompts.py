@@ -31,8 +31,9 @@ def introduction(num_examples: int, *, history: bool, step_size: bool) -> Messag
 AGREEMENT = Message("assistant", "Good. Please give me the prompt, the template and the examples for step 1.")
 
 
-def material(prompt: str, failures: Sequence[Failure], limit: int) -> Message:
+def material(prompt: str, failures: Sequence[Failure], limit: int, prompt_first: bool = False) -> Message:
     """Turn 3: prompt, full template, examples and the form."""
+    template, elsewhere = (f"{prompt} <input>", "behind") if prompt_first else (f"<input> {prompt}", "before")
     examples = "\n\n".join(
         f"### Example {number} (id {failure.example.id})\n"
         f"Input: {failure.example.question}\n"
@@ -44,8 +45,9 @@ def material(prompt: str, failures: Sequence[Failure], limit: int) -> Message:
     return Message(
         "user",
         f"## Prompt\n{prompt}\n\n"
-        f"## Full template\n```\n<input> {prompt}\n```\n"
-        "The input stands in the place of the mark; in other templates a prompt may also stand before the input.\n\n"
+        f"## Full template\n```\n{template}\n```\n"
+        f"The input stands in the place of the mark; in other templates a prompt may also stand {elsewhere} the input."
+        "\n\n"
         f"## Examples\n{examples}\n\n"
         "## What to do\n"
         "Take the labels as certainly right; the prompt may be wrong. "

@@ -44,6 +44,12 @@ def chat(user: str, system: str | None = None) -> Conversation:
     return turns if system is None else (Message("system", system), *turns)
 
 
+def placed(question: str, slot: str, prompt_first: bool) -> str:
+    """Return a question with the slot for the prompt on its own line where the prompt stands."""
+    shown = f"Question: {question}"
+    return f"{slot}\n{shown}" if prompt_first else f"{shown}\n{slot}"
+
+
 def ask(
     problem: Problem,
     conversations: Sequence[Conversation],

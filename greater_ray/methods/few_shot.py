@@ -4,8 +4,8 @@ Brown et al., "Language Models are Few-Shot Learners", NeurIPS 2020; with ration
 written by the task model itself under the trigger of Kojima et al., NeurIPS 2022. The GReaTer paper compares with
 five-shot inference in Appendix E and states neither the examples nor their form.
 
-The demonstrations are text of the prompt, and the prompt stands after the question. So the question comes first, and
-the wording says so; the usual layout has it last, often in chat turns of its own.
+The demonstrations are text of the prompt. Where the prompt stands after the question, as by default, the question comes
+first, and the wording says so; the usual layout has it last, often in chat turns of its own.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,10 @@ OPENING = (
 )
 CLOSING = "Now go back to the question at the very beginning and solve it in the same way."
 CLOSING_ANSWER_ONLY = "Now go back to the question at the very beginning and state its answer in the same form."
+# The same in front of the question.
+OPENING_FIRST = "Here are worked examples of the kind of task that follows them."
+CLOSING_FIRST = "Now solve the question that follows in the same way."
+CLOSING_ANSWER_ONLY_FIRST = "Now state the answer to the question that follows in the same form."
 
 
 class FewShotConfig(Config):
@@ -137,17 +141,22 @@ def demonstrations(
     return [Demonstration(row, record.reasoning_text.strip()) for row, record in right[: config.shots]]
 
 
-def prompt_text(config: FewShotConfig, shown: Sequence[Demonstration]) -> str:
-    """Return the prompt as it follows the question; without demonstrations it is the zero-shot prompt."""
+def prompt_text(config: FewShotConfig, shown: Sequence[Demonstration], prompt_first: bool = False) -> str:
+    """Return the prompt in words for where it stands; without demonstrations it is the zero-shot prompt."""
     if not shown:
         return config.initial_prompt
     numbered = [f"Example {k}\n{d.text}" for k, d in enumerate(shown, 1)]
-    closing = CLOSING_ANSWER_ONLY if config.style == "answer-only" else f"{CLOSING} {config.initial_prompt.strip()}"
-    return "\n\n".join([OPENING, *numbered, closing])
+    opening, closing, answer_only = (
+        (OPENING_FIRST, CLOSING_FIRST, CLOSING_ANSWER_ONLY_FIRST)
+        if prompt_first
+        else (OPENING, CLOSING, CLOSING_ANSWER_ONLY)
+    )
+    end = answer_only if config.style == "answer-only" else f"{closing} {config.initial_prompt.strip()}"
+    return "\n\n".join([opening, *numbered, end])
 
 
 def _encoded(problem: Problem, config: FewShotConfig, shown: Sequence[Demonstration]) -> tuple[TokenIds, str]:
-    text = prompt_text(config, shown)
+    text = prompt_text(config, shown, problem.prompt_first)
     return problem.encode(text), text
 
 

@@ -210,7 +210,7 @@ class Iteration:
         """Ask for a better prompt; nothing where no reply can be used, which makes the package skip the child."""
         with self._failing():
             cases: list[tuple[Example, ExampleRecord]] = [(c["row"], c["record"]) for c in dataset[COMPONENT]]
-            asked = [prompts.reflect(candidate[COMPONENT], cases)]
+            asked = [prompts.reflect(candidate[COMPONENT], cases, self.problem.prompt_first)]
             judge = partial(
                 propose,
                 self.problem,

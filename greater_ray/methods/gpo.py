@@ -100,7 +100,8 @@ class Gpo:
         reason = _reason(problem, config, state, current, notes)
         momentum = prompts.Momentum(_past(config, archive, state.trajectory), summary, reason)
         rows = _exemplars(problem, config, state.step)
-        conversation = prompts.refine(current, momentum, rows, limit, edit=config.refinement == "edit")
+        edit = config.refinement == "edit"
+        conversation = prompts.refine(current, momentum, rows, limit, edit=edit, prompt_first=problem.prompt_first)
         asked = [conversation] * config.num_proposals
         judge = partial(_judged, problem, config, archive)
         proposals = new_proposals(problem, asked, config, state.step, "proposals", notes, judge)

@@ -139,13 +139,13 @@ def rewrites(
         notes.append("no rewrites: every training row is answered rightly")
         return []
     shown = problem.rng(state.step, "failures").sample(failures, min(config.num_failures, len(failures)))
-    asked = [prompts.criticize(best, shown)]
+    asked = [prompts.criticize(best, shown, problem.prompt_first)]
     asker = Asker(problem, config, state.step, notes=notes)
     (critique,) = asker.gather(asked, "critique", WORDS)
     if critique is None:
         notes.append("no rewrites: no critique was written")
         return []
-    conversations = [prompts.rewrite(best, critique)] * config.num_rewrites
+    conversations = [prompts.rewrite(best, critique, problem.prompt_first)] * config.num_rewrites
     judge = partial(
         propose,
         problem,

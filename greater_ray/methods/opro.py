@@ -13,7 +13,7 @@ from pydantic import Field
 from greater_ray.methods._archive import Scored, TextState, advanced, candidates, info, start_ids
 from greater_ray.methods._proposals import END_TAG, START_TAG, Proposal, clean, propose
 from greater_ray.methods._rounds import Round, new_proposals
-from greater_ray.methods._writer import TextConfig, chat
+from greater_ray.methods._writer import TextConfig, chat, placed
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Conversation, Example
@@ -107,7 +107,7 @@ class Opro:
             archive, wrong = first.archive, counted(wrong, first.rows)
         shown = trajectory(archive, config, notes)
         rows = _exemplars(problem, config, state.step, wrong)
-        conversation = meta_prompt(shown, rows, config)
+        conversation = meta_prompt(shown, rows, config, problem.prompt_first)
         asked = [conversation] * config.num_proposals
         judge = partial(_filtered, problem, config, archive)
         proposals = new_proposals(problem, asked, config, state.step, "proposals", notes, judge)
@@ -142,13 +142,15 @@ def bucket(score: float, buckets: int) -> int:
     return round(score * buckets)
 
 
-def meta_prompt(shown: Sequence[Scored], rows: Sequence[Example], config: OproConfig) -> Conversation:
+def meta_prompt(
+    shown: Sequence[Scored], rows: Sequence[Example], config: OproConfig, prompt_first: bool = False
+) -> Conversation:
     """Ask for a prompt that is better than the ones shown."""
     parts = [f"{OPENING} Scores run from 0 to {config.score_buckets}."]
     parts.extend(f"Prompt: {s.text}\nScore: {bucket(s.score, config.score_buckets)}" for s in shown)
     if rows:
         parts.append(EXAMPLES)
-        parts.extend(f"Question: {row.question}\n{SLOT}\nCorrect answer: {row.target}" for row in rows)
+        parts.extend(f"{placed(row.question, SLOT, prompt_first)}\nCorrect answer: {row.target}" for row in rows)
     return chat("\n\n".join([*parts, REQUEST, FORMAT]))
 
 

@@ -41,7 +41,8 @@ class Pe2(ErrorDriven[Pe2Config]):
         """Hold one conversation per child, all of them turn by turn at the same time."""
         rng = asker.problem.rng(asker.step, "failures")
         talks: list[Conversation] = [
-            opening(parent.text, draw(rng, search.failures, config.batch_size), config) for _ in range(config.n_expand)
+            opening(parent.text, draw(rng, search.failures, config.batch_size), config, asker.problem.prompt_first)
+            for _ in range(config.n_expand)
         ]
         log = with_accuracy(node, search) if config.history else None
         read = [True] * len(talks)
@@ -94,13 +95,13 @@ def _kept(reader: Reader[str]) -> Reader[tuple[str, str]]:
     return Reader(read, reader.opening)
 
 
-def opening(prompt: str, failures: list[Failure], config: Pe2Config) -> Conversation:
+def opening(prompt: str, failures: list[Failure], config: Pe2Config, prompt_first: bool = False) -> Conversation:
     """Return the conversation up to the first reply (turns 0 to 3)."""
     return (
         turns.SYSTEM,
         turns.introduction(len(failures), history=config.history, step_size=config.step_size is not None),
         turns.AGREEMENT,
-        turns.material(prompt, failures, config.max_shown_characters),
+        turns.material(prompt, failures, config.max_shown_characters, prompt_first),
     )
 
 

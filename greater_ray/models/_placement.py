@@ -1,11 +1,12 @@
 """Where the prompt stands: the fixed text around question and prompt, cut out of the rendered conversation."""
 
+import re
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError, meta
 
-from greater_ray.errors import ModelError
-from greater_ray.types import Conversation, Layout, Message
+from greater_ray.errors import ConfigError, ModelError
+from greater_ray.types import SWITCHES, Conversation, Layout, Message
 
 _QUESTION, _PROMPT = "greaterquestion", "greaterprompt"
 
@@ -24,9 +25,16 @@ def surroundings(tokenizer: Any, layout: Layout) -> Surroundings:
 
     Raises:
         ModelError: the chat template does not show both, each once.
+        ConfigError: it cannot switch thoughts on or off, and the layout does.
     """
+    if layout.thinking is not None and not switches(tokenizer):
+        raise ConfigError(
+            f"{layout.thinking} is not possible: the model's chat template reads none of {', '.join(SWITCHES)}.",
+            setting="layout.thinking",
+            value=layout.thinking,
+        )
     turns = layout.conversation(_QUESTION, _PROMPT, system_role=shows_system(tokenizer))
-    text = render(tokenizer, turns)
+    text = render(tokenizer, turns, layout.thinking)
     if text.count(_QUESTION) != 1 or text.count(_PROMPT) != 1:
         raise ModelError("its chat template does not show the user's text.", setting="model.name")
     prompt_first = text.index(_PROMPT) < text.index(_QUESTION)
@@ -36,13 +44,24 @@ def surroundings(tokenizer: Any, layout: Layout) -> Surroundings:
     return Surroundings(opening, between, closing, prompt_first)
 
 
-def render(tokenizer: Any, turns: Conversation) -> str:
+def render(tokenizer: Any, turns: Conversation, thinking: bool | None = None) -> str:
     """Return the text of a conversation up to where the model's own begins."""
     if not tokenizer.chat_template:
         return "\n\n".join(message.content for message in turns) + "\n"
     messages = [message._asdict() for message in turns]
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    given = {} if thinking is None else dict.fromkeys(switches(tokenizer), thinking)
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **given)
     return text
+
+
+def switches(tokenizer: Any) -> tuple[str, ...]:
+    """Return the variables of the chat template that switch thoughts on or off."""
+    if not tokenizer.chat_template:
+        return ()
+    # transformers' own tags around what the assistant says mean nothing here.
+    source = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", tokenizer.get_chat_template())
+    read = meta.find_undeclared_variables(Environment(extensions=["jinja2.ext.loopcontrols"]).parse(source))
+    return tuple(name for name in SWITCHES if name in read)
 
 
 def shows_system(tokenizer: Any) -> bool:

@@ -55,7 +55,7 @@ class Work(Generic[ResultT]):
         """
         if not self.shard or layout is None:
             return None
-        around = [layout.joint, layout.frozen_prefix, layout.placement, layout.system]
+        around = [layout.joint, layout.frozen_prefix, layout.placement, layout.system, layout.thinking]
         return fingerprint([*around, [example.question for example in self.shard]])
 
     def units(self, model: Asking) -> list[Self]:

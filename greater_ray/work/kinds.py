@@ -42,7 +42,7 @@ TEXT_CHUNK = 16  # texts of one unit
 
 @dataclass(frozen=True)
 class EncodePrompt(Work[TokenIds]):
-    """Tokenize prompt text as it continues the frozen prefix; its leading blank belongs to it."""
+    """Tokenize prompt text as it continues what stands before it; its leading blank belongs to it."""
 
     text: str
 
@@ -136,7 +136,10 @@ class RowWork(Work[ResultT]):
 
 @dataclass(frozen=True)
 class Proposals(RowWork[list[TokenIds]]):
-    """For every row the ``depth`` likeliest tokens at ``position``, given x and the prompt before it (paper Eq. 3)."""
+    """For every row the ``depth`` likeliest tokens at ``position``, given all that stands before it (paper Eq. 3).
+
+    That is x and the prompt's beginning; where the prompt stands in front of x, the same for every row.
+    """
 
     prompt: TokenIds
     position: int

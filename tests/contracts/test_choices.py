@@ -1,5 +1,7 @@
 """Choices after the extractor: one packed pass equals one plain sequence per choice, losses and gradients included."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,13 +42,13 @@ def plain_nlls(slow: SlowTwin, context: TokenIds, temperature: float = 1.0) -> t
     return torch.stack(nlls)
 
 
-@pytest.mark.parametrize("limit", [16, 3])
+@pytest.mark.parametrize(("limit", "placement"), [(16, "after"), (3, "after"), (3, "before")])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_choices_of_an_answer_are_scored_as_if_each_stood_alone(
-    family: str, limit: int, monkeypatch: pytest.MonkeyPatch
+    family: str, limit: int, placement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_decode, "CHOICE_TOKENS", limit)
-    fast, slow = build(family)
+    fast, slow = build(family, replace(LAYOUT, placement=placement))
     prompt = fast.ask(EncodePrompt(PROMPT))
     (answers,) = fast.ask(Answers(EXAMPLES, [prompt], score_choices=True))
     (plain,) = slow.ask(Answers(EXAMPLES, [prompt]))
@@ -57,9 +59,10 @@ def test_choices_of_an_answer_are_scored_as_if_each_stood_alone(
     assert any(len(choice) > 3 for choice in slow.spans.choices)
 
 
+@pytest.mark.parametrize("placement", ["after", "system"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_loss_on_choices_and_its_gradient_equal_plain_ones(family: str) -> None:
-    fast, slow = build(family)
+def test_the_loss_on_choices_and_its_gradient_equal_plain_ones(family: str, placement: str) -> None:
+    fast, slow = build(family, replace(LAYOUT, placement=placement))
     prompt, position = fast.ask(EncodePrompt(PROMPT)), 2
     loss = LossSpec(ce_temperature=0.7, fluency="nll", fluency_weight=0.2, label="choice")
     (rollouts,) = fast.ask(Rollouts(EXAMPLES, [prompt], loss))

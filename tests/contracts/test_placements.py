@@ -6,19 +6,31 @@ from typing import Any
 import pytest
 import torch
 
-from greater_ray.assembly import local_models, resolve_config
+from greater_ray.assembly import assemble, local_models, resolve_config
 from greater_ray.cli._runs import export
 from greater_ray.config import TrialConfig, merged
 from greater_ray.errors import ConfigError, DataError, ModelError
+from greater_ray.methods.opro import SLOT, meta_prompt
 from greater_ray.models._attention import register
 from greater_ray.models._spans import SpanBuilder
+from greater_ray.models.checks import check_bos, check_gradient, check_losses, memory_estimate
 from greater_ray.models.engine import Engine
 from greater_ray.observer import Observer
+from greater_ray.problem import problem_of
 from greater_ray.runs import run_config
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.tasks import load_task
 from greater_ray.types import Example, Layout, LossSpec
-from greater_ray.work import Answers, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts
+from greater_ray.work import (
+    Answers,
+    EncodePrompt,
+    Gradients,
+    OneHotGradient,
+    PromptGradients,
+    PromptRoom,
+    Proposals,
+    Rollouts,
+)
 from tests.all_methods import SMALL, settings_of
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT
 from tests.contracts.test_trial import run_in_pieces
@@ -31,8 +43,8 @@ PLACEMENTS = ("before", "system", FORM, "{question}\n{prompt}")
 WITH_SYSTEM = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3"})
 
 
-def layout(placement: str, **settings: str) -> Layout:
-    limits = {"max_reasoning_tokens": 8, "max_answer_tokens": 4}
+def layout(placement: str, **settings: Any) -> Layout:
+    limits: dict[str, Any] = {"max_reasoning_tokens": 8, "max_answer_tokens": 4}
     return Layout(" Therefore, the final answer is", placement=placement, **limits, **settings)
 
 
@@ -93,6 +105,41 @@ def test_a_sequence_is_tiled_by_its_spans_and_has_one_bos(family: str, placement
         assert (sequence.ids[0] == bos) == bool(expected)
 
 
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("placement", ["after", "system"])
+def test_thoughts_are_switched_where_the_chat_template_can(placement: str) -> None:
+    tokenizer = tiny_tokenizer("qwen3")
+    tokenizer.chat_template = THINKING
+    texts = {}
+    for thinking in (None, True, False):
+        spans = SpanBuilder(tokenizer, layout(placement, thinking=thinking))
+        texts[thinking] = tokenizer.decode(spans.suffix(EXAMPLES[0]))
+        turns = spans.layout.conversation(EXAMPLES[0].question, PROMPT, system_role=True)
+        given = {} if thinking is None else {"enable_thinking": thinking}
+        by_hand = tokenizer.apply_chat_template(
+            [turn._asdict() for turn in turns], add_generation_prompt=True, return_dict=True, **given
+        )["input_ids"]
+        whole = spans.build(EXAMPLES[0], spans.encode_prompt(PROMPT), (5, 6))
+        assert [*whole.ids[: whole.spans["reasoning"][0]]] == by_hand
+    assert texts[None] == texts[True]
+    assert texts[False] == texts[True] + "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+def test_thoughts_cannot_be_switched_where_no_template_reads_it(family: str) -> None:
+    tokenizer = tiny_tokenizer(family)
+    if tokenizer.chat_template:
+        tokenizer.chat_template += "{# thinking #}{{ '' if true else 'enable_thinking' }}"
+    with pytest.raises(ConfigError, match=r"^layout\.thinking: False is not possible: .* enable_thinking, thinking\.$"):
+        SpanBuilder(tokenizer, layout("after", thinking=False))
+
+
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +163,23 @@ def test_losses_gradients_and_proposals_equal_the_slow_twin(family: str, placeme
     assert a.losses == pytest.approx(b.losses, rel=1e-9)
     assert a.proposals == b.proposals
     assert fast.ask(Proposals(rows, prompt, *place.values())) == list(b.proposals)
+    a, b = (m.ask(PromptGradients(rows, prompt, loss)) for m in (fast, slow))
+    for ours, theirs in zip(a.gradient, b.gradient, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6 * max(map(abs, theirs)))
+    assert fast.ask(PromptRoom(rows)) == slow.ask(PromptRoom(rows))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS[:3])
+def test_the_doctor_finds_nothing_wrong(placement: str) -> None:
+    engine, chosen = Engine(*tiny_model("qwen2")), layout(placement)
+    prompt = engine.spans(chosen).encode_prompt(PROMPT)
+    losses = check_losses(engine, chosen, EXAMPLES, prompt)
+    assert max(losses.label, losses.prompt) < 1e-4
+    assert check_gradient(engine, chosen, EXAMPLES[:2], prompt, LossSpec(fluency="nll"), precise=True).error < 1e-3
+    assert check_bos(engine, chosen, EXAMPLES[0]) == (0, 0)
+    figures = memory_estimate(engine, chosen, EXAMPLES, prompt, 4)
+    spans = engine.spans(chosen)
+    assert figures["questions"] == len(spans.head(EXAMPLES[0])) * figures["kv_bytes_per_token"]
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -195,8 +259,28 @@ def test_a_run_in_pieces_ends_like_a_straight_one(
     straight = run_config(chosen, models=MODELS)
     assert straight.steps == chosen.budget.steps
     assert straight.config.layout.placement == placement
-    pieces = run_in_pieces(chosen, tmp_path / "run", 6, lambda folder, turn: None)
+    pieces = run_in_pieces(chosen, tmp_path / "run", 10, lambda folder, turn: None)
     assert pieces.without_times() == straight.without_times()
+
+
+def test_in_front_of_the_question_greater_draws_nothing(folders: dict[str, Path]) -> None:
+    """Documented: all rows propose the same tokens, so the seed has no part in it."""
+    records = [run_config(config(folders["llama"], "greater", layout={"placement": where}, seed=seed,
+                                 method_config={"proposal_samples": 1}, evaluation={"splits": []}), models=MODELS)
+               for where in ("system", "after") for seed in (0, 1)]  # fmt: skip
+    first, second, *behind = [[prompt.ids for prompt in record.finalists] for record in records]
+    assert first == second
+    assert behind[0] != behind[1]
+
+
+@pytest.mark.parametrize("placement", [*PLACEMENTS, "after"])
+def test_methods_know_on_which_side_of_the_question_a_prompt_stands(placement: str, folders: dict[str, Path]) -> None:
+    parts = assemble(config(folders["llama"], "opro", layout={"placement": placement}), MODELS)
+    problem, spans = problem_of(parts), SpanBuilder(tiny_tokenizer("llama"), layout(placement))
+    assert problem.prompt_first == spans.prompt_first
+    wanted = meta_prompt([], EXAMPLES[:1], parts.method_config, problem.prompt_first)[0].content
+    first = wanted.index(f"\n{SLOT}\n") < wanted.index(EXAMPLES[0].question)
+    assert first == problem.prompt_first
 
 
 @pytest.mark.parametrize("settings", [{}, {"frozen_prefix": ""}])

@@ -362,6 +362,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         2,
         r"--system: goes with every --placement but 'system', .* is layout\.frozen_prefix, not 'Be brief\.'",
     ),
+    "thinking": (["--no-thinking"], 2, r"--thinking: False is not possible: .*reads none of enable_thinking, thinking"),
     "set without value": (["--set", "steps"], 2, r"--set: 'steps' must have the form key=value"),
     "set unknown": (["--set", "budgt.steps=3"], 2, r"--set budgt: unknown option.* Did you mean 'budget'\?"),
     "set method": (["--set", "method.topk=3"], 2, r"--set method_config.topk: .* Did you mean 'top_k'\?"),
@@ -379,6 +380,8 @@ def test_a_mistake_is_answered_in_one_sentence(mistake, small, tmp_path, capsys)
     assert run(["optimize", *small, "--steps", "1", "--out", str(tmp_path / "run"), *args]) == code
     captured = capsys.readouterr()
     assert re.search(pattern, one_sentence(captured.err))
+    # What only a method or a long row shows is told when the run has begun.
+    assert (tmp_path / "run").exists() == (mistake in ("window", "no prompt"))
 
 
 def test_missing_options_and_commands(capsys):

@@ -161,6 +161,7 @@ CHANGES: list[dict[str, Any]] = [
     {"preset": "released"}, {"method_config": {"top_k": 3}}, {"layout": {"joint": ". "}}, {"layout": {"glue": ""}},
     {"layout": {"frozen_prefix": ""}}, {"layout": {"placement": "system"}}, {"layout": {"placement": "before"}},
     {"layout": {"placement": "{prompt} {question}"}}, {"layout": {"system": ""}},
+    {"layout": {"thinking": True}}, {"layout": {"thinking": False}},
     {"decoding": {"max_reasoning_tokens": 5}}, {"budget": {"patience": 4}},
     {"decoding": {"max_answer_tokens": 5}}, {"budget": {"steps": 4}}, {"budget": {"tokens": 4}},
     {"budget": {"seconds": 4.0}}, {"evaluation": {"splits": ["test"]}}, {"evaluation": {"dev_select_top": 3}},

@@ -1,6 +1,8 @@
 import io
 import json
 
+import pytest
+
 from greater_ray.cli._display import console
 from greater_ray.cli._runs import default_folder, export
 from greater_ray.cli._summary import data_title, print_trial, verdict
@@ -146,6 +148,25 @@ def test_export_is_what_the_model_saw():
     assert json.loads(json.dumps(whole))["extractor"]["text"] == "Therefore, the final answer is"
     bare = CONFIG.model_copy(update={"layout": CONFIG.layout.model_copy(update={"frozen_prefix": ""})})
     assert export(record.model_copy(update={"config": bare}), "messages")[0]["content"] == "{question} care"
+
+
+@pytest.mark.parametrize(
+    ("layout", "system_role", "turns"),
+    [
+        ({"placement": "system"}, True, [("system", "Use care"), ("user", "{question}")]),
+        ({"placement": "system", "frozen_prefix": ""}, True, [("system", "care"), ("user", "{question}")]),
+        ({"placement": "system"}, False, [("user", "Use care {question}")]),
+        ({"placement": "before", "joint": "\n"}, True, [("user", "Use care\n{question}")]),
+        ({"placement": "Q: {question}\nA: {prompt}."}, True, [("user", "Q: {question}\nA: Use care.")]),
+        ({"system": "Be brief."}, True, [("system", "Be brief."), ("user", "{question} Use care")]),
+        ({"system": "Be brief."}, False, [("user", "Be brief.\n\n{question} Use care")]),
+        ({"system": ""}, False, [("user", "{question} Use care")]),
+    ],
+)
+def test_export_has_the_prompt_where_it_was(layout: dict, system_role: bool, turns: list[tuple[str, str]]):
+    config = CONFIG.model_copy(update={"layout": CONFIG.layout.model_copy(update=layout)})
+    record = trial([True], [True]).model_copy(update={"config": config, "model": {"system_role": system_role}})
+    assert export(record, "messages") == [{"role": role, "content": content} for role, content in turns]
 
 
 def test_the_same_settings_mean_the_same_folder():

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from greater_ray.assembly import resolve_config
-from greater_ray.methods.few_shot import PLUGIN, FewShotConfig, FewShotState, prompt_text
+from greater_ray.methods.few_shot import PLUGIN, Demonstration, FewShotConfig, FewShotState, prompt_text
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.tasks import load_task
@@ -171,3 +171,11 @@ def test_examples_that_do_not_fit_are_left_out_from_the_end():
     _, state, _ = step(ALL, shots=3, max_prompt_tokens=1)
     assert state.drawn == ()
     assert prompt_text(FewShotConfig(), []) == "Let's think step by step."
+
+
+@pytest.mark.parametrize("prompt_first", [False, True])
+def test_the_words_say_where_the_question_is(prompt_first: bool) -> None:
+    shown = [Demonstration(Example("a", "Is it?", "Yes", "Yes"))]
+    text = prompt_text(FewShotConfig(style="answer-only"), shown, prompt_first)
+    assert ("question at the very beginning" in text) == (not prompt_first)
+    assert ("question that follows" in text) == prompt_first
