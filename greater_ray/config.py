@@ -6,6 +6,7 @@ The identity of a trial is a hash of what changes its result: the same from a co
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, Validat
 from pydantic_core import PydanticCustomError
 
 from greater_ray.errors import ConfigError, Place, did_you_mean
-from greater_ray.types import PLACEMENTS, SLOTS, Layout
+from greater_ray.types import PLACEMENTS, SLOTS, TEMPLATE_DATE, Layout
 
 AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "choice", "number", "text"]
 
@@ -73,6 +74,8 @@ class LayoutConfig(Config):
     ``placement`` is where ``frozen_prefix`` and p stand: ``after`` the question, ``before`` it, in the ``system``
     message, or where a text with ``{question}`` and ``{prompt}`` has them. ``system`` is a fixed system message.
     ``thinking`` switches a model's thoughts on or off where its chat template can; None leaves it to the template.
+    ``date`` (YYYY-MM-DD) is what a chat template that writes a date takes for today, and ``chat_template_kwargs`` are
+    further arguments of the template.
     """
 
     joint: str = " "
@@ -81,6 +84,17 @@ class LayoutConfig(Config):
     placement: str = "after"
     system: str | None = None
     thinking: bool | None = None
+    date: str = TEMPLATE_DATE
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("date")
+    @classmethod
+    def _one_day(cls, value: str) -> str:
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            raise PydanticCustomError("date", "input should be a day, written YYYY-MM-DD") from None
+        return value
 
     @field_validator("placement")
     @classmethod
@@ -153,6 +167,8 @@ _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("task", "reading", "generated"),
     ("layout", "placement", "after"),
     ("layout", "system", None),
+    ("layout", "date", TEMPLATE_DATE),
+    ("layout", "chat_template_kwargs", {}),
     ("layout", "thinking", None),
     ("method_config", "label_loss", "ce"),
 )
@@ -198,6 +214,8 @@ class TrialConfig(Config):
             placement=self.layout.placement,
             system=self.layout.system,
             thinking=self.layout.thinking,
+            date=self.layout.date,
+            template_kwargs=tuple((k, json.dumps(v)) for k, v in sorted(self.layout.chat_template_kwargs.items())),
             max_reasoning_tokens=decoding.max_reasoning_tokens,
             max_answer_tokens=decoding.max_answer_tokens,
         )

@@ -71,6 +71,10 @@ class DataError(GreaterRayError):
     """Rows are missing, empty, broken or too few."""
 
 
+class MarkupError(DataError):
+    """A prompt holds text that is markup of the model: it would end the user's turn, or begin another."""
+
+
 class ModelError(GreaterRayError):
     """A model cannot be found, loaded or used for what was asked."""
 

@@ -10,7 +10,17 @@ from greater_ray.types import Usage
 
 SCHEMA_VERSION = 1
 # Why a proposal cannot be used.
-REFUSALS = ("unreadable", "empty", "no words", "unfilled slot or tag", "leak", "too long", "copied", "duplicate")
+REFUSALS = (
+    "unreadable",
+    "empty",
+    "no words",
+    "unfilled slot or tag",
+    "markup",
+    "leak",
+    "too long",
+    "copied",
+    "duplicate",
+)
 
 
 class Record(BaseModel, frozen=True, extra="forbid"):

@@ -16,6 +16,9 @@ PLACEMENTS = ("after", "before", "system")
 SLOTS = ("{question}", "{prompt}")
 # What chat templates call the switch of a model's thoughts: Qwen3 and many others; DeepSeek and Granite.
 SWITCHES = ("enable_thinking", "thinking")
+# What chat templates that write a date take for today: else a run that goes on another day would be another run. It is
+# what Llama 3's writes where it is told no date.
+TEMPLATE_DATE = "2024-07-26"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ class Layout:
     ``choices`` are all labels of a task whose answers are a closed set. ``placement`` puts ``frozen_prefix, p``
     elsewhere: ``"before"`` the question, with the joint between them, into the ``"system"`` message, or where
     ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message; ``thinking``
-    switches a model's thoughts on or off by the arguments ``SWITCHES`` of its chat template.
+    switches a model's thoughts on or off by the arguments ``SWITCHES`` of its chat template. ``date`` is what the
+    template takes for today, ``template_kwargs`` are further arguments of it: pairs of name and JSON text.
     """
 
     extractor: str
@@ -68,6 +72,8 @@ class Layout:
     placement: str = "after"
     system: str | None = None
     thinking: bool | None = None
+    date: str = TEMPLATE_DATE
+    template_kwargs: tuple[tuple[str, str], ...] = ()
 
     @property
     def prompt_first(self) -> bool:

@@ -82,6 +82,7 @@ def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Ca
     if patient is not None:
         for name, what, check in (
             ("bos", "one row", _bos),
+            ("stop", "the end of a turn", _stop),
             ("losses", f"{CHECK_ROWS} rows, {CHECK_REASONING} tokens of reasoning", _losses),
             ("gradient", "one row, central differences", _gradient),
             ("extractor", f"{EXTRACTOR_ROWS} rows, {EXTRACTOR_REASONING} tokens of reasoning", _extractor),
@@ -156,6 +157,18 @@ def _bos(patient: _Patient) -> Check:
     status: Status = "ok" if found == expected else "fail"
     message = f"sequences begin with {found} BOS token{'' if found == 1 else 's'}, {expected} expected"
     return Check("bos", status, message, {"found": found, "expected": expected})
+
+
+def _stop(patient: _Patient) -> Check:
+    from greater_ray.models.checks import check_stop
+
+    end, stops = check_stop(patient.engine)
+    if end is None:
+        return Check("stop", "ok", "the chat template writes no mark at the end of a turn")
+    if stops:
+        return Check("stop", "ok", f"generation stops at {end!r}, which ends a turn", {"end": end})
+    why = f"the chat template ends a turn with {end!r}, but generation does not stop there: all replies run into their "
+    return Check("stop", "warn", why + "limit; set eos_token_id in the model's generation_config.json", {"end": end})
 
 
 def _losses(patient: _Patient) -> Check:

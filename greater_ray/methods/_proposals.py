@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from greater_ray.errors import MarkupError
 from greater_ray.protocols import Problem
 from greater_ray.types import TokenIds
 
@@ -120,7 +121,10 @@ def propose(
     proposals = []
     for raw in texts:
         text = "" if raw is None else clean(raw)
-        ids = problem.encode(text)
+        try:
+            ids: TokenIds | None = problem.encode(text)
+        except MarkupError:
+            ids = None
         if raw is None:
             status = "unreadable"
         elif not text:
@@ -129,6 +133,8 @@ def propose(
             status = "no words"
         elif UNFILLED.search(text):
             status = "unfilled slot or tag"
+        elif ids is None:
+            status = "markup"
         elif announced.search(text):
             status = "leak"
         elif len(ids) > longest:
@@ -140,7 +146,7 @@ def propose(
         else:
             status = "new"
             seen.add(canonical(text))
-        proposals.append(Proposal(text, status, ids if status == "new" else ()))
+        proposals.append(Proposal(text, status, ids if ids and status == "new" else ()))
     return proposals
 
 

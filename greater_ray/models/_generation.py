@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 
 from greater_ray.models._decode import Choice, Decoder, Parts, RowBatch, RowResult, greedy
 from greater_ray.models._kv import NEVER, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch
+from greater_ray.models._placement import BROKEN, markup_tokens, render
 from greater_ray.types import Conversation, Generation, Message, TokenIds, Usage
 
 _PROBE = "greaterslot"
@@ -28,12 +28,17 @@ class Writer:
 
     def __init__(self, decoder: Decoder, tokenizer: Any, config: Any, batch: MicroBatch) -> None:
         self.decoder, self.tokenizer, self.config, self.batch = decoder, tokenizer, config, batch
-        self._special = sorted({t for t in tokenizer.all_special_tokens if t.strip()})
+        self._special = markup_tokens(tokenizer)
 
     @property
     def window(self) -> int | None:
-        """The model's context window in tokens, if it has one."""
-        return getattr(self.config, "max_position_embeddings", None)
+        """How many tokens a sequence may have, if that is limited.
+
+        With longrope no more than in training: beyond, all positions turn otherwise, those of cached keys too, and a
+        row would depend on the rows beside it.
+        """
+        limits = [getattr(self.config, "max_position_embeddings", None), *_longrope_limits(self.config)]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     # -- conversation to token ids -------------------------------------------------------------------------------------
 
@@ -48,10 +53,12 @@ class Writer:
                 raise _Unusable(f"the conversation contains '{token}', which is markup of this model.")
         try:
             text = self._render(conversation if self._takes_system else without_system(conversation))
-        except TemplateError as error:
+        except BROKEN as error:
             raise _Unusable(f"the model's chat template refuses this conversation: {error}.") from error
         ids = tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
-        return ids if text.startswith(self.tokenizer.bos_token or "\0") else self._bos + ids
+        # A template may write it behind a line break.
+        written = self.tokenizer.bos_token is not None and self.tokenizer.bos_token in text
+        return ids if written else self._bos + ids
 
     def _render(self, conversation: Conversation) -> str:
         if conversation[-1].role == "assistant":
@@ -59,16 +66,14 @@ class Writer:
         if not self.tokenizer.chat_template:
             turns = [f"{message.role.capitalize()}: {message.content}\n\n" for message in conversation]
             return "".join(turns) + "Assistant:"
-        messages = [{"role": message.role, "content": message.content} for message in conversation]
-        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text
+        return render(self.tokenizer, conversation)
 
     @cached_property
     def _takes_system(self) -> bool:
         """Whether the template shows a system turn: some refuse it, some drop it."""
         try:
             return _PROBE in self._render((Message("system", _PROBE), Message("user", "?")))
-        except TemplateError:
+        except BROKEN:
             return False
 
     @cached_property
@@ -161,6 +166,17 @@ def without_system(conversation: Conversation) -> Conversation:
         else:
             turns[first] = Message("user", "\n\n".join([*system, turns[first].content]))
     return tuple(turns)
+
+
+def _longrope_limits(config: Any) -> list[int]:
+    """Return the lengths beyond which a longrope changes its frequencies; one per type of layer that has its own."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    ropes = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    of_config = getattr(config, "original_max_position_embeddings", None)
+    found = [
+        rope.get("original_max_position_embeddings", of_config) for rope in ropes if rope.get("rope_type") == "longrope"
+    ]
+    return [limit for limit in found if limit is not None]
 
 
 class _Unusable(Exception):  # noqa: N818 - becomes the error of one row

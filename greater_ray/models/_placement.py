@@ -1,14 +1,21 @@
 """Where the prompt stands: the fixed text around question and prompt, cut out of the rendered conversation."""
 
+import json
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, TemplateError, meta
 
 from greater_ray.errors import ConfigError, ModelError
-from greater_ray.types import SWITCHES, Conversation, Layout, Message
+from greater_ray.types import SWITCHES, TEMPLATE_DATE, Conversation, Layout, Message
 
 _QUESTION, _PROMPT = "greaterquestion", "greaterprompt"
+_TODAY = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
+_ASKS_TODAY = re.compile(r"strftime_now\s*\(")
+# What rendering a broken template raises, or one that refuses the turns.
+BROKEN = (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 class Surroundings(NamedTuple):
@@ -34,9 +41,18 @@ def surroundings(tokenizer: Any, layout: Layout) -> Surroundings:
             value=layout.thinking,
         )
     turns = layout.conversation(_QUESTION, _PROMPT, system_role=shows_system(tokenizer))
-    text = render(tokenizer, turns, layout.thinking)
-    if text.count(_QUESTION) != 1 or text.count(_PROMPT) != 1:
-        raise ModelError("its chat template does not show the user's text.", setting="model.name")
+    given = {name: json.loads(value) for name, value in layout.template_kwargs}
+    if layout.thinking is not None:
+        given |= dict.fromkeys(switches(tokenizer), layout.thinking)
+    try:
+        text = render(tokenizer, turns, layout.date, given)
+    except BROKEN as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+        raise ModelError(f"its chat template cannot be used ({reason}).", setting="model.name") from error
+    counts = {text.count(_QUESTION), text.count(_PROMPT)}
+    if counts != {1}:
+        how = "does not show the user's text" if 0 in counts else "shows the user's text more than once"
+        raise ModelError(f"its chat template {how}.", setting="model.name")
     prompt_first = text.index(_PROMPT) < text.index(_QUESTION)
     first, second = (_PROMPT, _QUESTION) if prompt_first else (_QUESTION, _PROMPT)
     opening, _, rest = text.partition(first)
@@ -44,14 +60,52 @@ def surroundings(tokenizer: Any, layout: Layout) -> Surroundings:
     return Surroundings(opening, between, closing, prompt_first)
 
 
-def render(tokenizer: Any, turns: Conversation, thinking: bool | None = None) -> str:
-    """Return the text of a conversation up to where the model's own begins."""
+def render(
+    tokenizer: Any, turns: Conversation, date: str = TEMPLATE_DATE, given: Mapping[str, Any] | None = None
+) -> str:
+    """Return the text of a conversation up to where the model's own begins, on a day that the run keeps.
+
+    ``given`` are arguments of the chat template. Raises one of ``BROKEN`` where it cannot be rendered.
+    """
     if not tokenizer.chat_template:
         return "\n\n".join(message.content for message in turns) + "\n"
     messages = [message._asdict() for message in turns]
-    given = {} if thinking is None else dict.fromkeys(switches(tokenizer), thinking)
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **given)
+    template = _dated(tokenizer.get_chat_template(), date)
+    text: str = tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=False, add_generation_prompt=True, **(given or {})
+    )
     return text
+
+
+def _dated(template: str, date: str) -> str:
+    """Write a day into a template where it asks for today's."""
+    day = datetime.fromisoformat(date)
+    dated = _TODAY.sub(lambda call: repr(day.strftime(call[2])), template)
+    if _ASKS_TODAY.search(dated):
+        raise ValueError("it writes today's date in a form that is not known beforehand")
+    return dated
+
+
+def turn_end(tokenizer: Any) -> str | None:
+    """Return what the chat template writes behind what the assistant said, without blanks; None: nothing."""
+    if not tokenizer.chat_template:
+        return None
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROMPT}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except BROKEN:
+        return None
+    return text.partition(_PROMPT)[2].strip() or None
+
+
+def markup_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Return all texts that become control tokens, or marks of turns: no text of a user or a writer may hold them."""
+    added = tokenizer.added_tokens_decoder.values()
+    template = str(tokenizer.chat_template or "")
+    marks = {
+        token.content for token in added if token.special or (len(token.content) > 1 and token.content in template)
+    }
+    return tuple(sorted(mark for mark in {*tokenizer.all_special_tokens, *marks} if mark.strip()))
 
 
 def switches(tokenizer: Any) -> tuple[str, ...]:
@@ -70,5 +124,5 @@ def shows_system(tokenizer: Any) -> bool:
         return False
     try:
         return _PROMPT in render(tokenizer, (Message("system", _PROMPT), Message("user", "?")))
-    except TemplateError:
+    except BROKEN:
         return False

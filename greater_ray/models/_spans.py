@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from greater_ray.errors import ConfigError, DataError, ModelError
-from greater_ray.models._placement import surroundings
+from greater_ray.errors import ConfigError, DataError, MarkupError, ModelError
+from greater_ray.models._placement import markup_tokens, surroundings
 from greater_ray.types import Example, Layout, PromptCheck, TokenIds
 
 # Gives text that continues something a token to lean on, so that a leading blank is tokenized as inside a sentence.
@@ -51,11 +51,18 @@ class SpanBuilder:
         self._heads: dict[str, TokenIds] = {}
         self._suffixes: dict[str, TokenIds] = {}
         self._labels: dict[str, TokenIds] = {}
-        self._special = sorted({t for t in tokenizer.all_special_tokens if t.strip()})
-        for setting, value in (("placement", layout.placement), ("system", layout.system)):
+        self._special = markup_tokens(tokenizer)
+        for setting, value in (
+            ("layout.placement", layout.placement),
+            ("layout.system", layout.system),
+            ("layout.frozen_prefix", layout.frozen_prefix),
+            ("layout.joint", layout.joint),
+            ("layout.glue", layout.glue),
+            ("task.extractor", layout.extractor),
+        ):
             if value is not None and (markup := self._markup_in(value)) is not None:
                 why = f"contains '{markup}', which is markup of this model."
-                raise ConfigError(why, setting=f"layout.{setting}", value=value)
+                raise ConfigError(why, setting=setting, value=value)
         self.around = surroundings(tokenizer, layout)
 
     @property
@@ -85,7 +92,8 @@ class SpanBuilder:
     def bos(self) -> TokenIds:
         """The beginning-of-sequence id that must be prepended: none where the chat template writes it itself."""
         bos_id = self.tokenizer.bos_token_id
-        if bos_id is None or self.opening_text.startswith(self.tokenizer.bos_token):
+        # A template may write it behind a line break.
+        if bos_id is None or self.tokenizer.bos_token in self.opening_text:
             return ()
         adds_bos = bos_id in self.tokenizer("a").input_ids
         return (bos_id,) if adds_bos or not self.tokenizer.chat_template else ()
@@ -150,6 +158,8 @@ class SpanBuilder:
     def label(self, example: Example) -> TokenIds:
         """Ids of the gold label as it follows the extractor."""
         if example.label not in self._labels:
+            if (markup := self._markup_in(example.label)) is not None:
+                raise DataError(f"row '{example.id}': the answer contains '{markup}', which is markup of this model.")
             ids = self._encode_after(self.layout.extractor, self.layout.label_prefix + example.label)
             if not ids:
                 raise DataError(f"row '{example.id}': the label '{example.label}' has no tokens.")
@@ -196,7 +206,16 @@ class SpanBuilder:
         return (" " if self._before_prompt.endswith(" ") else "") + text.strip()
 
     def encode_prompt(self, text: str) -> TokenIds:
-        """Tokenize a prompt as it continues what stands in front of it."""
+        """Tokenize a prompt as it continues what stands in front of it.
+
+        Raises:
+            MarkupError: it contains chat markup of this model.
+        """
+        if (markup := self._markup_in(text)) is not None:
+            raise MarkupError(f"the prompt {text.strip()[:60]!r} contains '{markup}', which is markup of this model.")
+        return self._prompt_ids(text)
+
+    def _prompt_ids(self, text: str) -> TokenIds:
         anchor, left = self._prompt_anchor
         return self._encode_after(anchor, self._as_placed(text), left)
 
@@ -211,7 +230,7 @@ class SpanBuilder:
     def check(self, prompt: TokenIds) -> PromptCheck:
         """Decode a prompt and tell whether its text gives the same ids again."""
         text = self.decode_prompt(prompt)
-        return PromptCheck(text, self.encode_prompt(text) == prompt)
+        return PromptCheck(text, self._prompt_ids(text) == prompt)
 
     def build(self, example: Example, prompt: TokenIds, reasoning: TokenIds) -> Sequence:
         """Return the whole sequence of one sample with its spans; a token belongs to the span it begins in."""

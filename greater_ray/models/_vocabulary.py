@@ -15,6 +15,7 @@ from torch import Tensor
 
 from greater_ray.errors import ConfigError
 from greater_ray.models._decode import best_tokens
+from greater_ray.models._placement import markup_tokens
 from greater_ray.types import Layout, TokenIds, Usage
 from greater_ray.work import (
     BaseEngine,
@@ -69,8 +70,9 @@ class Vocabulary(BaseEngine):
                     "released": not (letters or text in (".", ",") or i < 3),
                 }[token_filter]
             banned[[i for i in self.tokenizer.all_special_ids if i < size]] = True
+            marks = set(markup_tokens(self.tokenizer))
             for token, added in self.tokenizer.added_tokens_decoder.items():
-                if added.special and token < size:
+                if token < size and (added.special or added.content in marks):
                     banned[token] = True
             self._filters[token_filter] = banned.to(self.device)
         return self._filters[token_filter]

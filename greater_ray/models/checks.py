@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from greater_ray.models._gradients import mean_nll, sample_loss
+from greater_ray.models._placement import turn_end
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Shard, TokenIds
 from greater_ray.work import Gradients, Rollouts
@@ -114,6 +115,13 @@ def check_bos(engine: Engine, layout: Layout, example: Example) -> tuple[int, in
         return 0, 0
     own = tokenizer.chat_template and spans.opening_text.startswith(tokenizer.bos_token)
     return leading, int(bool(own) or bos in tokenizer("a").input_ids or not tokenizer.chat_template)
+
+
+def check_stop(engine: Engine) -> tuple[str | None, bool]:
+    """Return what the chat template writes at the end of a turn, and whether generation stops at it."""
+    end = turn_end(engine.tokenizer)
+    ids = engine.tokenizer(end, add_special_tokens=False).input_ids if end else []
+    return end, not ids or ids[0] in engine.decoder.stop_tokens
 
 
 def memory_estimate(

@@ -25,6 +25,7 @@ from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._prefixes import Heads, Prefixes
+from greater_ray.models._probe import refuse_unsupported
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.identity import weights_hash
@@ -112,6 +113,7 @@ class Engine(Vocabulary):
             blank_tokens=blanks,
             pad=tokenizer.pad_token_id or 0,
         )
+        refuse_unsupported(self.decoder, len(tokenizer))
         self._writer = Writer(self.decoder, tokenizer, self.config, self._decode_batch)
 
     @classmethod
