@@ -322,7 +322,7 @@ def test_doctor(small, capsys, tmp_path):
     result = json.loads(capsys.readouterr().out)
     checks = {check["name"]: check for check in result["checks"]}
     assert result["ok"]
-    assert list(checks) == ["rows", "model", "prompt", "bos", "losses", "gradient", "extractor", "memory"]
+    assert list(checks) == ["rows", "model", "prompt", "bos", "stop", "losses", "gradient", "extractor", "memory"]
     assert checks["gradient"]["figures"]["error"] < 1e-2
     assert checks["losses"]["figures"]["label"] < 1e-3
     assert {"plain", "dollar"} <= checks["extractor"]["figures"].keys()

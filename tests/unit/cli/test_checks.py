@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from greater_ray.models.checks import check_bos, check_gradient, check_losses, memory_estimate
+from greater_ray.models.checks import check_bos, check_gradient, check_losses, check_stop, memory_estimate
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, ShardGradient, Usage
 from greater_ray.work import EncodePrompt, Unit
@@ -39,6 +39,13 @@ def test_a_right_engine_passes(family):
     assert memory["kv_bytes_per_token"] == sum(
         2 * t.shape[1] * t.shape[3] * 4 for t, _ in next(iter(engine._prefixes.values())).layers
     )
+
+
+def test_a_turn_that_generation_does_not_end_at_is_found():
+    model, tokenizer = tiny_model("llama")
+    assert check_stop(Engine(model, tokenizer)) == ("<|eot_id|>", True)
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|end_of_text|>")
+    assert check_stop(Engine(model, tokenizer)) == ("<|eot_id|>", False)
 
 
 def test_a_wrong_gradient_is_found():
