@@ -43,7 +43,7 @@ class ModelConfig(Config):
 class TaskConfig(Config):
     """Which rows, where from, and how answers are read.
 
-    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own JSONL or CSV file. ``choices_column``
+    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own file. ``choices_column``
     names the column with a list of options, or several columns with commas in between. ``choices`` are the labels of a
     closed set (answer type ``choice``), ``metric`` scores text, ``tolerance`` is how far a number may be off: absolute
     below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is taken for the answer, and what was

@@ -39,7 +39,7 @@ SETTINGS = (
     Setting("--threads", "model.threads", int, "N", "Threads of the CPU to use.", _MODEL),
     Setting("--task", "task.name", str, "NAME", "See `greater-ray list tasks`; not needed with --rows.", _TASK),
     Setting("--data", "task.data", str, "SOURCE", "hub (default), synthetic, or a folder with official files.", _TASK),
-    Setting("--rows", "task.rows", str, "FILE", "Your own questions and answers: JSONL or CSV.", _TASK),
+    Setting("--rows", "task.rows", str, "FILE", "Your own questions and answers: JSONL, CSV, TSV, Parquet.", _TASK),
     Setting("--question-column", "task.question_column", str, "NAME", "Column of the questions (question).", _TASK),
     Setting("--answer-column", "task.answer_column", str, "NAME", "Column of the answers (answer).", _TASK),
     Setting(

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -18,6 +19,7 @@ from greater_ray.errors import ConfigError, DataError, Place, did_you_mean
 
 OFFLINE_CHOICES = "without a network set §task.data to synthetic or a folder, or give §task.rows"
 PROBE_SECONDS = 3.0
+_MOST_DIGITS = 400  # a number beyond is left as it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,33 +170,90 @@ def read_jsonl(path: Path, setting: str = "task.rows") -> Source:
     for number, line in enumerate(_read_text(path, setting).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError("not valid JSON.", setting=setting, place=Place(str(path), number)) from error
-        if not isinstance(values, dict):
-            kind = type(values).__name__
-            why = f"must hold a JSON object, not a {kind}."
-            raise DataError(why, setting=setting, place=Place(str(path), number))
-        rows.append(Row(len(rows), number, values))
+        rows.append(Row(len(rows), number, _object(line, setting, Place(str(path), number))))
     return Source(tuple(rows), _origin(path, len(rows)))
 
 
-def read_csv(path: Path, setting: str = "task.rows") -> Source:
+def _object(text: str, setting: str, place: Place) -> dict[str, Any]:
+    """Read a JSON object; numbers keep the digits that are written, so that no float rewrites them.
+
+    Raises:
+        DataError: it is broken or no object, or a key stands in it twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise DataError(f"the key {twice!r} stands twice in one object.", setting=setting, place=place)
+        return values
+
+    try:
+        values = json.loads(text, object_pairs_hook=unique, parse_float=Decimal, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise DataError("not valid JSON.", setting=setting, place=place) from error
+    if not isinstance(values, dict):
+        raise DataError(f"must hold a JSON object, not a {type(values).__name__}.", setting=setting, place=place)
+    return values
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def plain(value: Any) -> str:
+    """Write one value of a row as text, a number without an exponent."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        value = Decimal(repr(value))
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS:
+        return format(value, "f")
+    return str(value)
+
+
+def read_tsv(path: Path, setting: str = "task.rows") -> Source:
+    """Read values with tabs in between, as ``read_csv`` does those with commas."""
+    return read_csv(path, setting, delimiter="\t")
+
+
+def read_parquet(path: Path, setting: str = "task.rows") -> Source:
+    """Read a Parquet file; a line is the number of its row, from 1.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    import pyarrow.parquet
+    from pyarrow import ArrowException
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, ArrowException) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(f"'{path}' cannot be read ({reason}).", setting=setting) from error
+    rows = tuple(Row(i, i + 1, values) for i, values in enumerate(table.to_pylist()))
+    return Source(rows, _origin(path, len(rows)))
+
+
+def read_csv(path: Path, setting: str = "task.rows", delimiter: str = ",") -> Source:
     """Read comma-separated values with a header line; blank lines are skipped.
 
     Raises:
-        DataError: the file cannot be read, a header stands twice, or a row has more or fewer fields than the header.
+        DataError: the file cannot be read, a header stands twice, a row has more or fewer fields than the header, or
+            all of its fields are empty.
     """
-    reader = csv.reader(io.StringIO(_read_text(path, setting), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(_read_text(path, setting), newline=""), strict=True, delimiter=delimiter)
     header: list[str] = []
     rows: list[Row] = []
     start = 1
     try:
         for fields in reader:
             line, start = start, reader.line_num + 1
-            if not any(field.strip() for field in fields):
+            if len(fields) < 2 and not "".join(fields).strip():
                 continue
+            if not any(field.strip() for field in fields):
+                raise DataError("all fields are empty.", setting=setting, place=Place(str(path), line))
             if not header:
                 header = [field.strip() for field in fields]
                 twice = sorted({field for field in header if header.count(field) > 1})

@@ -1,7 +1,8 @@
-"""A user's own questions and answers, from a JSONL or CSV file."""
+"""A user's own questions and answers, from a JSONL, CSV, TSV or Parquet file."""
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from greater_ray.protocols import Task
 from greater_ray.tasks._forms import AnswerForm
 from greater_ray.tasks._inference import answer_form, gold_label, refuse_equal_golds
 from greater_ray.tasks._letters import LETTERS
-from greater_ray.tasks._sources import Row, Source, read_csv, read_jsonl
+from greater_ray.tasks._sources import Row, Source, plain, read_csv, read_jsonl, read_parquet, read_tsv
 from greater_ray.tasks._splits import SPLITS, first_of_each, grouped, shuffled, sizes_for, whole_groups
 from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, digest
 from greater_ray.types import Example
 
-_READERS = {".jsonl": read_jsonl, ".csv": read_csv}
+# Half of a surrogate pair has no form in UTF-8, and no tokenizer reads a NUL.
+_NO_TEXT = re.compile("[\ud800-\udfff\x00]")
+_READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".tsv": read_tsv, ".parquet": read_parquet}
 
 
 def load(name: str, config: TaskConfig) -> Task:
@@ -28,13 +31,15 @@ def load(name: str, config: TaskConfig) -> Task:
         DataError: the file is missing, broken or has too few rows.
     """
     if config.rows is None:
-        raise ConfigError(f"missing; '{name}' needs a JSONL or CSV file of your own.", setting="task.rows")
+        raise ConfigError(
+            f"missing; '{name}' needs a file of your own: JSONL, CSV, TSV or Parquet.", setting="task.rows"
+        )
     if config.data == "synthetic":
         raise ConfigError(f"'synthetic' does not go with '{name}', which reads §task.rows.", setting="task.data")
     path = Path(config.rows)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise ConfigError(f"'{path}' must end in .jsonl or .csv.", setting="task.rows")
+        raise ConfigError(f"'{path}' must end in {', '.join(_READERS)}.", setting="task.rows")
     source = reader(path)
     if not source.rows:
         raise DataError(f"'{path}' has a header but no rows.", setting="task.rows")
@@ -56,10 +61,13 @@ def _cell(path: Path, row: Row, column: str, setting: str) -> str:
         why = f"no column '{column}' (§{setting}); columns: {', '.join(columns) or 'none'}."
         raise DataError(why + did_you_mean(column, columns), setting="task.rows", place=place, allowed=columns)
     value = row.values[column]
-    if not isinstance(value, str | int | float | None):
+    if not isinstance(value, str | int | float | Decimal | None):
         why = f"'{column}' must be text or a number, not a {type(value).__name__}."
         raise DataError(why, setting="task.rows", place=place, value=value)
-    text = "" if value is None else str(value).strip()
+    text = plain(value).strip()
+    if (odd := _NO_TEXT.search(text)) is not None:
+        why = f"'{column}' holds the character {odd[0]!a}, which is no text; correct the row."
+        raise DataError(why, setting="task.rows", place=place)
     if not text:
         raise DataError(f"'{column}' is empty (§{setting}).", setting="task.rows", place=place)
     return text
@@ -80,7 +88,7 @@ def _options(path: Path, row: Row, columns: str) -> list[str]:
     names = [name.strip() for name in columns.split(",")]
     value = row.values.get(names[0])
     if len(names) == 1 and isinstance(value, list):
-        options = [str(option).strip() for option in value]
+        options = [plain(option).strip() for option in value]
     else:
         options = [_cell(path, row, name, "task.choices_column") for name in names]
     if not 2 <= len(options) <= len(LETTERS) or not all(options):
@@ -140,7 +148,7 @@ def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how:
     """Split in a seeded order; rows with the same question always go to the same split."""
     where = f"'{source.origin['location']}'"
     sizes, rule = sizes_for(len(examples), config, where)
-    groups = grouped([example.question for example in examples])
+    groups = grouped([" ".join(example.question.split()) for example in examples])
     places = whole_groups(shuffled(groups, config.seed, "split"), sizes)
     rows = {split: [examples[i] for i in places[split]] for split in SPLITS}
     if any(not rows[split] and sizes[split] for split in SPLITS):
@@ -168,6 +176,6 @@ def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how:
 
 
 PLUGIN = Family(
-    tasks=(TaskInfo("rows", None, (), "your own JSONL or CSV file (--rows)", False),),
+    tasks=(TaskInfo("rows", None, (), "your own JSONL, CSV, TSV or Parquet file (--rows)", False),),
     load=load,
 )

@@ -181,7 +181,7 @@ BROKEN = [
         DataError,
         ", line 2: no column 'question' (task.question_column); columns: q, an",
     ),
-    ("mine.xlsx", b"", {}, ConfigError, "must end in .jsonl or .csv."),
+    ("mine.xlsx", b"", {}, ConfigError, "must end in .jsonl, .csv, .tsv, .parquet."),
 ]
 
 
@@ -196,6 +196,80 @@ def test_a_broken_file_is_told_in_one_sentence_with_its_place(
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        (
+            "mine.jsonl",
+            '{"question": "q", "question": "r", "answer": "1"}',
+            "line 2: the key 'question' stands twice in one",
+        ),
+        (
+            "mine.jsonl",
+            '{"question": "half \\ud83d of it", "answer": "1"}',
+            "line 2: 'question' holds the character '\\ud83d'",
+        ),
+        (
+            "mine.jsonl",
+            '{"question": "q", "answer": "a\\u0000b"}',
+            "line 2: 'answer' holds the character '\\x00', which is",
+        ),
+        ("mine.jsonl", '{"question": "q", "answer": NaN}', "line 2: not valid JSON."),
+        ("mine.csv", ",", "line 2: all fields are empty."),
+        ("mine.csv", "q\x00,1", "line 2: 'question' holds the character '\\x00', which is no text"),
+        ("mine.tsv", "q\t1\t2", "line 2: has 3 fields, but the header has 2."),
+    ],
+)
+def test_a_row_that_is_no_row_is_named(tmp_path: Path, name: str, line: str, message: str) -> None:
+    first = {"mine.jsonl": '{"question": "p", "answer": "1"}', "mine.csv": "question,answer"}.get(
+        name, "question\tanswer"
+    )
+    path = tmp_path / name
+    path.write_text(f"{first}\n{line}\n", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        load(str(path))
+    assert message in str(error.value)
+
+
+def test_numbers_of_json_keep_their_digits(tmp_path: Path) -> None:
+    numbers = ["0.00001", "1e-05", "1e+16", "3.0", "12345678901234567890.5", "-0.5"]
+    lines = [f'{{"question": "q{k}", "answer": {number}}}' for k, number in enumerate(numbers * 2)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    task = load(str(path))
+    rows = [*task.train(), *task.dev(), *task.test()]
+    assert task.answer_type == "number"
+    assert {row.target for row in rows} == {"0.00001", "10000000000000000", "3.0", "12345678901234567890.5", "-0.5"}
+    assert all(task.score(row, row.target, row.target).score == 1.0 for row in rows)
+
+
+def test_questions_that_differ_in_blanks_alone_lie_in_one_split(tmp_path: Path) -> None:
+    pairs = [{"question": f"{question} {k}", "answer": str(k)} for k in range(20) for question in ("same", "same ")]
+    task = load(str(write_jsonl(tmp_path / "mine.jsonl", pairs)))
+    places = [{" ".join(row.question.split()) for row in rows} for rows in (task.train(), task.dev(), task.test())]
+    assert not places[0] & places[1]
+    assert not places[0] & places[2]
+    assert not places[1] & places[2]
+
+
+def test_tables_of_other_kinds_hold_the_same_rows(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    questions = [f"Say {k},\nplease" for k in range(20)]
+    answers = [str(k) for k in range(20)]
+    pyarrow.parquet.write_table(pyarrow.table({"question": questions, "answer": answers}), tmp_path / "a.parquet")
+    quoted = "".join(f'"{q}"\t{a}\r\n' for q, a in zip(questions, answers, strict=True))
+    (tmp_path / "b.tsv").write_bytes(f"\ufeffquestion\tanswer\r\n{quoted}".encode())
+    tables = [load(str(tmp_path / name)) for name in ("a.parquet", "b.tsv")]
+    rows = [[(row.question, row.label) for row in table.train()] for table in tables]
+    assert rows[0] == rows[1]
+    assert tables[0].provenance["rows_sha256"] == tables[1].provenance["rows_sha256"]
+    (tmp_path / "c.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match=r"c.parquet' cannot be read \("):
+        load(str(tmp_path / "c.parquet"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
