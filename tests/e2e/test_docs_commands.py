@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.tickets import main as write_tickets
 from greater_ray.cli.app import run
 from tests.e2e.test_docs import PAGES, ROOT, python_examples
 from tests.made_rows import write_made_rows
@@ -77,6 +78,7 @@ def desk(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "choices.jsonl").write_text("\n".join(map(json.dumps, choices)), encoding="utf-8")
     table = ["q,gold", *(f"What is {k} plus {k}?,{2 * k}" for k in range(12))]
     (tmp_path / "mine.csv").write_text("\n".join(table), encoding="utf-8")
+    write_tickets(str(tmp_path / "tickets.csv"))
     (tmp_path / "prompts.yaml").write_text("Llama-3/bbh/navigate/APE: Draw a map.\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
