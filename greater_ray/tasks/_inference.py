@@ -22,13 +22,19 @@ MAX_LABELS, ROWS_PER_LABEL, MAX_LABEL_LENGTH = 20, 5, 60
 
 
 def answer_form(
-    config: TaskConfig, questions: Sequence[str], answers: Sequence[str], places: Sequence[Place]
+    config: TaskConfig,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    places: Sequence[Place],
+    *,
+    several: bool = False,
 ) -> tuple[AnswerForm, str]:
     """Return the form of all answers, and where it is from in words.
 
     Args:
         answers: the gold answers as text, aligned with the questions.
         places: where each row stands, for errors.
+        several: whether some rows have more than one right answer.
 
     Raises:
         ConfigError: the type is ambiguous, or settings contradict each other.
@@ -36,8 +42,13 @@ def answer_form(
     asked = config.answer_type
     if asked is None and config.choices is not None:
         asked = "choice"
-    if asked is None and config.metric is not None:
+    if asked is None and (config.metric is not None or several):
         asked = "text"
+    if asked is None and config.tolerance:
+        asked = "number"
+    if several and asked != "text":
+        why = f"answers of type '{asked}' have one right answer, but rows of '{places[0].file}' have several."
+        raise ConfigError(why, setting="task.answer_type", value=asked)
     _refuse_contradictions(config, asked)
     if asked is not None:
         return _of_type(asked, config, questions, answers), "configured"

@@ -46,8 +46,9 @@ def load(name: str, config: TaskConfig) -> Task:
     _refuse_unseen_options(path, source.rows, config)
     pairs = [_pair(path, row, config) for row in source.rows]
     places = [Place(str(path), row.line) for row in source.rows]
-    questions, answers = [question for question, _ in pairs], [answer for _, answer in pairs]
-    form, how = answer_form(config, questions, answers, places)
+    questions, answers = [question for question, _ in pairs], [golds[0] for _, golds in pairs]
+    several = any(len(golds) > 1 for _, golds in pairs)
+    form, how = answer_form(config, questions, answers, places, several=several)
     refuse_equal_golds(form, answers, places)
     examples = [_example(path, row, pair, form) for row, pair in zip(source.rows, pairs, strict=True)]
     return RowTask(name, form, partial(_split, source, examples, config, how), f"{name} ({path.name})")
@@ -60,7 +61,10 @@ def _cell(path: Path, row: Row, column: str, setting: str) -> str:
         columns = [str(known) for known in row.values]
         why = f"no column '{column}' (§{setting}); columns: {', '.join(columns) or 'none'}."
         raise DataError(why + did_you_mean(column, columns), setting="task.rows", place=place, allowed=columns)
-    value = row.values[column]
+    return _text(row.values[column], place, column, setting)
+
+
+def _text(value: Any, place: Place, column: str, setting: str) -> str:
     if not isinstance(value, str | int | float | Decimal | None):
         why = f"'{column}' must be text or a number, not a {type(value).__name__}."
         raise DataError(why, setting="task.rows", place=place, value=value)
@@ -73,14 +77,22 @@ def _cell(path: Path, row: Row, column: str, setting: str) -> str:
     return text
 
 
-def _pair(path: Path, row: Row, config: TaskConfig) -> tuple[str, str]:
-    """Question and gold answer as text; with options, they stand below the question and the answer is a letter."""
+def _pair(path: Path, row: Row, config: TaskConfig) -> tuple[str, tuple[str, ...]]:
+    """Question and gold answers as text; with options, they stand below the question and the answer is a letter.
+
+    A list in the answer column holds several right answers.
+    """
     question = _cell(path, row, config.question_column, "task.question_column")
     if config.choices_column is None:
-        return question, _cell(path, row, config.answer_column, "task.answer_column")
+        column, setting = config.answer_column, "task.answer_column"
+        value = row.values.get(column)
+        if isinstance(value, list) and value:
+            place = Place(str(path), row.line)
+            return question, tuple(dict.fromkeys(_text(each, place, column, setting) for each in value))
+        return question, (_cell(path, row, column, setting),)
     options = _options(path, row, config.choices_column)
     shown = "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
-    return f"{question}\nOptions:\n{shown}", _letter(path, row, config.answer_column, options)
+    return f"{question}\nOptions:\n{shown}", (_letter(path, row, config.answer_column, options),)
 
 
 def _options(path: Path, row: Row, columns: str) -> list[str]:
@@ -138,10 +150,10 @@ def _refuse_unseen_options(path: Path, rows: Sequence[Row], config: TaskConfig) 
         )
 
 
-def _example(path: Path, row: Row, pair: tuple[str, str], form: AnswerForm) -> Example:
-    question, target = pair
-    label = gold_label(form, target, Place(str(path), row.line))
-    return Example(f"rows/{path.name}#{row.index}", question, target, label)
+def _example(path: Path, row: Row, pair: tuple[str, tuple[str, ...]], form: AnswerForm) -> Example:
+    question, golds = pair
+    label, *references = (gold_label(form, gold, Place(str(path), row.line)) for gold in golds)
+    return Example(f"rows/{path.name}#{row.index}", question, golds[0], label, tuple(references))
 
 
 def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how: str) -> Loaded:

@@ -114,9 +114,25 @@ def test_a_graded_metric_scores_between_right_and_wrong(tmp_path: Path) -> None:
     score = task.score(row, "The answer is: the cat.", "the cat ran")
     assert (round(score.score, 3), score.correct) == (0.4, False)
     assert (task.metric, task.provenance["metric"]) == ("f1", "f1")
-    assert load(rows_with(tmp_path, ["1.50", "2.25"]), answer_type="number", tolerance=0.1).score(
-        row, "", ""
-    ).score == 0.0  # fmt: skip
+
+
+def test_a_row_with_several_right_answers_is_scored_by_the_best(tmp_path: Path) -> None:
+    rows = [{"question": f"q{k}", "answer": ["the cat sat", "a dog ran away"]} for k in range(12)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    row = load(str(path)).train()[0]
+    assert (row.target, row.label, row.references) == ("the cat sat", "the cat sat", ("a dog ran away",))
+    assert load(str(path)).score(row, "", "A dog ran away.").score == 1.0
+    mean = load(str(path), metric="rouge-l-mean")
+    assert 0.0 < mean.score(row, "", "the cat sat").score < 1.0
+    with pytest.raises(ConfigError, match="task.answer_type: answers of type 'number' have one right answer, but"):
+        load(str(path), answer_type="number")
+
+
+def test_a_tolerance_makes_answers_numbers_that_may_be_a_little_off(tmp_path: Path) -> None:
+    task = load(rows_with(tmp_path, ["100", "200"]), tolerance=0.01)
+    row = next(row for row in task.train() if row.label == "100")
+    assert [task.score(row, "", text).correct for text in ("101", "102")] == [True, False]
 
 
 def settings_for(path: str, folder: Path, **more: object) -> dict:
