@@ -125,7 +125,7 @@ def test_a_row_with_several_right_answers_is_scored_by_the_best(tmp_path: Path) 
     assert load(str(path)).score(row, "", "A dog ran away.").score == 1.0
     mean = load(str(path), metric="rouge-l-mean")
     assert 0.0 < mean.score(row, "", "the cat sat").score < 1.0
-    with pytest.raises(ConfigError, match="task.answer_type: answers of type 'number' have one right answer, but"):
+    with pytest.raises(ConfigError, match=r"task\.answer_type: answers of type 'number' have one right answer, but"):
         load(str(path), answer_type="number")
 
 
