@@ -191,7 +191,11 @@ def _double(model: Any) -> Any:
     prepacked = [
         t for module in model.modules() for t in vars(module).values() if isinstance(t, Tensor) and t.is_mkldnn
     ]
-    return copy.deepcopy(model, {id(tensor): None for tensor in prepacked}).double()
+    double = copy.deepcopy(model, {id(tensor): None for tensor in prepacked}).double()
+    if getattr(double.config, "_experts_implementation", None) is not None:
+        # The grouped products of a mixture of experts exist up to float32 only.
+        double.set_experts_implementation("eager")
+    return double
 
 
 def _forward(model: Any, ids: TokenIds, shift: Tensor | None, at: int) -> Tensor:

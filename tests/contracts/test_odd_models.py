@@ -13,6 +13,7 @@ from greater_ray.errors import ConfigError, DataError, GreaterRayError, MarkupEr
 from greater_ray.methods._proposals import propose
 from greater_ray.models._placement import markup_tokens, turn_end
 from greater_ray.models._spans import SpanBuilder
+from greater_ray.models.checks import check_gradient
 from greater_ray.models.engine import Engine
 from greater_ray.protocols import Problem
 from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
@@ -110,6 +111,8 @@ def test_mixtures_of_experts_equal_the_slow_twin(name: str, config: dict[str, An
     (fast,) = model.ask(Rollouts(SHORT, [prompt], LossSpec()))
     (plain,) = SlowTwin(mixture.model, mixture.tokenizer, LAYOUT).ask(Rollouts(SHORT, [prompt], LossSpec()))
     assert [r.label_ce for r in fast] == pytest.approx([r.label_ce for r in plain], abs=1e-4)
+    check = check_gradient(mixture, LAYOUT, SHORT, prompt, LossSpec(), precise=True, directions=1)
+    assert (check.dtype, check.error < 1e-3) == ("float64", True), "the differences of doctor are taken in float64"
 
 
 # -- control tokens ----------------------------------------------------------------------------------------------------
