@@ -43,17 +43,21 @@ class ModelConfig(Config):
 class TaskConfig(Config):
     """Which rows, where from, and how answers are read.
 
-    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own file. ``choices_column``
-    names the column with a list of options, or several columns with commas in between. ``choices`` are the labels of a
-    closed set (answer type ``choice``), ``metric`` scores text, ``tolerance`` is how far a number may be off: absolute
-    below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is taken for the answer, and what was
-    generated is read beside it. A split size of None means the task's own rule.
+    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own file. ``question_template`` puts a
+    question together from columns (``{title}``, or jinja2); ``id_column`` and ``split_column`` name the columns of ids
+    and splits. ``choices_column`` names the column with a list of options, or several columns with commas in between.
+    ``choices`` are the labels of a closed set (answer type ``choice``), ``metric`` scores text, ``tolerance`` is how
+    far a number may be off: absolute below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is taken
+    for the answer, and what was generated is read beside it. A split size of None means the task's own rule.
     """
 
     name: str
     data: str = "hub"
     rows: str | None = None
     question_column: str = "question"
+    question_template: str | None = None
+    id_column: str | None = None
+    split_column: str | None = None
     answer_column: str = "answer"
     choices_column: str | None = None
     answer_type: AnswerType | None = None
@@ -161,6 +165,9 @@ class EvaluationConfig(Config):
 # a trial's identity, so that what was run before is found again.
 _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("task", "choices_column", None),
+    ("task", "question_template", None),
+    ("task", "id_column", None),
+    ("task", "split_column", None),
     ("task", "choices", None),
     ("task", "metric", None),
     ("task", "tolerance", 0.0),

@@ -41,6 +41,12 @@ SETTINGS = (
     Setting("--data", "task.data", str, "SOURCE", "hub (default), synthetic, or a folder with official files.", _TASK),
     Setting("--rows", "task.rows", str, "FILE", "Your own questions and answers: JSONL, CSV, TSV, Parquet.", _TASK),
     Setting("--question-column", "task.question_column", str, "NAME", "Column of the questions (question).", _TASK),
+    Setting(
+        "--question-template", "task.question_template", str, "TEXT",
+        "Question from several columns: '{title}\\n{body}', or jinja2.", _TASK,
+    ),
+    Setting("--id-column", "task.id_column", str, "NAME", "Column of the rows' ids (their numbers).", _TASK),
+    Setting("--split-column", "task.split_column", str, "NAME", "Column that says train, dev or test.", _TASK),
     Setting("--answer-column", "task.answer_column", str, "NAME", "Column of the answers (answer).", _TASK),
     Setting(
         "--choices-column", "task.choices_column", str, "NAME",

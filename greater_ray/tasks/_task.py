@@ -126,16 +126,25 @@ class RowTask:
         )
 
 
+_FOR_ROWS = (
+    "question_template", "id_column", "split_column", "choices_column", "choices", "metric", "tolerance",
+)  # fmt: skip
+
+
 def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm) -> None:
     """Refuse settings that would silently have no effect on a task with a fixed form.
 
     Raises:
-        ConfigError: ``answer_type`` differs from the task's own, or ``rows`` is set.
+        ConfigError: ``answer_type`` differs from the task's own, or something is set that goes with a user's own rows.
     """
     if config.answer_type not in (None, form.type):
         raise ConfigError(
             f"answers of '{name}' are '{form.type}', not '{config.answer_type}'.", setting="task.answer_type"
         )
+    for key in _FOR_ROWS:
+        if getattr(config, key):
+            why = f"goes with rows of one's own (§task.rows), not with '{name}'."
+            raise ConfigError(why, setting=f"task.{key}", value=getattr(config, key))
     if config.rows is not None:
         raise ConfigError(f"'{config.rows}' goes with §task.name rows, not with '{name}'.", setting="task.rows")
 

@@ -16,8 +16,15 @@ from greater_ray.tasks._letters import LETTERS
 from greater_ray.tasks._sources import Row, Source, plain, read_csv, read_jsonl, read_parquet, read_tsv
 from greater_ray.tasks._splits import SPLITS, first_of_each, grouped, shuffled, sizes_for, whole_groups
 from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, digest
+from greater_ray.tasks._templates import question_from
 from greater_ray.types import Example
 
+# What data sets call their splits.
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "development", "valid", "val", "validation", "eval"), "dev"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 # Half of a surrogate pair has no form in UTF-8, and no tokenizer reads a NUL.
 _NO_TEXT = re.compile("[\ud800-\udfff\x00]")
 _READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".tsv": read_tsv, ".parquet": read_parquet}
@@ -50,8 +57,10 @@ def load(name: str, config: TaskConfig) -> Task:
     several = any(len(golds) > 1 for _, golds in pairs)
     form, how = answer_form(config, questions, answers, places, several=several)
     refuse_equal_golds(form, answers, places)
-    examples = [_example(path, row, pair, form) for row, pair in zip(source.rows, pairs, strict=True)]
-    return RowTask(name, form, partial(_split, source, examples, config, how), f"{name} ({path.name})")
+    ids = _ids(path, source.rows, config)
+    examples = [_example(path, row, i, p, form) for row, i, p in zip(source.rows, ids, pairs, strict=True)]
+    given = None if config.split_column is None else _given_splits(path, source.rows, config.split_column)
+    return RowTask(name, form, partial(_split, source, examples, config, how, given), f"{name} ({path.name})")
 
 
 def _cell(path: Path, row: Row, column: str, setting: str) -> str:
@@ -82,7 +91,7 @@ def _pair(path: Path, row: Row, config: TaskConfig) -> tuple[str, tuple[str, ...
 
     A list in the answer column holds several right answers.
     """
-    question = _cell(path, row, config.question_column, "task.question_column")
+    question = _question(path, row, config)
     if config.choices_column is None:
         column, setting = config.answer_column, "task.answer_column"
         value = row.values.get(column)
@@ -93,6 +102,14 @@ def _pair(path: Path, row: Row, config: TaskConfig) -> tuple[str, tuple[str, ...
     options = _options(path, row, config.choices_column)
     shown = "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
     return f"{question}\nOptions:\n{shown}", (_letter(path, row, config.answer_column, options),)
+
+
+def _question(path: Path, row: Row, config: TaskConfig) -> str:
+    if config.question_template is None:
+        return _cell(path, row, config.question_column, "task.question_column")
+    place = Place(str(path), row.line)
+    question = question_from(config.question_template, row.values, place)
+    return _text(question, place, "the question", "task.question_template")
 
 
 def _options(path: Path, row: Row, columns: str) -> list[str]:
@@ -150,26 +167,51 @@ def _refuse_unseen_options(path: Path, rows: Sequence[Row], config: TaskConfig) 
         )
 
 
-def _example(path: Path, row: Row, pair: tuple[str, tuple[str, ...]], form: AnswerForm) -> Example:
+def _example(path: Path, row: Row, name: str, pair: tuple[str, tuple[str, ...]], form: AnswerForm) -> Example:
     question, golds = pair
     label, *references = (gold_label(form, gold, Place(str(path), row.line)) for gold in golds)
-    return Example(f"rows/{path.name}#{row.index}", question, golds[0], label, tuple(references))
+    return Example(f"rows/{path.name}#{name}", question, golds[0], label, tuple(references))
 
 
-def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how: str) -> Loaded:
-    """Split in a seeded order; rows with the same question always go to the same split."""
+def _ids(path: Path, rows: Sequence[Row], config: TaskConfig) -> list[str]:
+    """Return the ids of rows: those of a column, which must differ, or their numbers from 0."""
+    if config.id_column is None:
+        return [str(row.index) for row in rows]
+    seen: dict[str, int] = {}
+    for row in rows:
+        name = _cell(path, row, config.id_column, "task.id_column")
+        if name in seen:
+            why = f"the id {name!r} stands on line {seen[name]} already."
+            raise DataError(why, setting="task.id_column", place=Place(str(path), row.line), value=name)
+        seen[name] = row.line
+    return list(seen)
+
+
+def _given_splits(path: Path, rows: Sequence[Row], column: str) -> list[str]:
+    """Return the split of every row, as a column tells it."""
+    splits = []
+    for row in rows:
+        word = _cell(path, row, column, "task.split_column")
+        if word.lower() not in SPLIT_WORDS:
+            why = f"{word!r} is no split; allowed: {', '.join(SPLIT_WORDS)}."
+            raise DataError(why, setting="task.split_column", place=Place(str(path), row.line), value=word)
+        splits.append(SPLIT_WORDS[word.lower()])
+    return splits
+
+
+def _split(
+    source: Source, examples: Sequence[Example], config: TaskConfig, how: str, given: Sequence[str] | None
+) -> Loaded:
+    """Split as a column tells, or in a seeded order; then rows with the same question always go to the same split."""
     where = f"'{source.origin['location']}'"
-    sizes, rule = sizes_for(len(examples), config, where)
     groups = grouped([" ".join(example.question.split()) for example in examples])
-    places = whole_groups(shuffled(groups, config.seed, "split"), sizes)
-    rows = {split: [examples[i] for i in places[split]] for split in SPLITS}
-    if any(not rows[split] and sizes[split] for split in SPLITS):
-        found = ", ".join(f"{split} {len(rows[split])} of {sizes[split]}" for split in SPLITS)
-        raise DataError(
-            f"{where} has {len(examples)} rows but only {len(groups)} different questions, which may not lie in two "
-            f"splits ({found}).",
-            setting="task.rows",
-        )
+    if given is not None:
+        rows = {split: [e for e, own in zip(examples, given, strict=True) if own == split] for split in SPLITS}
+        if not rows["train"]:
+            raise DataError(f"{where} has no row for train.", setting="task.split_column", value=config.split_column)
+        rule = f"column '{config.split_column}'"
+    else:
+        rows, rule = _drawn(where, examples, groups, config)
     chosen = first_of_each(rows, config, str(source.origin["location"]))
     columns = {example.id: row.values for example, row in zip(examples, source.rows, strict=True)}
     provenance: dict[str, Any] = {
@@ -179,12 +221,28 @@ def _split(source: Source, examples: Sequence[Example], config: TaskConfig, how:
         "answer_column": config.answer_column,
         "choices_column": config.choices_column,
         "answer_type_from": how,
-        "split_rule": f"order drawn from seed {config.seed}; {rule}; equal questions in one split",
+        "split_rule": rule,
         "rows_sha256": digest(examples),
         "dropped": [],
         "duplicates": [[examples[i].id for i in group] for group in groups if len(group) > 1],
     }
     return Loaded(chosen["train"], chosen["dev"], chosen["test"], provenance, columns)
+
+
+def _drawn(
+    where: str, examples: Sequence[Example], groups: Sequence[Sequence[int]], config: TaskConfig
+) -> tuple[dict[str, list[Example]], str]:
+    sizes, rule = sizes_for(len(examples), config, where)
+    places = whole_groups(shuffled(groups, config.seed, "split"), sizes)
+    rows = {split: [examples[i] for i in places[split]] for split in SPLITS}
+    if any(not rows[split] and sizes[split] for split in SPLITS):
+        found = ", ".join(f"{split} {len(rows[split])} of {sizes[split]}" for split in SPLITS)
+        raise DataError(
+            f"{where} has {len(examples)} rows but only {len(groups)} different questions, which may not lie in two "
+            f"splits ({found}).",
+            setting="task.rows",
+        )
+    return rows, f"order drawn from seed {config.seed}; {rule}; equal questions in one split"
 
 
 PLUGIN = Family(

@@ -272,6 +272,64 @@ def test_tables_of_other_kinds_hold_the_same_rows(tmp_path: Path) -> None:
         load(str(tmp_path / "c.parquet"))
 
 
+PARTS = [
+    {"title": f"Ticket {k}", "body": f"Body {{{k}}}", "n": 1e-05, "answer": str(k), "id": f"t{k}"} for k in range(12)
+]
+
+
+@pytest.mark.parametrize(
+    ("template", "question"),
+    [
+        ("{title}\\n{body}", "Ticket 3\nBody {3}"),
+        ("{title}: {n}", "Ticket 3: 0.00001"),
+        ("{{ title | upper }}{% if n %} ({{ n }}){% endif %}", "TICKET 3 (0.00001)"),
+    ],
+)
+def test_a_question_is_put_together_from_columns(tmp_path: Path, template: str, question: str) -> None:
+    task = load(str(write_jsonl(tmp_path / "mine.jsonl", PARTS)), question_template=template, id_column="id")
+    rows = {row.id: row.question for row in (*task.train(), *task.dev(), *task.test())}
+    assert rows["rows/mine.jsonl#t3"] == question
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"question_template": "{titel}"},
+            "no column 'titel'; columns: title, body, n, answer, id. Did you mean 'title'?",
+        ),
+        ({"question_template": "{{ titel }}"}, "'titel' is undefined; columns: title, body, n, answer, id."),
+        ({"question_template": "{{ title"}, "is no jinja2 template"),
+        ({"question_template": "no field"}, "names no column"),
+        ({"question_template": "{{ title.__class__.__mro__ }}"}, "the template fails on this row (access to attribute"),
+        (
+            {"question_template": "{% for i in range(10 ** 9) %}x{% endfor %}"},
+            "the template fails on this row (Range too",
+        ),
+        ({"question_template": "{title}", "id_column": "n"}, "line 2: the id '0.00001' stands on line 1 already."),
+        (
+            {"question_template": "{title}", "split_column": "body"},
+            "line 1: 'Body {0}' is no split; allowed: train, tr",
+        ),
+    ],
+)
+def test_a_template_or_a_column_that_does_not_fit_is_told(tmp_path: Path, settings: dict, message: str) -> None:
+    with pytest.raises(GreaterRayError) as error:
+        load(str(write_jsonl(tmp_path / "mine.jsonl", PARTS)), **settings)
+    assert message in str(error.value)
+
+
+def test_splits_may_be_given(tmp_path: Path) -> None:
+    words = ["train", "Training", "validation", "TEST"]
+    rows = [{"question": f"q{k}", "answer": str(k), "split": words[k % 4]} for k in range(20)]
+    path = str(write_jsonl(tmp_path / "mine.jsonl", rows))
+    task = load(path, split_column="split")
+    assert [row.question for row in task.dev()] == ["q2", "q6", "q10", "q14", "q18"]
+    assert sizes(task) == (10, 5, 5)
+    assert sizes(load(path, split_column="split", test_size=2)) == (10, 5, 2)
+    assert task.provenance["split_rule"] == "column 'split'"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"task.rows: '.*none.jsonl' cannot be read \(No such file or directory\)"):
         load(str(tmp_path / "none.jsonl"))
