@@ -47,8 +47,8 @@ class TaskConfig(Config):
     question together from columns (``{title}``, or jinja2); ``id_column`` and ``split_column`` name the columns of ids
     and splits. ``choices_column`` names the column with a list of options, or several columns with commas in between.
     ``choices`` are the labels of a closed set (answer type ``choice``), ``metric`` scores text, ``tolerance`` is how
-    far a number may be off: absolute below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is taken
-    for the answer, and what was generated is read beside it. A split size of None means the task's own rule.
+    far a number may be off: absolute below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is
+    taken for the answer, and what was generated is read beside it. A split size of None means the task's own rule.
     """
 
     name: str
