@@ -22,6 +22,8 @@ _STARTS_RAY = tuple(
 )
 
 
+# Before xdist's own hook, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep tests that start Ray in one process, since two at a time would make each other's time limits run out.
 

@@ -16,7 +16,7 @@ from greater_ray.tasks._choices import SHORT_FORMS, first_choice, fold, last_cho
 from greater_ray.tasks._letters import LETTERS, gold_letter, last_letter, read_letter
 from greater_ray.tasks._metrics import EXACT, Metric
 from greater_ray.tasks._numbers import equal_numbers, gold_number, last_number, read_number
-from greater_ray.tasks._texts import last_text, normalize_text, read_text
+from greater_ray.tasks._texts import last_text, read_text
 
 WORD_CHOICES: dict[str, tuple[str, str]] = {
     "boolean": ("True", "False"),
@@ -106,11 +106,6 @@ def _short_and_long(word: str) -> tuple[str, ...]:
     """Return how else a word of a pair is written: true and t."""
     long = {short: word for word, short in SHORT_FORMS.items()}
     return tuple(other for other in (SHORT_FORMS.get(word), long.get(word)) if other is not None)
-
-
-def same_text(first: str, second: str) -> bool:
-    """Tell whether two free answers are equal but for case, blanks and the marks around them."""
-    return normalize_text(first) == normalize_text(second)
 
 
 def letter_form(letters: str | int) -> AnswerForm:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from greater_ray.errors import ConfigError, unknown_name
@@ -14,6 +15,7 @@ from greater_ray.plugins import load
 from greater_ray.tasks._numbers import equal_numbers, gold_number
 from greater_ray.tasks._texts import normalize_text
 
+_ROUGE = "rouge_score.rouge_scorer"
 # Gets the answer and one reference.
 Compare = Callable[[str, str], float]
 
@@ -23,7 +25,8 @@ class Metric:
     """A way to score text.
 
     ``by_line`` tells that an answer is one line of the reply, and that a reference must score 1 against itself; else it
-    is the whole reply. ``mean`` takes the mean over the references in place of the best. ``own`` is a user's function.
+    is the whole reply. ``mean`` takes the mean over the references in place of the best. ``own`` is a user's function,
+    ``library`` a module that must be there.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Metric:
     by_line: bool = False
     mean: bool = False
     own: Callable[[str, Any], Any] | None = None
+    library: str | None = None
 
     def score(self, text: str, references: Sequence[str], row: Any = None) -> float:
         """Score a text.
@@ -87,8 +91,7 @@ def _token_f1(text: str, reference: str) -> float:
 
 @cache
 def _rouge() -> Any:
-    scorer = _needed("rouge_score.rouge_scorer", "rouge-l")
-    return scorer.RougeScorer(["rougeL"], use_stemmer=False)
+    return _needed(_ROUGE, "rouge-l").RougeScorer(["rougeL"], use_stemmer=False)
 
 
 def _rouge_l(text: str, reference: str) -> float:
@@ -107,10 +110,8 @@ def _bleu(text: str, reference: str) -> float:
 
 
 def _needed(module: str, metric: str) -> Any:
-    import importlib
-
     try:
-        return importlib.import_module(module)
+        return import_module(module)
     except ImportError as error:
         why = f"'{metric}' needs further packages; pip install 'greater-ray[metrics]'."
         raise ConfigError(why, setting="task.metric", value=metric) from error
@@ -169,19 +170,13 @@ METRICS = {
         Metric("contains", _contains),
         Metric("regex", _regex),
         Metric("f1", _token_f1),
-        Metric("rouge-l", _rouge_l),
-        Metric("rouge-l-mean", _rouge_l, mean=True),
-        Metric("chrf", _chrf),
-        Metric("bleu", _bleu),
+        Metric("rouge-l", _rouge_l, library=_ROUGE),
+        Metric("rouge-l-mean", _rouge_l, mean=True, library=_ROUGE),
+        Metric("chrf", _chrf, library="sacrebleu"),
+        Metric("bleu", _bleu, library="sacrebleu"),
         Metric("json", _json),
     )
 }
-# The library that a metric needs is asked for before anything else is loaded.
-_LIBRARIES = {
-    "rouge-l": "rouge_score.rouge_scorer",
-    "rouge-l-mean": "rouge_score.rouge_scorer",
-    "chrf": "sacrebleu",
-} | {"bleu": "sacrebleu"}
 
 
 def metric(name: str) -> Metric:
@@ -199,6 +194,7 @@ def metric(name: str) -> Metric:
         return Metric(name, own=function)
     if name not in METRICS:
         raise unknown_name("task.metric", name, METRICS)
-    if name in _LIBRARIES:
-        _needed(_LIBRARIES[name], name)
-    return METRICS[name]
+    found = METRICS[name]
+    if found.library is not None:  # asked for before a model is loaded
+        _needed(found.library, name)
+    return found
