@@ -56,7 +56,7 @@ layers:
 # In two processes: one for the tests that start Ray, which mostly wait, and one for all the others.
 unit:
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2
 
 demo: $(STAMP)
 	@$(BIN)/python pipelines/bbh_grid.py --preset laptop --set settings.task.data=$(DATA) --out runs/demo

@@ -3,6 +3,7 @@
 What other packages use of it is imported from here.
 """
 
+from greater_ray.tasks._frames import keep_rows
 from greater_ray.tasks._registry import (
     Extractor,
     available_groups,
@@ -20,5 +21,6 @@ __all__ = [
     "expand",
     "extractor",
     "extractor_variants",
+    "keep_rows",
     "load_task",
 ]

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from greater_ray import optimize
 from greater_ray.assembly import resolve_config
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError, GreaterRayError
 from greater_ray.observer import Observer
 from greater_ray.protocols import Task
 from greater_ray.runs import run_config
-from greater_ray.tasks import load_task
+from greater_ray.tasks import keep_rows, load_task
 
 
 def write_jsonl(path: Path, rows: list[object]) -> str:
@@ -444,3 +445,25 @@ def test_what_was_inferred_is_said_before_the_search(tmp_path: Path, tiny_folder
                 "decoding": {"max_reasoning_tokens": 2}, "evaluation": {"splits": []}}  # fmt: skip
     run_config(resolve_config(settings), observer=Listening())
     assert told == ["rows: answers are read as 'number' (inferred: all 9 answers are 'number')"]
+
+
+def test_rows_at_hand_are_known_by_their_content(tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
+    import pandas as pd
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows = [{"question": f"What is {k} + 1?", "answer": k + 1, "note": None} for k in range(12)]
+    frame = pd.DataFrame(rows)
+    assert keep_rows(frame) == keep_rows(iter(rows)) != keep_rows(rows[:11])
+    small = {"decoding": {"max_reasoning_tokens": 2}, "evaluation": {"splits": ["test"]}, "steps": 0}
+    first = optimize(str(tiny_folder), rows=frame, out=tmp_path / "run", **small)
+    again = optimize(str(tiny_folder), rows=frame.copy(), out=tmp_path / "run", **small)
+    assert first == again
+    assert first.task["rows_sha256"] == load(keep_rows(rows)).provenance["rows_sha256"]
+    for bad, message in (
+        ([], "rows: there are no rows."),
+        (["text"], "rows: row 0 is a str; give a DataFrame, or mappings from column to value."),
+        ([{"question": object()}], "rows: row 0: 'question' is a object; give text, a number, a truth value or a list"),
+    ):
+        with pytest.raises(DataError) as error:
+            optimize(str(tiny_folder), rows=bad)
+        assert str(error.value).startswith(message)

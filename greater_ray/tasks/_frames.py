@@ -1,0 +1,56 @@
+"""Rows that a Python program has at hand: a pandas DataFrame, or mappings. They become a file named by its content."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from greater_ray.errors import DataError
+
+
+def keep_rows(rows: Any) -> str:
+    """Write rows as JSONL into the user's cache and return the path: the same rows, the same path.
+
+    So a run knows its rows by their content, and goes on in another process that has the same ones.
+
+    Args:
+        rows: a pandas DataFrame, or an iterable of mappings from column to value.
+
+    Raises:
+        DataError: there are none, or a value is no text, number, truth value or list of these.
+    """
+    records: Iterable[Any] = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    lines = []
+    for index, record in enumerate(records):
+        if not isinstance(record, Mapping):
+            why = f"row {index} is a {type(record).__name__}; give a DataFrame, or mappings from column to value."
+            raise DataError(why, setting="rows")
+        values = {str(column): _plain(value, index, column) for column, value in record.items()}
+        lines.append(json.dumps(values, ensure_ascii=True, sort_keys=True) + "\n")
+    if not lines:
+        raise DataError("there are no rows.", setting="rows")
+    text = "".join(lines)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "greater-ray" / "rows"
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    return str(path)
+
+
+def _plain(value: Any, index: int, column: Any) -> Any:
+    """Return a value as JSON has it; what pandas and numpy put around it is taken off, and what is missing is null."""
+    if isinstance(value, list | tuple):
+        return [_plain(each, index, column) for each in value]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return _plain(value.tolist(), index, column)
+    if value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, str | bool | int | float):
+        return value
+    why = f"row {index}: '{column}' is a {type(value).__name__}; give text, a number, a truth value or a list of these."
+    raise DataError(why, setting="rows")
