@@ -317,7 +317,8 @@ def test_the_facts_name_the_host_and_no_secret_of_the_address(monkeypatch: pytes
     monkeypatch.setenv("OPENAI_BASE_URL", f"https://someone:hidden@models.example:8443/v1/{KEY}?token=hidden")
     facts = writer().facts
     assert facts["host"] == "models.example:8443"
-    assert "hidden" not in json.dumps(facts) and KEY not in json.dumps(facts)
+    assert "hidden" not in json.dumps(facts)
+    assert KEY not in json.dumps(facts)
 
 
 def test_as_a_task_model_it_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
