@@ -1,6 +1,7 @@
 """A writer behind an OpenAI-compatible endpoint: ``openai/NAME`` as the optimizer model.
 
-Key and address come from ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` alone, and stand in no config, record or message.
+Key and address come from ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` alone, and stand in no config or message. A record
+names the host and its port; the rest of the address may hold a password or a key, and is left out.
 A row that fails gives a ``Generation`` with an error; what would fail every row ends the run, which can be continued.
 """
 
@@ -87,6 +88,7 @@ class EndpointWriter(BaseEngine):
         self.facts = {
             "name": config.name,
             "kind": "endpoint",
+            "host": self._client.base_url.netloc.decode("ascii"),
             "client": f"openai {importlib.metadata.version('openai')}",
             "token_counts": "reported by the endpoint",
         }

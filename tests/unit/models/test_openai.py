@@ -312,6 +312,15 @@ def test_an_endpoint_needs_a_key_the_package_and_no_settings(monkeypatch: pytest
     assert not is_endpoint("openai/x"), "a folder is a folder"
 
 
+def test_the_facts_name_the_host_and_no_secret_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"https://someone:hidden@models.example:8443/v1/{KEY}?token=hidden")
+    facts = writer().facts
+    assert facts["host"] == "models.example:8443"
+    assert "hidden" not in json.dumps(facts)
+    assert KEY not in json.dumps(facts)
+
+
 def test_as_a_task_model_it_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     task = ["--task", "bbh/navigate", "--data", "synthetic"]
     for command in (["optimize"], ["evaluate", "--prompt", "Think."], ["doctor"]):
