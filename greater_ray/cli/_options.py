@@ -43,7 +43,7 @@ SETTINGS = (
     Setting("--question-column", "task.question_column", str, "NAME", "Column of the questions (question).", _TASK),
     Setting(
         "--question-template", "task.question_template", str, "TEXT",
-        "Question from several columns: '{title}\\n{body}', or jinja2.", _TASK,
+        "Question from several columns, each in braces; or jinja2.", _TASK,
     ),
     Setting("--id-column", "task.id_column", str, "NAME", "Column of the rows' ids (their numbers).", _TASK),
     Setting("--split-column", "task.split_column", str, "NAME", "Column that says train, dev or test.", _TASK),
