@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from greater_ray import statistics
+from greater_ray.errors import ModelError
 from greater_ray.protocols import Task, closed_set, metric_of, reads_likeliest
 from greater_ray.records import ComparisonRecord, EvaluationRecord, ExampleRecord
 from greater_ray.sharding import ShardedModel
@@ -71,11 +72,18 @@ def _saved(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_answer(task: Task, example: Example, answer: Answer) -> ExampleRecord:
-    """Read one answer by the task's rules."""
+    """Read one answer by the task's rules.
+
+    Raises:
+        ModelError: the likeliest choice is to be taken, and the model did not score the choices.
+    """
     generated = task.score(example, answer.reasoning_text, answer.answer_text)
     rollout = answer.rollout
     reading: dict[str, Any] = {"prediction": generated.prediction, "score": generated.score}
-    if reads_likeliest(task) and answer.choice_nlls is not None:
+    if reads_likeliest(task):
+        if answer.choice_nlls is None:
+            why = "this model does not tell how likely choices are; set §task.reading to generated."
+            raise ModelError(why, setting="task.reading", value="likelihood")
         nlls = dict(zip(closed_set(task), answer.choice_nlls, strict=True))
         likeliest = min(nlls, key=nlls.__getitem__)
         reading = {f"generated_{name}": value for name, value in reading.items()}

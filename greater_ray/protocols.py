@@ -104,11 +104,6 @@ class Score:
         """Tell whether the answer is right in full."""
         return self.score == 1.0
 
-    @property
-    def strict_correct(self) -> bool:
-        """Tell whether the strict reading is right in full."""
-        return self.strict_score == 1.0
-
 
 class Task(Protocol):
     """Rows of one benchmark, and the reading of answers to them.

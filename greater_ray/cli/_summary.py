@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from greater_ray.cli._display import clock
 from greater_ray.records import ComparisonRecord, EvaluationRecord, TrialRecord
+from greater_ray.statistics.tables import ALPHA
 from greater_ray.types import Usage
 
 if TYPE_CHECKING:
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _SPLITS = ("train", "dev", "test")
-SIGNIFICANT = 0.05
 
 
 def data_title(task: dict[str, Any]) -> str:
@@ -164,7 +164,7 @@ def verdict(record: TrialRecord) -> list[str]:
         f"{100 * held_out.difference:+.1f} points, p = {held_out.p_value:.2g}; "
         f"{held_out.wins} rows became right and {held_out.losses} wrong"
     )
-    if held_out.p_value >= SIGNIFICANT:
+    if held_out.p_value >= ALPHA:
         sentence = f"On {held_out.split} rows the difference is within noise ({figures}): do not rely on it."
     else:
         better = "better" if held_out.wins > held_out.losses else "worse"

@@ -235,15 +235,16 @@ class RowBatch:
             own = self.store.positions[place]
             own[own >= end] = NEVER
 
-    def score_choices(self, logits_BV: Tensor, choices: Sequence[TokenIds], temperature: float) -> None:
-        """Score alternative continuations of the extractor, given the logits of their first tokens.
+    def score_choices(self, logits_BV: Tensor, choices: Sequence[TokenIds], temperature: float) -> int:
+        """Score alternative continuations of the extractor, given the logits ``[B, V]`` of their first tokens.
 
         They take turns in the slots where the label was scored, as many at once as fit ``CHOICE_TOKENS``; those of one
-        pass do not see each other.
+        pass do not see each other. Return the number of passes; choices of one token need none.
         """
         first_BV = widen(logits_BV).div(temperature).log_softmax(dim=-1)
         sums = [[float(first_BV[place, choice[0]]) for choice in choices] for place in range(len(self.order))]
-        for numbers in _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS):
+        passes = _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS)
+        for numbers in passes:
             self.store.extent.cursor = self.label_slot
             self.store.positions[:, self.label_slot :] = NEVER
             fed = [token for number in numbers for token in choices[number][:-1]]
@@ -267,6 +268,7 @@ class RowBatch:
         for place, row in enumerate(self.order):
             nlls = (-total / len(choice) for total, choice in zip(sums[place], choices, strict=True))
             self.results[row].choice_nlls = tuple(nlls)
+        return len(passes)
 
     def answer(self, logits_BV: Tensor, limit: int, line_ends: frozenset[int]) -> None:
         """Decode the answer after the extractor, over the slots where the label was scored.

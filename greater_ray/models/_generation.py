@@ -15,10 +15,9 @@ from torch import Tensor
 from greater_ray.models._decode import Choice, Decoder, Parts, RowBatch, RowResult, greedy
 from greater_ray.models._kv import NEVER, Prefix, SlotStore
 from greater_ray.models._memory import MicroBatch
-from greater_ray.models._placement import BROKEN, markup_tokens, render
+from greater_ray.models._placement import BROKEN, markup_tokens, render, shows_system
 from greater_ray.types import Conversation, Generation, Message, TokenIds, Usage
 
-_PROBE = "greaterslot"
 # With less room for a reply a question is not asked: a prompt would be cut off.
 LEAST_REPLY = 64
 
@@ -70,11 +69,8 @@ class Writer:
 
     @cached_property
     def _takes_system(self) -> bool:
-        """Whether the template shows a system turn: some refuse it, some drop it."""
-        try:
-            return _PROBE in self._render((Message("system", _PROBE), Message("user", "?")))
-        except BROKEN:
-            return False
+        """Whether a system turn is shown: by a template that can, or where there is none."""
+        return not self.tokenizer.chat_template or shows_system(self.tokenizer)
 
     @cached_property
     def _bos(self) -> TokenIds:

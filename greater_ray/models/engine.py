@@ -186,9 +186,10 @@ class Engine(Vocabulary):
         return [Parts(spans.head(e), prompt, spans.suffix(e), spans.label(e)) for e in shard]
 
     def _beside_prompt(self, example: Example, layout: Layout, reasoning: int) -> int:
-        """How many tokens a row takes beside the prompt, with ``reasoning`` tokens and an answer or the label."""
+        """How many tokens a row takes beside the prompt, with ``reasoning`` tokens and an answer, label or choice."""
         spans = self.spans(layout)
-        answer = max(layout.max_answer_tokens, len(spans.label(example)))
+        choices = map(len, spans.choices) if layout.choices else ()
+        answer = max(layout.max_answer_tokens, len(spans.label(example)), *choices)
         own = len(spans.head(example)) + len(spans.suffix(example))
         return own + reasoning + len(spans.extractor) + answer
 
@@ -268,7 +269,7 @@ class Engine(Vocabulary):
                 batch.given(reasoning[start:stop], max(map(len, reasoning)) + tail)
             logits = batch.score(spans.extractor, temperature)
             if choices:
-                batch.score_choices(logits, choices, temperature)
+                passes += batch.score_choices(logits, choices, temperature)
             if answer:
                 batch.answer(logits, layout.max_answer_tokens, self._line_ends)
             passes += 2 + spans.prompt_first + max(r.generated for r in batch.results)

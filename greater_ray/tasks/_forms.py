@@ -67,7 +67,7 @@ class AnswerForm:
         if self.type == "number":
             return read_number(text)
         if self.choices:
-            return first_choice(text, self.choices, self.type in WORD_CHOICES or len(self.choices) == 2)
+            return first_choice(text, self.choices, opposites=len(self.choices) == 2)
         return read_text(text) if self.metric.by_line else text.strip() or None
 
     def read_last(self, text: str) -> str | None:
@@ -77,7 +77,7 @@ class AnswerForm:
         if self.type == "number":
             return last_number(text)
         if self.choices:
-            return last_choice(text, self.choices, self.type in WORD_CHOICES or len(self.choices) == 2)
+            return last_choice(text, self.choices, opposites=len(self.choices) == 2)
         return last_text(text)
 
     def score(self, prediction: str | None, label: str, references: tuple[str, ...] = (), row: Any = None) -> float:

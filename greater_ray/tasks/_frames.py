@@ -4,9 +4,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from greater_ray.cache import cache_folder
 from greater_ray.errors import DataError
 
 
@@ -32,7 +32,7 @@ def keep_rows(rows: Any) -> str:
     if not lines:
         raise DataError("there are no rows.", setting="rows")
     text = "".join(lines)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "greater-ray" / "rows"
+    folder = cache_folder() / "rows"
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

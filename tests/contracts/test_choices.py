@@ -1,17 +1,20 @@
 """Choices after the extractor: one packed pass equals one plain sequence per choice, losses and gradients included."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
 
-from greater_ray.errors import ConfigError, DataError
+from greater_ray.errors import ConfigError, DataError, ModelError
+from greater_ray.evaluation import read_answer
 from greater_ray.models import _decode
 from greater_ray.models._attention import register
 from greater_ray.models.engine import Engine
+from greater_ray.protocols import Score, Task
 from greater_ray.sharding import LocalExecutor, ShardedModel
-from greater_ray.types import Example, Layout, LossSpec, TokenIds
-from greater_ray.work import Answers, EncodePrompt, Gradients, OneHotGradient, PromptGradients, Rollouts
+from greater_ray.types import Answer, Example, Layout, LossSpec, Rollout, TokenIds
+from greater_ray.work import Answers, EncodePrompt, Gradients, OneHotGradient, PromptGradients, PromptRoom, Rollouts
 from tests.families import FAMILIES, tiny_model
 from tests.slow_twin import SlowTwin
 
@@ -52,6 +55,12 @@ def test_choices_of_an_answer_are_scored_as_if_each_stood_alone(
     prompt = fast.ask(EncodePrompt(PROMPT))
     (answers,) = fast.ask(Answers(EXAMPLES, [prompt], score_choices=True))
     (plain,) = slow.ask(Answers(EXAMPLES, [prompt]))
+    without, _ = build(family)
+    without.ask(Answers(EXAMPLES, [prompt]))
+    fed = sum(len(choice) - 1 for choice in slow.spans.choices)
+    assert fast.usage.scored_tokens - without.usage.scored_tokens == fed * len(EXAMPLES)
+    groups = (fast.usage.passes - without.usage.passes) / 2  # two shards
+    assert groups == 1 if fed <= limit else groups > 1
     for example, answer, other in zip(EXAMPLES, answers, plain, strict=True):
         assert answer.answer_text == other.answer_text  # what is generated is not disturbed
         context = (*slow.context(example, prompt), *answer.rollout.reasoning, *slow.spans.extractor)
@@ -108,6 +117,25 @@ def test_a_task_without_choices_says_so_and_a_foreign_label_is_named() -> None:
     fast, _ = build("llama")
     with pytest.raises(DataError, match=r"row 'd': the label 'legal' is none of the task's choices"):
         fast.ask(Rollouts([Example("d", "Sue them?", "legal", "legal")], [prompt], loss))
+
+
+def test_a_long_choice_is_part_of_what_a_row_needs() -> None:
+    long, _ = build("llama", Layout(" So it is", choices=("no", "billing " * 30), max_answer_tokens=4))
+    short, _ = build("llama", Layout(" So it is", choices=("no", "billing"), max_answer_tokens=4))
+    rows = EXAMPLES[1:2]
+    assert (short.ask(PromptRoom(rows)) or 0) - (long.ask(PromptRoom(rows)) or 0) > 20
+
+
+def test_a_model_that_scores_no_choices_is_not_read_by_what_it_wrote() -> None:
+    class Likeliest:
+        choices, reading = CHOICES, "likelihood"
+
+        def score(self, *texts: object) -> Score:
+            return Score(1.0, "billing", 1.0, "billing")
+
+    answer = Answer(Rollout((), False, 1.0, 1.0, True), "", "billing")
+    with pytest.raises(ModelError, match=r"task\.reading: this model does not tell how likely choices are"):
+        read_answer(cast(Task, Likeliest()), EXAMPLES[0], answer)
 
 
 def test_results_of_one_label_loss_are_not_taken_for_those_of_the_other() -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from greater_ray.cache import cache_folder
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, ModelError
-from greater_ray.models import _gguf_cache
 from greater_ray.models.sources import list_models, load, profile_for, resolve, verify
 from tests.unit.models.refusals import refused, sentence
 
@@ -79,12 +79,12 @@ def test_missing_folder(name):
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("GREATER_RAY_CACHE", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _gguf_cache.cache_folder() == tmp_path / "own"
+    assert cache_folder() == tmp_path / "own"
     monkeypatch.delenv("GREATER_RAY_CACHE")
-    assert _gguf_cache.cache_folder() == tmp_path / "xdg" / "greater-ray"
+    assert cache_folder() == tmp_path / "xdg" / "greater-ray"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _gguf_cache.cache_folder() == tmp_path / ".cache" / "greater-ray"
+    assert cache_folder() == tmp_path / ".cache" / "greater-ray"
 
 
 # --- local folders --------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from greater_ray.errors import ConfigError, DataError
 from greater_ray.protocols import Task, rows_of
 from greater_ray.runs import run_config
 from greater_ray.tasks import extractor, load_task
-from greater_ray.types import TokenIds
-from greater_ray.work import Answers, EncodePrompt
+from greater_ray.types import LossSpec, TokenIds
+from greater_ray.work import Answers, EncodePrompt, Rollouts
 
 TEAMS = ("account access", "billing", "returns", "shipping", "technical")
 
@@ -171,7 +171,9 @@ def test_the_likeliest_choice_is_the_answer_and_what_was_generated_stands_beside
 
 @pytest.mark.parametrize("method", ["greater", "autoprompt", "pez"])
 def test_methods_search_with_the_loss_on_choices(method: str, tmp_path: Path, tiny_folder: Path) -> None:
-    small = {"greater": {"top_k": 4, "proposal_samples": 2, "min_candidates": 1}}.get(method, {"batch_size": 4})
+    small = {"greater": {"top_k": 4, "proposal_samples": 2, "min_candidates": 1, "fluency_weight": 0.0}}.get(
+        method, {"batch_size": 4}
+    )
     own = settings_for(
         ticket_file(tmp_path), tiny_folder, method=method, method_config={"label_loss": "choice", **small},
         budget={"steps": 2},
@@ -179,4 +181,11 @@ def test_methods_search_with_the_loss_on_choices(method: str, tmp_path: Path, ti
     record = run_config(resolve_config(own), tmp_path / "out")
     assert record.steps == 2
     assert record.config.method_config["label_loss"] == "choice"
-    assert all(loss is None or loss > 0 for loss in (p.loss for p in record.finalists))
+    model = load_subject(record.config).model
+    prompt, rows = record.initial.ids, load_subject(record.config).task.train()
+    spec = LossSpec(fluency="nll", fluency_weight=0.0, label="choice")
+    without = None if method == "greater" else ()  # the others score without reasoning
+    (rollouts,) = model.ask(Rollouts(rows, [prompt], spec, reasoning_of=without))
+    known = {p.ids: p.loss for p in (record.initial, *record.finalists)}
+    assert known[prompt] == pytest.approx(sum(r.choice_ce or 0 for r in rollouts) / len(rows), rel=1e-5)
+    assert known[prompt] != pytest.approx(sum(r.label_ce for r in rollouts) / len(rows), rel=1e-3)
