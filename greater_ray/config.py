@@ -5,6 +5,7 @@ The identity of a trial is a hash of what changes its result: the same from a co
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
@@ -20,6 +21,10 @@ from greater_ray.types import PLACEMENTS, SLOTS, TEMPLATE_DATE, Layout
 AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "choice", "number", "text"]
 
 
+# The type of an error whose value may hold a password, which no message must show.
+_MAY_BE_SECRET = "may_be_secret"
+
+
 class Config(BaseModel, frozen=True, extra="forbid"):
     """Base of every configuration: frozen, unknown keys refused."""
 
@@ -29,8 +34,37 @@ def _split_at_commas(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+class EndpointConfig(Config):
+    """How a server is asked, for a model ``openai/NAME``. Only ``answers`` changes results and is part of identity.
+
+    ``base_url`` is where it is (None: the environment variable OPENAI_BASE_URL), ``api_key_env`` the environment
+    variable with its key. At most ``concurrency`` requests are open at a time, per run or cell of a grid; one may take
+    ``timeout`` seconds and is repeated ``retries`` times. ``answers`` is how the answer is asked for once the model has
+    reasoned: ``continue`` has it go on after the extractor, which not every server can, ``turn`` asks it in a turn of
+    its own, and ``auto`` continues where the server is known to do so.
+    """
+
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = Field(default=8, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=8, ge=0)
+    answers: Literal["auto", "continue", "turn"] = "auto"
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        if value is not None and (not re.match(r"https?://[^/]", value) or re.search(r"[@?#]", value)):
+            why = "input should be http(s)://HOST[:PORT]/PATH without a user or a query"
+            raise PydanticCustomError(_MAY_BE_SECRET, why)
+        return value
+
+
 class ModelConfig(Config):
-    """Which model, and how it is held. Set ``threads`` to repeat a run to the last bit on a machine of other size."""
+    """Which model, and how it is held. Set ``threads`` to repeat a run to the last bit on a machine of other size.
+
+    ``endpoint`` is for a model that a server computes, ``openai/NAME``; then nothing else applies.
+    """
 
     name: str
     revision: str | None = None
@@ -38,6 +72,7 @@ class ModelConfig(Config):
     device: str = "auto"
     attn_implementation: str | None = None
     threads: int | None = Field(default=None, ge=1)
+    endpoint: EndpointConfig | None = None
 
 
 class TaskConfig(Config):
@@ -206,6 +241,11 @@ class TrialConfig(Config):
         for section, key, before in _LATER_KEYS:
             if key in value[section] and value[section][key] == before:
                 del value[section][key]
+        for model in filter(None, (value["model"], value["optimizer_model"])):
+            # Where a server is, and how it is asked for how long, changes no answer.
+            endpoint = model.pop("endpoint")
+            if endpoint is not None and endpoint["answers"] != "auto":
+                model["answers"] = endpoint["answers"]
         return fingerprint(value)
 
     def make_layout(self, extractor: str, label_prefix: str, choices: tuple[str, ...] = ()) -> Layout:
@@ -254,6 +294,8 @@ def parse(config_type: type[Any], values: Mapping[str, Any], where: str = "") ->
         if first["type"] == "missing":
             raise ConfigError("missing.", setting=option) from None
         message = first["msg"][0].lower() + first["msg"][1:]
+        if first["type"] == _MAY_BE_SECRET:
+            raise ConfigError(f"{message}.", setting=option) from None
         raise ConfigError(f"{message}, not {first['input']!r}.", setting=option, value=first["input"]) from None
 
 

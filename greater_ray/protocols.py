@@ -312,6 +312,15 @@ ConfigT_contra = TypeVar("ConfigT_contra", bound=BaseModel, contravariant=True)
 
 
 @runtime_checkable
+class NeedsWork(Protocol[ConfigT_contra]):
+    """A method that asks the task model for more than text and answers, which not every model can give."""
+
+    def needs(self, config: ConfigT_contra) -> tuple[type[Work[Any]], ...]:
+        """Return the kinds of work beyond prompts as text and ``Answers``: a model without them is refused."""
+        ...
+
+
+@runtime_checkable
 class EndsItself(Protocol[ConfigT_contra]):
     """A method that ends by itself: its options and the rows tell how many steps it takes at most."""
 

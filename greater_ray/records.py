@@ -36,7 +36,7 @@ Spent = Annotated[
 
 
 class ExampleRecord(Record):
-    """One answer: the gold label, what was read, and how likely the gold label was.
+    """One answer: the gold label, what was read, and how likely the gold label was, where the model tells.
 
     Scores are from 0 to 1; the strict one goes by the reasoning alone. Where the likeliest of the task's choices is
     taken for the answer, ``generated_prediction`` and ``generated_score`` tell what was read from the text beside it,
@@ -54,8 +54,8 @@ class ExampleRecord(Record):
     choice_nlls: dict[str, float] | None = None
     truncated: bool
     reasoning_tokens: int
-    label_ce: float
-    prompt_nll: float
+    label_ce: float | None
+    prompt_nll: float | None
     answer_text: str
     reasoning_text: str
 
@@ -78,7 +78,8 @@ class EvaluationRecord(Record):
     """One prompt on one split. Rates are shares of the rows; pairs are 95 % confidence limits.
 
     ``accuracy`` is the mean score by ``metric``: the share of right answers where a score is 0 or 1. If the likeliest
-    choice was taken for the answer, what was read from the generated text has figures of its own.
+    choice was taken for the answer, what was read from the generated text has figures of its own. Losses are None where
+    the model does not tell likelihoods.
     """
 
     split: Literal["train", "dev", "test"]
@@ -87,8 +88,8 @@ class EvaluationRecord(Record):
     accuracy: float
     accuracy_interval: tuple[float, float]
     strict_accuracy: float
-    label_ce: float
-    label_ce_interval: tuple[float, float]
+    label_ce: float | None
+    label_ce_interval: tuple[float, float] | None
     unreadable_rate: float
     truncated_rate: float
     metric: str = "accuracy"
@@ -107,8 +108,8 @@ class ComparisonRecord(Record):
     wins: int
     losses: int
     p_value: float
-    label_ce_difference: float
-    label_ce_interval: tuple[float, float]
+    label_ce_difference: float | None
+    label_ce_interval: tuple[float, float] | None
 
 
 class PromptRecord(Record):

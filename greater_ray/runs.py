@@ -85,8 +85,9 @@ def evaluate_prompt(
     Raises:
         ConfigError: the prompt is empty or the split is unknown or has no rows.
     """
-    task, model, facts, _ = load_subject(config, models)
-    for note in filter(None, (inferred(task), moved(config, facts))):
+    subject = load_subject(config, models)
+    task, model = subject.task, subject.model
+    for note in filter(None, (inferred(task), moved(config, subject.facts))):
         message(note)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)

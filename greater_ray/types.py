@@ -4,6 +4,7 @@ Vocabulary (used everywhere): a *question* x is answered with *reasoning* r unde
 the model state its answer, and the *label* y is the gold answer as it would follow the extractor.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -178,32 +179,38 @@ class Rollout:
     ``label_ce`` is the mean cross-entropy of the label tokens, ``prompt_nll`` the mean negative log-probability of the
     prompt tokens given all before them (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
     Where the loss compares choices, ``choice_ce`` is minus the log of the label's share among them (nats), and
-    ``choice_hit`` whether the label is the likeliest.
+    ``choice_hit`` whether the label is the likeliest. What a model does not tell is None.
     """
 
     reasoning: TokenIds
     truncated: bool
-    label_ce: float
-    prompt_nll: float
-    label_hit: bool
+    label_ce: float | None
+    prompt_nll: float | None
+    label_hit: bool | None
     choice_ce: float | None = None
     choice_hit: bool | None = None
 
     def label_loss(self, spec: LossSpec) -> float:
         """Return the label's term of the loss."""
-        if spec.label == "ce":
-            return self.label_ce
-        assert self.choice_ce is not None
-        return self.choice_ce
+        loss = self.label_ce if spec.label == "ce" else self.choice_ce
+        assert loss is not None
+        return loss
+
+    def fluency(self, spec: LossSpec) -> float:
+        """Return the prompt's term of the loss, without its weight."""
+        assert self.prompt_nll is not None
+        return math.exp(self.prompt_nll) if spec.fluency == "exp" else self.prompt_nll
 
     def label_is_best(self, spec: LossSpec) -> bool:
         """Tell whether the label is the argmax: token by token, or among the choices."""
-        return self.label_hit if spec.label == "ce" else bool(self.choice_hit)
+        return bool(self.label_hit if spec.label == "ce" else self.choice_hit)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A rollout read out: the reasoning as text, and what the model says after the extractor.
+
+    ``reasoning_tokens`` is how many tokens the reasoning had where that is not the number of its ids (an endpoint).
 
     ``choice_nlls``: the mean negative log-likelihood per token of each of the layout's choices after the extractor, in
     nats, where they were asked for.
@@ -213,6 +220,7 @@ class Answer:
     reasoning_text: str
     answer_text: str
     choice_nlls: tuple[float, ...] | None = None
+    reasoning_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,21 @@ from greater_ray.assembly import resolve_config
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
 from greater_ray.errors import ConfigError
 from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
-from greater_ray.models.endpoint import is_endpoint, refuse_endpoint
+from greater_ray.models.endpoint import is_endpoint
 from greater_ray.plugins import load
 from greater_ray.protocols import Method
 
-# Results depend on the number of threads in their last bits, so a grid fixes it; no machine decides it.
-DEFAULTS: dict[str, Any] = {"model": {"threads": 1}}
+
+def model_settings(own: Mapping[str, Any], shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the settings of a model of a grid: its own over those that all models ``shared``.
+
+    Results depend on the number of threads in their last bits, so a grid fixes it; no machine decides it. How models
+    are held does not apply to an endpoint.
+    """
+    shared = shared or {}
+    if is_endpoint(str(own["name"])):
+        return merged({key: value for key, value in shared.items() if key == "endpoint"}, own)
+    return merged({"threads": 1}, {key: value for key, value in shared.items() if key != "endpoint"}, own)
 
 
 @dataclass(frozen=True)
@@ -104,23 +113,20 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
                     # A deterministic method gives the same record for every seed: it runs once.
                     for seed in axes.seeds if plugin.seeded else axes.seeds[:1]:
                         settings = merged(
-                            DEFAULTS,
-                            _writer_defaults(grid.settings, model, method, task),
                             grid.settings,
                             _sections(model),
                             _sections(method),
                             _sections(task),
                             {
-                                "model": _own(model, ModelConfig),
                                 "task": {**_own(task, TaskConfig), "name": name},
                                 "method": method["name"],
                                 "seed": seed if plugin.seeded else 0,
                             },
                         )
-                        if settings.get("optimizer_model"):
-                            writer = settings["optimizer_model"]
+                        settings["model"] = model_settings(_own(model, ModelConfig), settings.get("model"))
+                        if writer := settings.get("optimizer_model"):
                             writer = {"name": writer} if isinstance(writer, str) else writer
-                            settings["optimizer_model"] = merged(DEFAULTS["model"], writer)
+                            settings["optimizer_model"] = model_settings(writer)
                         yield Cell(
                             config=resolve_config(settings),
                             method=str(method.get("label") or method["name"]),
@@ -128,11 +134,6 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
                             model=str(model.get("label") or model["name"]),
                             seed=str(seed) if plugin.seeded else "-",
                         )
-
-
-def _writer_defaults(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Fix the threads of the model that writes prompts too, where there is one."""
-    return {"optimizer_model": DEFAULTS["model"]} if any(layer.get("optimizer_model") for layer in layers) else {}
 
 
 def _sections(entry: Entry) -> Entry:
@@ -159,11 +160,11 @@ def task_model(grid: GridConfig, entry: Entry) -> ModelConfig:
     """Return the model that an entry of ``models`` or of ``transfer.models`` stands for.
 
     Raises:
-        ConfigError: a value that is not allowed, or an endpoint.
+        ConfigError: a value that is not allowed.
     """
-    settings = merged(DEFAULTS["model"], grid.settings.get("model", {}), _own(entry, ModelConfig))
-    model: ModelConfig = parse(ModelConfig, settings, "model")
-    refuse_endpoint(model)
+    model: ModelConfig = parse(
+        ModelConfig, model_settings(_own(entry, ModelConfig), grid.settings.get("model")), "model"
+    )
     return model
 
 

@@ -5,18 +5,19 @@ A ``Backend`` runs cells; in this process (``LocalBackend``) or on Ray (``greate
 """
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from greater_ray.assembly import Models, Served, assemble, local_models, row_hash
+from greater_ray.assembly import Models, Served, assemble, load_engine, local_models, row_hash
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig
-from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreError
+from greater_ray.errors import EndpointError, GreaterRayError, Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import GridConfig, TransferConfig
 from greater_ray.grid.store import CellState, GridStore
 from greater_ray.grid.transfer import Missing, plan_transfer, sources_in, transfer_models
+from greater_ray.models.endpoint import is_endpoint
 from greater_ray.observer import Observer
 from greater_ray.records import StepRecord
 from greater_ray.runs import run_parts
@@ -111,6 +112,8 @@ def run_grid(
     cells = expand_grid(grid, only)
     own = {cell.config.model for cell in cells}
     targets = [model for model in transfer_models(cells[0].config, grid.transfer) if own != {model}]
+    _reach(own, "models")
+    _reach(targets, "transfer.models")
     inputs = Inputs(cells)
     store = GridStore(out)
     store.claim()
@@ -154,12 +157,28 @@ def run_transfer(
         sources, lost = sources_in(store)
         inputs = Inputs(sources)
         transfers, missing = plan_transfer(store, sources, transfer, inputs.of)
+        _reach(dict.fromkeys(cell.config.model for cell in transfers), "transfer.models")
         inputs.add(transfers)
         store.write_grid(store.read_grid()["name"], transfers, whole=True)
         _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
         return GridResult([], inputs.states(store, transfers), lost + missing)
     finally:
         store.close()
+
+
+def _reach(models: Iterable[ModelConfig], setting: str) -> None:
+    """Make sure that endpoints answer before anything starts.
+
+    Raises:
+        EndpointError: one does not.
+    """
+    for model in models:
+        if is_endpoint(model.name):
+            try:
+                load_engine(model).contact()
+            except EndpointError as error:
+                why = f"{model.name}: {error.told(lambda key: f'§{key}')}"
+                raise EndpointError(why, setting=setting) from None
 
 
 class Inputs:
@@ -272,7 +291,7 @@ def run_cell(
     """Run one cell to its record, or record why it failed; ``restore`` may fill an empty run folder beforehand.
 
     Raises:
-        Interrupted, PoolError, StoreError: nothing is wrong with the cell; it can go on later.
+        Interrupted, EndpointError, PoolError, StoreError: nothing is wrong with the cell; it can go on later.
     """
     inputs: dict[str, str] = {}
     try:
@@ -282,7 +301,7 @@ def run_cell(
         folder = store.cell_folder(cell, inputs)
         restore(folder)
         run_parts(parts, folder, observer=observer, should_stop=should_stop, files=files)
-    except (Interrupted, PoolError, StoreError):
+    except (Interrupted, EndpointError, PoolError, StoreError):
         raise
     except GreaterRayError as error:
         return _failed(cell, store, inputs, str(error), "")
@@ -327,7 +346,7 @@ class LocalBackend:
 
             try:
                 state = run_cell(cell, store, serve, CellObserver(cell, report), self.should_stop)
-            except (PoolError, StoreError) as error:
+            except (EndpointError, PoolError, StoreError) as error:
                 # Its model does not load, or its folder is in use or damaged: no matter of the other cells.
                 observer.ended(cell, "stopped", str(error))
             else:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from greater_ray.assembly import resolve_config
-from greater_ray.config import ModelConfig, TrialConfig, merged
+from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.errors import ConfigError, StoreError
-from greater_ray.grid.cells import DEFAULTS, Cell, title_of
+from greater_ray.grid.cells import Cell, model_settings, title_of
 from greater_ray.grid.config import Entry, TransferConfig
 from greater_ray.grid.store import GridStore
 from greater_ray.records import TrialRecord
@@ -97,19 +97,16 @@ def _measuring(
     prompt: str, reference: str | None, config: TrialConfig, entry: Entry, splits: Iterable[str]
 ) -> TrialConfig:
     """Return what measures two prompts on a target model, with rows and texts of the source's config."""
-    settings = merged(
-        DEFAULTS,
-        {
-            "model": {key: value for key, value in entry.items() if key in ModelConfig.model_fields},
-            "task": config.task.model_dump(mode="json", exclude={"extractor"}),
-            "method": "fixed",
-            "method_config": {"prompt": prompt, "reference": reference},
-            "layout": {**config.layout.model_dump(), "frozen_prefix": ""},
-            "decoding": config.decoding.model_dump(),
-            "evaluation": {"splits": list(splits)},
-            "shard_size": config.shard_size,
-        },
-    )
+    settings = {
+        "model": model_settings({key: value for key, value in entry.items() if key in ModelConfig.model_fields}),
+        "task": config.task.model_dump(mode="json", exclude={"extractor"}),
+        "method": "fixed",
+        "method_config": {"prompt": prompt, "reference": reference},
+        "layout": {**config.layout.model_dump(), "frozen_prefix": ""},
+        "decoding": config.decoding.model_dump(),
+        "evaluation": {"splits": list(splits)},
+        "shard_size": config.shard_size,
+    }
     try:
         return resolve_config(settings)
     except ConfigError as error:

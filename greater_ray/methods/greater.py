@@ -16,7 +16,16 @@ from greater_ray.methods import _released
 from greater_ray.methods._tokens import INITIAL_PROMPT, remember, replaced
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import LossSpec, Rollout, TokenIds
-from greater_ray.work import CheckPrompts, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts, TokenTexts
+from greater_ray.work import (
+    CheckPrompts,
+    EncodePrompt,
+    Gradients,
+    OneHotGradient,
+    Proposals,
+    Rollouts,
+    TokenTexts,
+    Work,
+)
 
 
 class GreaterConfig(Config):
@@ -95,6 +104,10 @@ class Greater:
         "paper": {"budget": {"steps": 105}},
         "released": _released.PRESET,
     }
+
+    def needs(self, config: GreaterConfig) -> tuple[type[Work[Any]], ...]:
+        """See ``NeedsWork``."""
+        return (Gradients,)
 
     def start(self, problem: Problem, config: GreaterConfig) -> GreaterState:
         """Tokenize the initial prompt.
@@ -262,8 +275,7 @@ def propose(
 def criterion(config: GreaterConfig, rollouts: list[Rollout]) -> float:
     """The selection criterion over all rows: mean total loss (Eq. 6), or mistake rate plus weighted NLL."""
     weight = config.fluency_weight if config.selection_fluency_weight is None else config.selection_fluency_weight
-    exp = config.fluency == "exp"
-    fluency = math.fsum(math.exp(r.prompt_nll) if exp else r.prompt_nll for r in rollouts)
+    fluency = math.fsum(r.fluency(config.loss) for r in rollouts)
     if config.criterion == "mistakes":
         fit = math.fsum(not r.label_is_best(config.loss) for r in rollouts)
     else:

@@ -1,30 +1,69 @@
-"""A writer behind an OpenAI-compatible endpoint: ``openai/NAME`` as the optimizer model.
+"""A model behind an OpenAI-compatible endpoint, ``openai/NAME``: it reasons, answers and writes.
 
-Key and address come from ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` alone, and stand in no config or message. A record
-names the host and its port; the rest of the address may hold a password or a key, and is left out.
-A row that fails gives a ``Generation`` with an error; what would fail every row ends the run, which can be continued.
+The key comes from the environment alone and stands in no config or message. A record names the host and its port; the
+rest of an address may hold a password or a key, and is left out.
+
+There is no vocabulary here. A prompt's "tokens" are pieces of its text (``pieces``), so that methods that look for text
+work unchanged; likelihoods exist where a server tells those of a given text (vLLM), and gradients nowhere.
 """
 
-import importlib.metadata
 import json
-import os
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from greater_ray.config import ModelConfig
-from greater_ray.errors import ConfigError, ModelError
-from greater_ray.types import Conversation, Generation, Layout, Usage
-from greater_ray.work import BaseEngine, Generate, computes
+from greater_ray.config import EndpointConfig, ModelConfig
+from greater_ray.errors import ConfigError, DataError, EndpointError, ModelError
+from greater_ray.models._chat import SETTING, Chat, Reply
+from greater_ray.types import (
+    SWITCHES,
+    Answer,
+    Conversation,
+    Example,
+    Generation,
+    Layout,
+    Message,
+    PromptCheck,
+    Rollout,
+    TokenIds,
+    Usage,
+    total,
+)
+from greater_ray.work import (
+    Answers,
+    BaseEngine,
+    CheckPrompts,
+    EncodePrompt,
+    Generate,
+    PromptRoom,
+    Rollouts,
+    TokenTexts,
+    Work,
+    computes,
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PREFIX = "openai/"
-WRITER = "optimizer_model.name"  # the setting that names an endpoint
-CONCURRENCY = 4
-RETRIES = 3
-TIMEOUT_SECONDS = 120.0
-_MESSAGE_LENGTH = 200
+# Servers that go on with an assistant's turn that was begun, with the arguments that ask for it.
+_CONTINUES: dict[str | None, dict[str, Any]] = {
+    "vllm": {"continue_final_message": True, "add_generation_prompt": False},
+    "sglang": {"continue_final_message": True},
+    "llamacpp": {},
+}
+# Servers that tell the likelihood of every token of what was sent (``prompt_logprobs``).
+_TELLS_LIKELIHOODS = ("vllm",)
+# Servers that pass arguments on to the chat template (``chat_template_kwargs``).
+_TAKES_ARGUMENTS = ("vllm", "sglang", "llamacpp")
+# How the answer is asked for where the model cannot be made to go on after the extractor.
+ASK = "Complete this sentence with your final answer, and write nothing else: {extractor}"
+# What a server answers to a request that it would refuse again: malformed, too large, not to be processed.
+_REFUSES_ROW = (400, 413, 422)
+_PIECE_BYTES = 6  # of a piece; with the mark in front its number is exact in every JSON reader
 
 
 def is_endpoint(name: str) -> bool:
@@ -32,177 +71,381 @@ def is_endpoint(name: str) -> bool:
     return name.startswith(PREFIX) and not Path(name).exists()
 
 
-def refuse_endpoint(config: ModelConfig) -> None:
-    """Refuse an endpoint where a model must be computed with.
+def check_model(config: ModelConfig) -> None:
+    """Make sure that an endpoint is asked for nothing but what an endpoint has, and a loaded model for no endpoint.
 
     Raises:
-        ConfigError: the name stands for an endpoint.
+        ConfigError: a setting does not apply.
     """
-    if is_endpoint(config.name):
-        raise ConfigError(
-            f"'{config.name}' is an endpoint, and a task model is scored token by token, which no endpoint "
-            "allows; use it as §optimizer_model.name, or give a local copy of the model as a folder.",
-            setting="model.name",
-        )
+    if not is_endpoint(config.name):
+        if config.endpoint is not None:
+            why = f"goes with a model openai/NAME, and '{config.name}' is loaded here."
+            raise ConfigError(why, setting="model.endpoint")
+        return
+    for name, value in config.model_dump(exclude_defaults=True, exclude={"name", "endpoint"}).items():
+        why = f"does not apply to the endpoint '{config.name}', not {value!r}."
+        raise ConfigError(why, setting=f"model.{name}", value=value)
 
 
-class _Reply(NamedTuple):
-    """One row's result, the tokens read and written where the endpoint tells them, and the model that it names."""
+def pieces(text: str) -> TokenIds:
+    """Cut text into words with the blank in front of them, long ones in pieces of up to six bytes of UTF-8.
 
-    generation: Generation
-    tokens: tuple[int, int] | None = None
-    served: str | None = None
+    The numbers stand for the pieces themselves, so no vocabulary is needed, and there are about as many as a tokenizer
+    makes: limits in tokens mean what they mean elsewhere.
+    """
+    found = []
+    for word in re.findall(r"\s?\S+|\s", text):
+        piece = b""
+        for character in word:
+            more = character.encode("utf-8", "surrogatepass")
+            if len(piece) + len(more) > _PIECE_BYTES:
+                found.append(piece)
+                piece = b""
+            piece += more
+        found.append(piece)
+    return tuple(int.from_bytes(b"\1" + piece) for piece in found)
 
 
-class EndpointWriter(BaseEngine):
-    """Computes ``Generate`` and no other kind of work. Retries and their waits are the client's own.
+def text_of(ids: Iterable[int]) -> str:
+    """Put pieces together again.
 
     Raises:
-        ConfigError: a setting is given that an endpoint does not have.
-        ModelError: the client is not installed, or there is no key.
+        ModelError: the ids are a vocabulary's, not pieces.
+    """
+    try:
+        parts = [number.to_bytes((number.bit_length() + 7) // 8) for number in ids]
+        if any(part[:1] != b"\1" for part in parts):
+            raise ValueError("no mark")
+        return b"".join(part[1:] for part in parts).decode("utf-8", "surrogatepass")
+    except (ValueError, OverflowError):
+        why = "a prompt of another model's tokens cannot be shown to an endpoint; give it as text."
+        raise ModelError(why, setting="prompt") from None
+
+
+class _Answered(NamedTuple):
+    answer: Answer
+    usage: Usage
+
+
+class EndpointEngine(BaseEngine):
+    """Asks a server. Rows are asked independently, ``concurrency`` at a time; decoding is greedy.
+
+    Raises:
+        EndpointError: the client is not installed, or there is no key.
     """
 
-    def __init__(self, config: ModelConfig, *, timeout: float = TIMEOUT_SECONDS, retries: int = RETRIES) -> None:
-        for name, value in config.model_dump(exclude_defaults=True, exclude={"name"}).items():
-            why = f"does not apply to the endpoint '{config.name}', not {value!r}."
-            raise ConfigError(why, setting=f"optimizer_model.{name}", value=value)
-        self._name = f"'{config.name}'"
-        try:
-            import openai
-        except ImportError as error:
-            why = f"{self._name} needs the package openai: pip install 'greater-ray[openai]'."
-            raise ModelError(why, setting=WRITER) from error
-        self._key = os.environ.get("OPENAI_API_KEY", "")
-        if not self._key:
-            raise ModelError(
-                f"{self._name} needs a key in the environment variable OPENAI_API_KEY; any text will do for an "
-                "endpoint that asks for none.",
-                setting=WRITER,
-            )
-        self._openai, self._timeout = openai, timeout
-        self._client = openai.OpenAI(api_key=self._key, timeout=timeout, max_retries=retries)
-        self._model = config.name.removeprefix(PREFIX)
-        # Newer models refuse the old name of the limit, older servers do not know the new one.
-        self._limit = "max_tokens"
-        self._takes_temperature = True
+    shard_size = 1
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.title, self.config = f"'{config.name}'", config.endpoint or EndpointConfig()
+        self.chat = Chat(self.title, config.name.removeprefix(PREFIX), self.config)
+        self.concurrency = self.config.concurrency
+        # Units wait in threads of the executor, rows here: together they keep to the limit.
+        self._rows = ThreadPoolExecutor(self.concurrency)
+        self._server: str | None = None
+        self._known = False
+        self.hardware = f"endpoint at {self.chat.host}"
         self.facts = {
             "name": config.name,
             "kind": "endpoint",
-            "host": self._client.base_url.netloc.decode("ascii"),
-            "client": f"openai {importlib.metadata.version('openai')}",
+            "host": self.chat.host,
+            "client": self.chat.version,
             "token_counts": "reported by the endpoint",
         }
 
-    @computes(Generate)
-    def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
-        """Continue every conversation, a few at a time.
+    def contact(self) -> None:
+        """Ask the server what it is, once.
 
         Raises:
-            ModelError: the endpoint is out of reach, refuses the key, or does not know the model.
+            EndpointError: it is out of reach, refuses the key, or tells all its models and not this one.
         """
-        pool = ThreadPoolExecutor(CONCURRENCY)
-        try:
-            waiting = [
-                pool.submit(self._ask, conversation, seed, work.max_tokens, work.temperature)
-                for conversation, seed in zip(work.conversations, work.seeds, strict=True)
-            ]
-            replies = [future.result() for future in waiting]
-        finally:
-            pool.shutdown(cancel_futures=True)
-        self._note(replies)
-        counts = [reply.tokens for reply in replies if reply.tokens is not None]
-        usage = Usage(
-            calls=len(replies),
-            prefill_tokens=sum(read for read, _ in counts),
-            generated_tokens=sum(written for _, written in counts),
+        if not self._known:
+            self._server, self._known = self.chat.server(), True
+            self.facts |= {
+                "server": self._server or "unknown",
+                "answers": "continued after the extractor" if self.continues else "asked for in a turn of their own",
+                "likelihoods": "told by the endpoint" if self.tells_likelihoods else "not told by the endpoint",
+            }
+
+    @property
+    def server(self) -> str | None:
+        """What the server calls itself, if it does."""
+        self.contact()
+        return self._server
+
+    @property
+    def continues(self) -> bool:
+        """Whether the model goes on after the extractor."""
+        way = self.config.answers
+        return way == "continue" or (way == "auto" and self.server in _CONTINUES)
+
+    @property
+    def tells_likelihoods(self) -> bool:
+        """Whether the server tells how likely a given text is."""
+        return self.continues and self.server in _TELLS_LIKELIHOODS
+
+    @property
+    def kinds(self) -> frozenset[type[Work[Any]]]:
+        """See ``BaseEngine``; rollouts are scored, so only where likelihoods are told."""
+        return super().kinds if self.tells_likelihoods else super().kinds - {Rollouts}
+
+    # -- text ----------------------------------------------------------------------------------------------------------
+
+    @computes(EncodePrompt)
+    def encode_prompt(self, work: EncodePrompt, layout: Layout) -> tuple[TokenIds, Usage]:
+        """Cut into pieces; a layout that the server cannot have is told here, before anything is written."""
+        self._arguments(layout)
+        return pieces(work.text), Usage()
+
+    @computes(CheckPrompts)
+    def check_prompts(self, work: CheckPrompts, layout: Layout) -> tuple[list[PromptCheck], Usage]:
+        """Every text gives the same pieces again."""
+        texts = [text_of(prompt) for prompt in work.prompts]
+        return [PromptCheck(text, pieces(text) == prompt) for text, prompt in zip(texts, work.prompts, strict=True)], (
+            Usage()
         )
-        return [reply.generation for reply in replies], usage
 
-    def _note(self, replies: Sequence[_Reply]) -> None:
-        served = {reply.served for reply in replies if reply.served is not None}
-        if served:
-            self.facts["served_models"] = sorted({*self.facts.get("served_models", ()), *served})
-        if any(reply.tokens is None and reply.generation.error is None for reply in replies):
-            self.facts["token_counts"] = "not reported by the endpoint: only calls are counted"
+    @computes(TokenTexts)
+    def token_texts(self, work: TokenTexts, layout: Layout) -> tuple[list[str], Usage]:
+        """Return the pieces."""
+        return [text_of([token]) for token in work.tokens], Usage()
 
-    def _ask(self, conversation: Conversation, seed: int, max_tokens: int, temperature: float) -> _Reply:
-        limit = self._limit
-        # Endpoints have no common way to go on with a reply that was begun for them.
-        turns = conversation[:-1] if conversation[-1].role == "assistant" else conversation
-        request: dict[str, Any] = {
-            "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in turns],
-            # Some servers read 32 bits of a seed only.
-            "seed": Random(seed).getrandbits(31),
-            limit: max_tokens,
-        }
-        if self._takes_temperature:
-            request["temperature"] = temperature
+    @computes(PromptRoom)
+    def prompt_room(self, work: PromptRoom, layout: Layout) -> tuple[None, Usage]:
+        """Only the server can count its tokens, and refuses what is too long."""
+        return None, Usage()
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    @computes(Generate)
+    def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
+        """Continue every conversation.
+
+        Raises:
+            EndpointError: the endpoint is out of reach, refuses the key, or does not know the model.
+        """
+
+        def write(row: tuple[Conversation, int]) -> Reply:
+            conversation, seed = row
+            # Endpoints have no common way to go on with a reply that was begun for them.
+            turns = conversation[:-1] if conversation[-1].role == "assistant" else conversation
+            return self.chat.ask(turns, max_tokens=work.max_tokens, temperature=work.temperature, seed=seed)
+
+        replies = self._each(write, list(zip(work.conversations, work.seeds, strict=True)))
+        generations = [Generation(r.text, truncated=r.truncated and not r.error, error=r.error) for r in replies]
+        return generations, Usage(calls=len(replies)) + total(self._cost(reply) for reply in replies)
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    @computes(Answers)
+    def answers(self, work: Answers, layout: Layout) -> tuple[list[list[Answer]], Usage]:
+        """Reason, unless the reasoning is known, and ask for the answer; score label and choices where it is told.
+
+        Raises:
+            DataError: the endpoint refuses a row, for instance because it is too long.
+            EndpointError: it does not answer.
+            ModelError: choices are to be scored, and it does not tell likelihoods.
+        """
+        given: Sequence[Rollout | None] = work.rollouts or [None] * len(work.examples)
+        (prompt,) = work.prompts
+        text, extra = text_of(prompt), self._arguments(layout)
+        choices = layout.choices if work.score_choices else ()
+        if choices and not self.tells_likelihoods:
+            raise self._cannot("how likely choices are", "set §task.reading to generated")
+
+        def answer(row: tuple[Example, Rollout | None]) -> _Answered:
+            example, known = row
+            asked = _Row(self, layout, example, text, extra)
+            if known is None:
+                asked.reason()
+            else:
+                asked.take_over(text_of(known.reasoning), known.truncated)
+            said = asked.answer()
+            label_ce, hit = asked.likelihood(example.label) if self.tells_likelihoods else (None, None)
+            nlls = tuple(asked.likelihood(choice)[0] for choice in choices) or None
+            rollout = Rollout(pieces(asked.reasoning), asked.truncated, label_ce, None, hit)
+            return _Answered(Answer(rollout, asked.reasoning, said, nlls, asked.reasoning_tokens), asked.usage)
+
+        done = self._each(answer, list(zip(work.examples, given, strict=True)))
+        return [[row.answer for row in done]], total(row.usage for row in done)
+
+    @computes(Rollouts)
+    def rollouts(self, work: Rollouts, layout: Layout) -> tuple[list[list[Rollout]], Usage]:
+        """Reason and score the label, where the server tells likelihoods.
+
+        Raises:
+            DataError: the endpoint refuses a row.
+            ModelError: the loss needs what no endpoint tells: another temperature, or how likely the prompt is.
+        """
+        if work.loss.ce_temperature != 1.0:
+            raise self._cannot("losses at another temperature", "set §method_config.ce_temperature to 1")
+        if work.loss.fluency_weight and work.reasoning_of is None:
+            raise self._cannot("how likely a prompt is", "set §method_config.fluency_weight to 0")
+        given: Sequence[TokenIds | None] = work.reasoning or [None] * len(work.examples)
+        extra = self._arguments(layout)
+
+        def score(row: tuple[TokenIds, Example, TokenIds | None]) -> tuple[Rollout, Usage]:
+            prompt, example, known = row
+            asked = _Row(self, layout, example, text_of(prompt), extra)
+            if known is None:
+                asked.reason()
+            else:
+                asked.take_over(text_of(known), False)
+            label_ce, hit = asked.likelihood(example.label)
+            rollout = Rollout(pieces(asked.reasoning), asked.truncated, label_ce, None, hit)
+            if work.loss.label == "choice":
+                nlls = [asked.likelihood(choice)[0] for choice in layout.choices]
+                share = _share(nlls, layout.choices.index(example.label))
+                best = min(nlls) == nlls[layout.choices.index(example.label)]
+                rollout = Rollout(rollout.reasoning, rollout.truncated, label_ce, None, hit, -math.log(share), best)
+            return rollout, asked.usage
+
+        rows = [(p, e, r) for p in work.prompts for e, r in zip(work.examples, given, strict=True)]
+        done = self._each(score, rows)
+        size = len(work.examples)
+        found = [[rollout for rollout, _ in done[k : k + size]] for k in range(0, len(done), size)]
+        return found, total(usage for _, usage in done)
+
+    # -- shared --------------------------------------------------------------------------------------------------------
+
+    def _each(self, ask: Callable[[T], R], rows: Sequence[T]) -> list[R]:
+        """Ask all rows; after the first error no further one is begun."""
+        waiting = [self._rows.submit(ask, row) for row in rows]
         try:
-            raw = self._client.chat.completions.with_raw_response.create(**request)
-        except self._openai.APITimeoutError:
-            return _failed(f"the endpoint did not answer within {self._timeout:g} s.")
-        except self._openai.APIConnectionError:
-            raise ModelError(
-                f"{self._name}: the endpoint cannot be reached; check OPENAI_BASE_URL and the network.", setting=WRITER
-            ) from None
-        except self._openai.APIStatusError as error:
-            if limit == "max_tokens" == error.param:
-                self._limit = "max_completion_tokens"
-                return self._ask(conversation, seed, max_tokens, temperature)
-            if error.param == "temperature" and "temperature" in request:
-                # Models that reason have one temperature of their own.
-                self._takes_temperature = False
-                self.facts["temperature"] = "left out: the endpoint allows its own only"
-                return self._ask(conversation, seed, max_tokens, temperature)
-            return self._refused(error)
-        return read_reply(raw.http_response.text)
+            return [future.result() for future in waiting]
+        finally:
+            for future in waiting:
+                future.cancel()
 
-    def _refused(self, error: Any) -> _Reply:
-        """Tell what would fail every row from what fails this one. What the endpoint says may echo the key."""
-        status, code = error.status_code, error.code
-        said = error.body.get("message") if isinstance(error.body, dict) else None
-        said = " ".join(str(said or "no reason given").replace(self._key, "***").split())[:_MESSAGE_LENGTH].rstrip(".")
-        reason = None
-        if status in (401, 403):
-            reason = f"the endpoint refuses the key in OPENAI_API_KEY (status {status})"
-        elif status == 404 or code == "model_not_found":
-            reason = f"the endpoint does not know this model (status {status})"
-        elif code == "insufficient_quota":
-            reason = f"the quota of the key in OPENAI_API_KEY is spent (status {status})"
-        elif code in ("unsupported_parameter", "unsupported_value"):
-            reason = f"the endpoint refuses a setting: {said}"
-        if reason is not None:
-            raise ModelError(f"{self._name}: {reason}.", setting=WRITER) from None
-        return _failed(f"the endpoint answered with status {status}: {said}.")
+    def _cannot(self, what: str, instead: str) -> ModelError:
+        return ModelError(f"{self.title}: this endpoint does not tell {what}; {instead}.", setting=SETTING)
 
+    def _cost(self, reply: Reply) -> Usage:
+        """Count a reply, and note what the record must say about the server."""
+        if reply.served is not None:
+            self.facts["served_models"] = sorted({*self.facts.get("served_models", ()), reply.served})
+        if not self.chat.takes_temperature:
+            self.facts["temperature"] = "left out: the endpoint allows its own only"
+        if reply.tokens is None:
+            if reply.error is None:
+                self.facts["token_counts"] = "not reported by the endpoint: only calls are counted"
+            return Usage()
+        return Usage(prefill_tokens=reply.tokens[0], generated_tokens=reply.tokens[1])
 
-def _failed(reason: str) -> _Reply:
-    return _Reply(Generation("", error=reason))
+    def _arguments(self, layout: Layout) -> dict[str, Any]:
+        """Return what the chat template is told beside the conversation.
+
+        Raises:
+            ConfigError: the server does not pass it on.
+        """
+        given = {name: json.loads(value) for name, value in layout.template_kwargs}
+        setting = "layout.chat_template_kwargs"
+        if layout.thinking is not None:
+            given |= dict.fromkeys(SWITCHES, layout.thinking)
+            setting = "layout.thinking"
+        if given and self.server not in _TAKES_ARGUMENTS:
+            why = f"{self.title}: this endpoint is not known to pass arguments on to the model's chat template."
+            raise ConfigError(why, setting=setting)
+        return {"chat_template_kwargs": given} if given else {}
 
 
-def read_reply(text: str) -> _Reply:
-    """Read the body of an answer; a refusal or a body of another form becomes the row's error."""
-    try:
-        value = json.loads(text)
-        tokens = _token_counts(value.get("usage"))
-        served = value.get("model")
-        (choice, *_) = value["choices"]
-        reason, message = choice.get("finish_reason"), choice["message"]
-        content, refusal = message.get("content"), message.get("refusal")
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return _failed("the endpoint's answer is malformed.")
-    if refusal or reason == "content_filter":
-        generation = Generation("", error="the endpoint refused to answer.")
-    elif not isinstance(content, str):
-        generation = Generation("", error="the endpoint's answer holds no text.")
-    else:
-        generation = Generation(content, truncated=reason == "length")
-    return _Reply(generation, tokens, served if isinstance(served, str) else None)
+class _Row:
+    """One row under one prompt: what was asked and said so far, and what it has cost."""
+
+    def __init__(
+        self, engine: EndpointEngine, layout: Layout, example: Example, prompt: str, extra: dict[str, Any]
+    ) -> None:
+        self._engine, self._layout, self._example, self._extra = engine, layout, example, extra
+        self._question = layout.conversation(example.question, prompt, system_role=True)
+        self._said = ""  # the reply without the thoughts, which no server wants back
+        self._read: int | None = None  # tokens up to the extractor, once the server has told them
+        self.reasoning, self.truncated = "", False
+        self.reasoning_tokens: int | None = None
+        self.usage = Usage(calls=1)
+        self._likelihoods: dict[str, tuple[float, bool]] = {}
+
+    def _ask(self, messages: Conversation, max_tokens: int, **more: Any) -> Reply:
+        reply = self._engine.chat.ask(messages, max_tokens=max_tokens, temperature=0.0, seed=0, **self._extra, **more)
+        self.usage += self._engine._cost(reply)
+        if reply.error is not None and not reply.refused:
+            kind = DataError if reply.status in _REFUSES_ROW else EndpointError
+            raise kind(f"row '{self._example.id}': {reply.error} What is answered is kept; the same command goes on.")
+        return reply
+
+    def take_over(self, reasoning: str, truncated: bool) -> None:
+        """Go on from reasoning that is known."""
+        self.reasoning = self._said = reasoning
+        self.truncated = truncated
+
+    def reason(self) -> None:
+        """Have the model reason."""
+        reply = self._ask(self._question, self._layout.max_reasoning_tokens)
+        self._said, self.truncated = reply.text, reply.truncated
+        self.reasoning = "\n\n".join(filter(None, (reply.thoughts, reply.text)))
+        self.reasoning_tokens = None if reply.tokens is None else reply.tokens[1]
+
+    def _begun(self, more: str = "") -> Conversation:
+        """Return the conversation up to the extractor, which the model is to go on from."""
+        text = self._said + self._layout.glue + self._layout.extractor + more
+        return (*self._question, Message("assistant", text))
+
+    def answer(self) -> str:
+        """Return what the model says after the extractor."""
+        layout = self._layout
+        if self._engine.continues:
+            how = _CONTINUES.get(self._engine.server, _CONTINUES["vllm"])
+            reply = self._ask(self._begun(), layout.max_answer_tokens, **how)
+            self._read = None if reply.tokens is None else reply.tokens[0]
+            return reply.text
+        ask = ASK.format(extractor=layout.extractor.strip())
+        # Two turns of one side in a row are refused by many templates.
+        (*before, last) = self._question
+        turns: Conversation = (*before, last, Message("assistant", self._said), Message("user", ask))
+        if not self._said:
+            turns = (*before, Message("user", f"{last.content}\n\n{ask}"))
+        # It may say the sentence again before it completes it.
+        reply = self._ask(turns, layout.max_answer_tokens + len(pieces(layout.extractor)))
+        return _completion(reply.text, layout.extractor)
+
+    def likelihood(self, label: str) -> tuple[float, bool]:
+        """Return the mean negative log-likelihood per token of a label after the extractor (nats), and if all are best.
+
+        Raises:
+            EndpointError: the server does not tell what it should.
+        """
+        if label not in self._likelihoods:
+            self._likelihoods[label] = self._told(label)
+        return self._likelihoods[label]
+
+    def _told(self, label: str) -> tuple[float, bool]:
+        how = {**_CONTINUES["vllm"], "prompt_logprobs": 0}
+        if self._read is None:
+            reply = self._ask(self._begun(), 1, **_CONTINUES["vllm"])
+            self._read = None if reply.tokens is None else reply.tokens[0]
+        reply = self._ask(self._begun(self._layout.label_prefix + label), 1, **how)
+        told = reply.prompt_logprobs
+        if self._read is None or not isinstance(told, Sequence) or len(told) <= self._read:
+            why = f"row '{self._example.id}': the endpoint did not tell the likelihood of the label."
+            raise EndpointError(why, setting=SETTING)
+        try:
+            # Per token a mapping whose first entry is the token that was given.
+            entries = [next(iter(entry.values())) for entry in told[self._read :] if entry is not None]
+            logs = [float(entry["logprob"]) for entry in entries]
+            hit = all(int(entry["rank"]) == 1 for entry in entries)
+        except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
+            why = f"row '{self._example.id}': the endpoint's likelihoods are malformed."
+            raise EndpointError(why, setting=SETTING) from None
+        return -math.fsum(logs) / len(logs), hit
 
 
-def _token_counts(usage: Any) -> tuple[int, int] | None:
-    if not isinstance(usage, dict):
-        return None
-    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return (read, written) if isinstance(read, int) and isinstance(written, int) else None
+def _share(nlls: Sequence[float], label: int) -> float:
+    """Return the label's share among the choices; see ``LossSpec``."""
+    weights = [math.exp(min(nlls) - nll) for nll in nlls]
+    return weights[label] / math.fsum(weights)
+
+
+def _completion(text: str, extractor: str) -> str:
+    """Return what completes the sentence: without the sentence itself, if the model said it again."""
+    words = re.escape(" ".join(extractor.split())).replace(r"\ ", r"\s+")
+    said = re.match(rf"\W*{words}", text, re.IGNORECASE)
+    return text[said.end() :] if said else text

@@ -296,20 +296,20 @@ class Metered(Observer):
         self.searching = False
 
     def serve(self, config: ModelConfig) -> Served:
-        executor, facts, _ = self.models(config)
+        served = self.models(config)
 
         class Noting:
             width = 1
 
             def run(_, units: list[Unit]) -> list[tuple[Any, Usage]]:  # noqa: N805 - self is the meter
-                results = executor.run(units)
+                results = served.executor.run(units)
                 spent = total(usage for _, usage in results)
                 writes = bool(units) and isinstance(units[0].work, Generate)
                 if self.searching and spent.tokens:
                     self.batches.append({name: _counted(name, spent, writes) for name in LEDGER})
                 return results
 
-        return Served(Noting(), facts)
+        return served._replace(executor=Noting())
 
 
 def _counted(limit: str, spent: Usage, writes: bool) -> int:
