@@ -112,7 +112,7 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     method_config = parse(method.config_type, config.method_config, "method_config")
     if isinstance(method, ResolvesConfig):
         method_config = method.resolve(method_config, names[0])
-    _check_endpoints(config, method, method_config)
+    _check_models(config)
     return config.model_copy(
         update={
             "task": config.task.model_copy(update={"name": names[0]}),
@@ -127,13 +127,13 @@ def _without_none(value: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in kept.items() if v is not None}
 
 
-def _check_endpoints(config: TrialConfig, method: Method[Any, Any], method_config: Any) -> None:
-    """Tell before anything is contacted what no endpoint has or can do.
+def _check_models(config: TrialConfig) -> None:
+    """Tell before anything is loaded or contacted which settings do not apply to a model.
 
     Raises:
-        ConfigError: a setting asks for it, or the method needs it.
+        ConfigError: one does not.
     """
-    from greater_ray.models.endpoint import EndpointEngine, check_model, is_endpoint
+    from greater_ray.models.endpoint import check_model
 
     check_model(config.model)
     if config.optimizer_model is not None:
@@ -141,24 +141,29 @@ def _check_endpoints(config: TrialConfig, method: Method[Any, Any], method_confi
             check_model(config.optimizer_model)
         except ConfigError as error:
             raise error.renamed("model", "optimizer_model") from None
-    if is_endpoint(config.model.name):
-        refuse_method(config, method, method_config, EndpointEngine.all_kinds())
 
 
-def refuse_method(
-    config: TrialConfig, method: Method[Any, Any], method_config: Any, kinds: frozenset[type[Work[Any]]]
-) -> None:
-    """Refuse a method that asks the task model for what it cannot do.
+def check_method(config: TrialConfig) -> None:
+    """Tell before anything is loaded or contacted that a method needs what no endpoint can do.
 
     Raises:
-        ConfigError: it does; the sentence names the kind of work.
+        ConfigError: it does.
     """
+    from greater_ray.models.endpoint import EndpointEngine, is_endpoint
+
+    if is_endpoint(config.model.name):
+        _refuse_missing(config, *load_method(config), EndpointEngine.all_kinds())
+
+
+def _refuse_missing(
+    config: TrialConfig, method: Method[Any, Any], method_config: Any, kinds: frozenset[type[Work[Any]]]
+) -> None:
     needs = method.needs(method_config) if isinstance(method, NeedsWork) else ()
-    missing = [kind.title() for kind in needs if kind not in kinds]
-    if missing:
-        why = f"'{config.method}' needs {missing[0]}, which '{config.model.name}' cannot give; it can give: "
+    missing = next((kind.title() for kind in needs if kind not in kinds), None)
+    if missing is not None:
+        why = f"'{config.method}' needs {missing}, which '{config.model.name}' cannot give; choose a method that goes "
         raise ConfigError(
-            f"{why}{', '.join(sorted(kind.title() for kind in kinds))}.", setting="method", value=config.method
+            f"{why}by answers, for instance gepa, gpo or few-shot.", setting="method", value=config.method
         )
 
 
@@ -221,10 +226,11 @@ def assemble(config: TrialConfig, models: Models | None = None) -> Parts:
         GreaterRayError: as ``load_subject``; also where an option of the method is wrong or the writer cannot be used.
     """
     models = models or local_models()
+    check_method(config)
     method, method_config = load_method(config)
     task, model, facts, hardware, kinds = load_subject(config, models)
     if kinds is not None:
-        refuse_method(config, method, method_config, kinds)
+        _refuse_missing(config, method, method_config, kinds)
     writer = _serve_writer(config, models)
     weights = {"weights": facts.get("weights")}
     if config.optimizer_model is not None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from greater_ray.assembly import resolve_config
+from greater_ray.assembly import check_method, resolve_config
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
 from greater_ray.errors import ConfigError
 from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
@@ -127,8 +127,10 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
                         if writer := settings.get("optimizer_model"):
                             writer = {"name": writer} if isinstance(writer, str) else writer
                             settings["optimizer_model"] = model_settings(writer)
+                        config = resolve_config(settings)
+                        check_method(config)
                         yield Cell(
-                            config=resolve_config(settings),
+                            config=config,
                             method=str(method.get("label") or method["name"]),
                             task=f"{task['label']}/{name}" if "label" in task else name,
                             model=str(model.get("label") or model["name"]),

@@ -8,16 +8,16 @@ work unchanged; likelihoods exist where a server tells those of a given text (vL
 """
 
 import json
-import math
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from greater_ray.config import EndpointConfig, ModelConfig
-from greater_ray.errors import ConfigError, DataError, EndpointError, ModelError
+from greater_ray.errors import ConfigError, ModelError
+from greater_ray.models._asked import AskedRow, Way
 from greater_ray.models._chat import SETTING, Chat, Reply
+from greater_ray.models._pieces import pieces, text_of
 from greater_ray.types import (
     SWITCHES,
     Answer,
@@ -25,7 +25,6 @@ from greater_ray.types import (
     Example,
     Generation,
     Layout,
-    Message,
     PromptCheck,
     Rollout,
     TokenIds,
@@ -59,11 +58,6 @@ _CONTINUES: dict[str | None, dict[str, Any]] = {
 _TELLS_LIKELIHOODS = ("vllm",)
 # Servers that pass arguments on to the chat template (``chat_template_kwargs``).
 _TAKES_ARGUMENTS = ("vllm", "sglang", "llamacpp")
-# How the answer is asked for where the model cannot be made to go on after the extractor.
-ASK = "Complete this sentence with your final answer, and write nothing else: {extractor}"
-# What a server answers to a request that it would refuse again: malformed, too large, not to be processed.
-_REFUSES_ROW = (400, 413, 422)
-_PIECE_BYTES = 6  # of a piece; with the mark in front its number is exact in every JSON reader
 
 
 def is_endpoint(name: str) -> bool:
@@ -85,41 +79,6 @@ def check_model(config: ModelConfig) -> None:
     for name, value in config.model_dump(exclude_defaults=True, exclude={"name", "endpoint"}).items():
         why = f"does not apply to the endpoint '{config.name}', not {value!r}."
         raise ConfigError(why, setting=f"model.{name}", value=value)
-
-
-def pieces(text: str) -> TokenIds:
-    """Cut text into words with the blank in front of them, long ones in pieces of up to six bytes of UTF-8.
-
-    The numbers stand for the pieces themselves, so no vocabulary is needed, and there are about as many as a tokenizer
-    makes: limits in tokens mean what they mean elsewhere.
-    """
-    found = []
-    for word in re.findall(r"\s?\S+|\s", text):
-        piece = b""
-        for character in word:
-            more = character.encode("utf-8", "surrogatepass")
-            if len(piece) + len(more) > _PIECE_BYTES:
-                found.append(piece)
-                piece = b""
-            piece += more
-        found.append(piece)
-    return tuple(int.from_bytes(b"\1" + piece) for piece in found)
-
-
-def text_of(ids: Iterable[int]) -> str:
-    """Put pieces together again.
-
-    Raises:
-        ModelError: the ids are a vocabulary's, not pieces.
-    """
-    try:
-        parts = [number.to_bytes((number.bit_length() + 7) // 8) for number in ids]
-        if any(part[:1] != b"\1" for part in parts):
-            raise ValueError("no mark")
-        return b"".join(part[1:] for part in parts).decode("utf-8", "surrogatepass")
-    except (ValueError, OverflowError):
-        why = "a prompt of another model's tokens cannot be shown to an endpoint; give it as text."
-        raise ModelError(why, setting="prompt") from None
 
 
 class _Answered(NamedTuple):
@@ -189,6 +148,11 @@ class EndpointEngine(BaseEngine):
         """See ``BaseEngine``; rollouts are scored, so only where likelihoods are told."""
         return super().kinds if self.tells_likelihoods else super().kinds - {Rollouts}
 
+    @property
+    def _going_on(self) -> dict[str, Any]:
+        """What tells the server to go on with a reply that was begun."""
+        return _CONTINUES.get(self.server, _CONTINUES["vllm"])
+
     # -- text ----------------------------------------------------------------------------------------------------------
 
     @computes(EncodePrompt)
@@ -219,7 +183,7 @@ class EndpointEngine(BaseEngine):
 
     @computes(Generate)
     def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
-        """Continue every conversation.
+        """Continue every conversation; a reply that was begun is gone on with where the server does so.
 
         Raises:
             EndpointError: the endpoint is out of reach, refuses the key, or does not know the model.
@@ -227,9 +191,16 @@ class EndpointEngine(BaseEngine):
 
         def write(row: tuple[Conversation, int]) -> Reply:
             conversation, seed = row
-            # Endpoints have no common way to go on with a reply that was begun for them.
-            turns = conversation[:-1] if conversation[-1].role == "assistant" else conversation
-            return self.chat.ask(turns, max_tokens=work.max_tokens, temperature=work.temperature, seed=seed)
+            last, extra = conversation[-1], {}
+            begun = last.content if last.role == "assistant" and self.continues else ""
+            if begun:
+                extra = self._going_on
+            elif last.role == "assistant":
+                conversation = conversation[:-1]
+            reply = self.chat.ask(
+                conversation, max_tokens=work.max_tokens, temperature=work.temperature, seed=seed, **extra
+            )
+            return reply if reply.error else reply._replace(text=begun + reply.text)
 
         replies = self._each(write, list(zip(work.conversations, work.seeds, strict=True)))
         generations = [Generation(r.text, truncated=r.truncated and not r.error, error=r.error) for r in replies]
@@ -248,14 +219,14 @@ class EndpointEngine(BaseEngine):
         """
         given: Sequence[Rollout | None] = work.rollouts or [None] * len(work.examples)
         (prompt,) = work.prompts
-        text, extra = text_of(prompt), self._arguments(layout)
+        text, way = text_of(prompt), self._way(layout)
         choices = layout.choices if work.score_choices else ()
         if choices and not self.tells_likelihoods:
             raise self._cannot("how likely choices are", "set §task.reading to generated")
 
         def answer(row: tuple[Example, Rollout | None]) -> _Answered:
             example, known = row
-            asked = _Row(self, layout, example, text, extra)
+            asked = AskedRow(way, layout, example, text)
             if known is None:
                 asked.reason()
             else:
@@ -282,22 +253,18 @@ class EndpointEngine(BaseEngine):
         if work.loss.fluency_weight and work.reasoning_of is None:
             raise self._cannot("how likely a prompt is", "set §method_config.fluency_weight to 0")
         given: Sequence[TokenIds | None] = work.reasoning or [None] * len(work.examples)
-        extra = self._arguments(layout)
+        way = self._way(layout)
 
         def score(row: tuple[TokenIds, Example, TokenIds | None]) -> tuple[Rollout, Usage]:
             prompt, example, known = row
-            asked = _Row(self, layout, example, text_of(prompt), extra)
+            asked = AskedRow(way, layout, example, text_of(prompt))
             if known is None:
                 asked.reason()
             else:
                 asked.take_over(text_of(known), False)
             label_ce, hit = asked.likelihood(example.label)
-            rollout = Rollout(pieces(asked.reasoning), asked.truncated, label_ce, None, hit)
-            if work.loss.label == "choice":
-                nlls = [asked.likelihood(choice)[0] for choice in layout.choices]
-                share = _share(nlls, layout.choices.index(example.label))
-                best = min(nlls) == nlls[layout.choices.index(example.label)]
-                rollout = Rollout(rollout.reasoning, rollout.truncated, label_ce, None, hit, -math.log(share), best)
+            shared = asked.share(example.label, layout.choices) if work.loss.label == "choice" else (None, None)
+            rollout = Rollout(pieces(asked.reasoning), asked.truncated, label_ce, None, hit, *shared)
             return rollout, asked.usage
 
         rows = [(p, e, r) for p in work.prompts for e, r in zip(work.examples, given, strict=True)]
@@ -332,6 +299,11 @@ class EndpointEngine(BaseEngine):
             return Usage()
         return Usage(prefill_tokens=reply.tokens[0], generated_tokens=reply.tokens[1])
 
+    def _way(self, layout: Layout) -> Way:
+        """Return how rows are asked."""
+        going_on = self._going_on if self.continues else None
+        return Way(self.chat.ask, self._cost, going_on, self._arguments(layout))
+
     def _arguments(self, layout: Layout) -> dict[str, Any]:
         """Return what the chat template is told beside the conversation.
 
@@ -347,105 +319,3 @@ class EndpointEngine(BaseEngine):
             why = f"{self.title}: this endpoint is not known to pass arguments on to the model's chat template."
             raise ConfigError(why, setting=setting)
         return {"chat_template_kwargs": given} if given else {}
-
-
-class _Row:
-    """One row under one prompt: what was asked and said so far, and what it has cost."""
-
-    def __init__(
-        self, engine: EndpointEngine, layout: Layout, example: Example, prompt: str, extra: dict[str, Any]
-    ) -> None:
-        self._engine, self._layout, self._example, self._extra = engine, layout, example, extra
-        self._question = layout.conversation(example.question, prompt, system_role=True)
-        self._said = ""  # the reply without the thoughts, which no server wants back
-        self._read: int | None = None  # tokens up to the extractor, once the server has told them
-        self.reasoning, self.truncated = "", False
-        self.reasoning_tokens: int | None = None
-        self.usage = Usage(calls=1)
-        self._likelihoods: dict[str, tuple[float, bool]] = {}
-
-    def _ask(self, messages: Conversation, max_tokens: int, **more: Any) -> Reply:
-        reply = self._engine.chat.ask(messages, max_tokens=max_tokens, temperature=0.0, seed=0, **self._extra, **more)
-        self.usage += self._engine._cost(reply)
-        if reply.error is not None and not reply.refused:
-            kind = DataError if reply.status in _REFUSES_ROW else EndpointError
-            raise kind(f"row '{self._example.id}': {reply.error} What is answered is kept; the same command goes on.")
-        return reply
-
-    def take_over(self, reasoning: str, truncated: bool) -> None:
-        """Go on from reasoning that is known."""
-        self.reasoning = self._said = reasoning
-        self.truncated = truncated
-
-    def reason(self) -> None:
-        """Have the model reason."""
-        reply = self._ask(self._question, self._layout.max_reasoning_tokens)
-        self._said, self.truncated = reply.text, reply.truncated
-        self.reasoning = "\n\n".join(filter(None, (reply.thoughts, reply.text)))
-        self.reasoning_tokens = None if reply.tokens is None else reply.tokens[1]
-
-    def _begun(self, more: str = "") -> Conversation:
-        """Return the conversation up to the extractor, which the model is to go on from."""
-        text = self._said + self._layout.glue + self._layout.extractor + more
-        return (*self._question, Message("assistant", text))
-
-    def answer(self) -> str:
-        """Return what the model says after the extractor."""
-        layout = self._layout
-        if self._engine.continues:
-            how = _CONTINUES.get(self._engine.server, _CONTINUES["vllm"])
-            reply = self._ask(self._begun(), layout.max_answer_tokens, **how)
-            self._read = None if reply.tokens is None else reply.tokens[0]
-            return reply.text
-        ask = ASK.format(extractor=layout.extractor.strip())
-        # Two turns of one side in a row are refused by many templates.
-        (*before, last) = self._question
-        turns: Conversation = (*before, last, Message("assistant", self._said), Message("user", ask))
-        if not self._said:
-            turns = (*before, Message("user", f"{last.content}\n\n{ask}"))
-        # It may say the sentence again before it completes it.
-        reply = self._ask(turns, layout.max_answer_tokens + len(pieces(layout.extractor)))
-        return _completion(reply.text, layout.extractor)
-
-    def likelihood(self, label: str) -> tuple[float, bool]:
-        """Return the mean negative log-likelihood per token of a label after the extractor (nats), and if all are best.
-
-        Raises:
-            EndpointError: the server does not tell what it should.
-        """
-        if label not in self._likelihoods:
-            self._likelihoods[label] = self._told(label)
-        return self._likelihoods[label]
-
-    def _told(self, label: str) -> tuple[float, bool]:
-        how = {**_CONTINUES["vllm"], "prompt_logprobs": 0}
-        if self._read is None:
-            reply = self._ask(self._begun(), 1, **_CONTINUES["vllm"])
-            self._read = None if reply.tokens is None else reply.tokens[0]
-        reply = self._ask(self._begun(self._layout.label_prefix + label), 1, **how)
-        told = reply.prompt_logprobs
-        if self._read is None or not isinstance(told, Sequence) or len(told) <= self._read:
-            why = f"row '{self._example.id}': the endpoint did not tell the likelihood of the label."
-            raise EndpointError(why, setting=SETTING)
-        try:
-            # Per token a mapping whose first entry is the token that was given.
-            entries = [next(iter(entry.values())) for entry in told[self._read :] if entry is not None]
-            logs = [float(entry["logprob"]) for entry in entries]
-            hit = all(int(entry["rank"]) == 1 for entry in entries)
-        except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
-            why = f"row '{self._example.id}': the endpoint's likelihoods are malformed."
-            raise EndpointError(why, setting=SETTING) from None
-        return -math.fsum(logs) / len(logs), hit
-
-
-def _share(nlls: Sequence[float], label: int) -> float:
-    """Return the label's share among the choices; see ``LossSpec``."""
-    weights = [math.exp(min(nlls) - nll) for nll in nlls]
-    return weights[label] / math.fsum(weights)
-
-
-def _completion(text: str, extractor: str) -> str:
-    """Return what completes the sentence: without the sentence itself, if the model said it again."""
-    words = re.escape(" ".join(extractor.split())).replace(r"\ ", r"\s+")
-    said = re.match(rf"\W*{words}", text, re.IGNORECASE)
-    return text[said.end() :] if said else text

@@ -12,7 +12,8 @@ from greater_ray.assembly import Subject, load_subject, resolve_config
 from greater_ray.config import TrialConfig
 from greater_ray.errors import ModelError
 from greater_ray.protocols import encoded
-from greater_ray.types import LossSpec
+from greater_ray.sharding import ShardedWriter
+from greater_ray.types import LossSpec, Message
 from greater_ray.work import Answers, Rollouts
 from tests.families import tiny_model
 from tests.served import Server, serving
@@ -126,3 +127,14 @@ def test_costs_are_the_tokens_that_the_server_counts(server: Server, folder: Pat
     read = sum(len(server._ids(request)) for request in server.requests)
     assert there.model.usage.prefill_tokens == read
     assert math.isfinite(there.model.usage.seconds)
+
+
+def test_a_reply_that_was_begun_is_gone_on_with_as_by_the_loaded_model(server: Server, folder: Path) -> None:
+    there, here = both(server, folder)
+    begun = (Message("user", "Name a prompt."), Message("assistant", "<prompt>Think"))
+    texts = [
+        ShardedWriter(subject.model.executor).generate([begun], max_tokens=6, temperature=0.0, seed=0)[0].text
+        for subject in (there, here)
+    ]
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("<prompt>Think")

@@ -12,7 +12,7 @@ from greater_ray.cli.app import run
 from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.errors import ConfigError, EndpointError, ModelError
 from greater_ray.grid.run import LocalBackend, run_grid
-from greater_ray.models.endpoint import pieces, text_of
+from greater_ray.models._pieces import pieces, text_of
 from greater_ray.runs import run_config
 from tests.grids import loaded
 from tests.served import Server, serving
@@ -158,7 +158,17 @@ def test_a_method_that_needs_gradients_is_refused_in_one_sentence(
     assert run(args) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert error.startswith(f"error: --method: '{method}' needs {kind}, which 'openai/x' cannot give; it can give: ")
+    assert error.startswith(f"error: --method: '{method}' needs {kind}, which 'openai/x' cannot give; choose a method ")
+
+
+def test_a_prompt_is_evaluated_on_an_endpoint_whatever_method_is_the_default(
+    vllm: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["evaluate", "--model", f"openai/{vllm.name}", "--task", "bbh/boolean_expressions", "--data", "synthetic",
+            "--prompt", "Think.", "--train-size", "1", "--dev-size", "0", "--test-size", "2",
+            "--max-reasoning-tokens", "4", "--set", f"model.endpoint.base_url={vllm.url}"]  # fmt: skip
+    assert run(args) == 0
+    assert "label loss  " in capsys.readouterr().out
 
 
 def test_likelihoods_are_asked_for_only_where_they_are_told(plain: Server, vllm: Server) -> None:
