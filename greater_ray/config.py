@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, Validat
 from pydantic_core import PydanticCustomError
 
 from greater_ray.errors import ConfigError, Place, did_you_mean
-from greater_ray.types import PLACEMENTS, SLOTS, TEMPLATE_DATE, Layout
+from greater_ray.types import PLACEMENTS, SLOTS, TEMPLATE_DATE, Demonstration, Layout
 
 AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "choice", "number", "text"]
 
@@ -154,11 +154,42 @@ class Budget(Config):
     optimizer_seconds: float | None = Field(default=None, gt=0)
 
 
+class GivenDemonstration(Config):
+    """A worked example of one's own; ``answer`` is written as it would follow the extractor."""
+
+    question: str
+    answer: str
+    rationale: str | None = None
+
+
+def given(demonstrations: Iterable[GivenDemonstration]) -> tuple[Demonstration, ...]:
+    """Return worked examples of one's own as they are shown."""
+    return tuple(
+        Demonstration(f"given#{k}", d.question, d.answer, d.rationale) for k, d in enumerate(demonstrations, 1)
+    )
+
+
 class EvaluationConfig(Config):
-    """What is measured at the end. ``dev_select_top`` chooses among that many best prompts by dev accuracy."""
+    """What is measured at the end. ``dev_select_top`` chooses among that many best prompts by dev accuracy.
+
+    ``demonstrations`` are shown in front of every question that is answered here, as turns: so many training rows,
+    drawn by the seed, or those that are given.
+    """
 
     splits: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
     dev_select_top: int = Field(default=0, ge=0, le=10)
+    demonstrations: int | tuple[GivenDemonstration, ...] = 0
+
+    @field_validator("demonstrations", mode="before")
+    @classmethod
+    def _number_or_given(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        try:
+            return tuple(GivenDemonstration.model_validate(given) for given in value)
+        except (TypeError, ValidationError):
+            allowed = "a number of training rows, or a list of {question, answer, rationale}"
+            raise PydanticCustomError("demonstrations", "input should be {allowed}", {"allowed": allowed}) from None
 
 
 # Keys that version 0.1.0 did not know, with the value that stands for what it did: with that value they are no part of
@@ -177,6 +208,9 @@ _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("layout", "date", TEMPLATE_DATE),
     ("layout", "chat_template_kwargs", {}),
     ("layout", "thinking", None),
+    ("evaluation", "demonstrations", 0),
+    ("method_config", "demonstrations", []),
+    ("method_config", "form", "text"),
     ("method_config", "label_loss", "ce"),
 )
 

@@ -1,6 +1,7 @@
 """Reading run folders, and handing prompts to other programs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,22 @@ def default_folder(config: TrialConfig) -> Path:
 def export(record: TrialRecord, form: str) -> Any:
     """Return the best prompt as text, as chat messages, or as JSON with all that is needed to use it.
 
-    Messages have the prompt where the search had it, and ``{question}`` for the question.
+    Messages have the prompt where the search had it, the demonstrations that it was measured with, and ``{question}``
+    for the question.
 
     Raises:
         ConfigError: an unknown format.
     """
     if form not in FORMATS:
         raise unknown_name("format", form, FORMATS)
+    from greater_ray.tasks import extractor, load_task
+
     if form == "text":
         return record.best.full_text
     layout = record.config.make_layout("", "")
+    if record.best.demonstrations:
+        layout = record.config.make_layout(*extractor(load_task(record.config.task), record.config.task.extractor))
+        layout = replace(layout, demonstrations=record.best.demonstrations, demonstrated=record.best.text)
     turns = layout.conversation("{question}", record.best.text, system_role=record.model.get("system_role", True))
     messages = [turn._asdict() for turn in turns]
     if form == "messages":

@@ -94,7 +94,7 @@ def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
     if probe.steps and not bounds:
         return Estimate(0, 0, "only patience ends its search")
     steps = min(bounds) if probe.steps else 0
-    prompts = 2 if probe.steps else len({e.prompt_ids for e in probe.evaluations})
+    prompts = 2 if probe.steps else len({(e.prompt_ids, e.demonstrations) for e in probe.evaluations})
     probed = sum(e.num_examples for e in probe.evaluations)
     answered = prompts * sum(getattr(rows, split) for split in config.evaluation.splits)
     if probe.steps and config.evaluation.dev_select_top > 1:

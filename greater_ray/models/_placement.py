@@ -68,7 +68,8 @@ def render(
     ``given`` are arguments of the chat template. Raises one of ``BROKEN`` where it cannot be rendered.
     """
     if not tokenizer.chat_template:
-        return "\n\n".join(message.content for message in turns) + "\n"
+        # A question is answered on the next line; all else is a paragraph of its own.
+        return "".join(turn.content + ("\n" if turn.role == "user" else "\n\n") for turn in turns)
     messages = [message._asdict() for message in turns]
     template = _dated(tokenizer.get_chat_template(), date)
     text: str = tokenizer.apply_chat_template(

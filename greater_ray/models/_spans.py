@@ -2,7 +2,8 @@
 
 The head is all in front of the prompt, the suffix all between prompt and reasoning. Where the prompt follows the
 question, the head is chat opening, x, joint and frozen prefix, and all rows have the same suffix. Where it stands in
-front, all rows have the same head, and x belongs to the suffix.
+front, all rows have the same head, and x belongs to the suffix. Demonstrations belong to the opening, or to the joint
+where the prompt is the system message.
 
 The parts are tokenized once each and concatenated; state is token ids, so no boundary ever moves when a neighbour
 changes. ``build`` names the spans of a whole sequence and asserts that they tile it.
@@ -63,6 +64,10 @@ class SpanBuilder:
             if value is not None and (markup := self._markup_in(value)) is not None:
                 why = f"contains '{markup}', which is markup of this model."
                 raise ConfigError(why, setting=setting, value=value)
+        for shown in layout.demonstrations:
+            for text in (shown.question, layout.answered(shown)):
+                if (markup := self._markup_in(text)) is not None:
+                    raise DataError(f"demonstration '{shown.id}' contains '{markup}', which is markup of this model.")
         self.around = surroundings(tokenizer, layout)
 
     @property

@@ -451,10 +451,11 @@ def long_row_run(config: TrialConfig, room: int, observer: Observer) -> tuple[Tr
     return Trial(replace(parts, task=task), Unsaved(), observer).run(), task
 
 
-def test_a_prompt_leaves_room_for_the_longest_test_row(configure: Callable, straight: Callable):
-    whole = straight("few-shot")[1]
+def test_a_prompt_leaves_room_for_the_longest_test_row(configure: Callable):
+    text = {"method_config": {"form": "text"}}
+    whole = run_config(configure("few-shot", **text))
     room = len(whole.best.ids) - 1
-    record, task = long_row_run(configure("few-shot"), room, Observer())
+    record, task = long_row_run(configure("few-shot", **text), room, Observer())
     assert len(whole.initial.ids) < len(record.best.ids) <= room, "one example or more is left out, not all"
     after = record.evaluation("test", record.best)
     assert after.examples[-1].id == task.test()[-1].id == "long"
@@ -471,7 +472,8 @@ def test_a_start_prompt_that_does_not_fit_a_test_row_is_refused_before_the_searc
 
 
 def test_a_row_that_is_not_evaluated_is_in_nobodys_way(configure: Callable):
-    record, _ = long_row_run(configure("few-shot", evaluation={"splits": ["dev"]}), 2, Observer())
+    settings = {"evaluation": {"splits": ["dev"]}, "method_config": {"form": "text"}}
+    record, _ = long_row_run(configure("few-shot", **settings), 2, Observer())
     assert len(record.best.ids) > len(record.initial.ids) > 2
 
 

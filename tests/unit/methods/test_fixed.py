@@ -134,6 +134,7 @@ def test_the_text_is_the_identity_and_not_the_file(files: dict[str, str]):
     assert config.method_config == {
         "prompt": "Walk it.",
         "reference": None,
+        "demonstrations": [],
         "prompts_file": None,
         "key": "navigate/APE",
     }
@@ -167,6 +168,7 @@ def test_zero_shot_cot_knows_no_files():
     assert resolve_config(settings() | {"method": "zero-shot-cot"}).method_config == {
         "prompt": "Let's think step by step.",
         "reference": None,
+        "demonstrations": [],
     }
     assert load("methods", "zero-shot-cot").state_type is PLUGIN.state_type
 
