@@ -104,7 +104,7 @@ def test_the_prompt_with_answers_alone_needs_no_model():
 
 def test_as_turns_the_rows_leave_the_prompt_as_it_is():
     model, state, info = step({"r1": False, "r4": False}, shots=2, form="turns")
-    assert model.text(state.result) == info.prompt_text == " Let's think step by step."
+    assert (model.text(state.result), info.prompt_text) == (" Let's think step by step.", "Let's think step by step.")
     assert {d.id for d in state.demonstrations} == {"r1", "r4"} == set(state.drawn)
     first = state.demonstrations[0]
     (row,) = (e for e in ROWS if e.id == first.id)
