@@ -79,7 +79,7 @@ class LayoutConfig(Config):
     message, or where a text with ``{question}`` and ``{prompt}`` has them. ``system`` is a fixed system message.
     ``thinking`` switches a model's thoughts on or off where its chat template can; None leaves it to the template.
     ``date`` (YYYY-MM-DD) is what a chat template that writes a date takes for today, and ``chat_template_kwargs`` are
-    further arguments of the template.
+    further arguments of the template. ``extractor_turn`` asks for the answer in a user's turn of its own.
     """
 
     joint: str = " "
@@ -90,6 +90,7 @@ class LayoutConfig(Config):
     thinking: bool | None = None
     date: str = TEMPLATE_DATE
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    extractor_turn: bool = False
 
     @field_validator("date")
     @classmethod
@@ -162,11 +163,9 @@ class GivenDemonstration(Config):
     rationale: str | None = None
 
 
-def given(demonstrations: Iterable[GivenDemonstration]) -> tuple[Demonstration, ...]:
+def given(shown: Iterable[GivenDemonstration]) -> tuple[Demonstration, ...]:
     """Return worked examples of one's own as they are shown."""
-    return tuple(
-        Demonstration(f"given#{k}", d.question, d.answer, d.rationale) for k, d in enumerate(demonstrations, 1)
-    )
+    return tuple(Demonstration(f"given#{k}", d.question, d.answer, d.rationale) for k, d in enumerate(shown, 1))
 
 
 class EvaluationConfig(Config):
@@ -208,6 +207,7 @@ _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("layout", "date", TEMPLATE_DATE),
     ("layout", "chat_template_kwargs", {}),
     ("layout", "thinking", None),
+    ("layout", "extractor_turn", False),
     ("evaluation", "demonstrations", 0),
     ("method_config", "demonstrations", []),
     ("method_config", "form", "text"),
@@ -255,6 +255,7 @@ class TrialConfig(Config):
             placement=self.layout.placement,
             system=self.layout.system,
             thinking=self.layout.thinking,
+            extractor_turn=self.layout.extractor_turn,
             date=self.layout.date,
             template_kwargs=tuple((k, json.dumps(v)) for k, v in sorted(self.layout.chat_template_kwargs.items())),
             max_reasoning_tokens=decoding.max_reasoning_tokens,

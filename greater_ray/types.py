@@ -85,6 +85,9 @@ class Layout:
 
     ``demonstrations`` stand in front of the question as turns of user and assistant, and belong to what precedes it.
     Their questions are asked under the text ``demonstrated``, placed as p is: it is constant where p varies.
+
+    With ``extractor_turn`` the extractor is a user's turn of its own behind r, in place of glue and extractor, and the
+    assistant's next turn begins with y.
     """
 
     extractor: str
@@ -102,6 +105,7 @@ class Layout:
     template_kwargs: tuple[tuple[str, str], ...] = ()
     demonstrations: tuple[Demonstration, ...] = ()
     demonstrated: str = ""
+    extractor_turn: bool = False
 
     @property
     def prompt_first(self) -> bool:
@@ -119,7 +123,7 @@ class Layout:
         turns: list[Message] = []
         for shown in self.demonstrations:
             turns.append(Message("user", shown.question if apart else self._asked(shown.question, self.demonstrated)))
-            turns.append(Message("assistant", self.answered(shown)))
+            turns += self.answered(shown)
         turns.append(Message("user", question if apart else self._asked(question, prompt)))
         system = self._trimmed(prompt) if apart else self.system
         if system is None:
@@ -129,12 +133,20 @@ class Layout:
         first, *rest = turns
         return Message("user", "\n\n".join(filter(None, (system, first.content)))), *rest
 
-    def answered(self, shown: Demonstration) -> str:
-        """Return what the assistant says to a demonstration's question: its reasoning, extractor and label."""
+    def answered(self, shown: Demonstration) -> Conversation:
+        """Return what follows a demonstration's question: the assistant gives its reasoning, extractor and label.
+
+        Where the extractor is a turn of its own, it is asked behind a reasoning.
+        """
+        if self.extractor_turn:
+            label = Message("assistant", shown.label)
+            if not (shown.rationale or "").strip():
+                return (label,)
+            return Message("assistant", (shown.rationale or "").strip()), Message("user", self.extractor.strip()), label
         closing = next((end for begin, end in _CLOSED.items() if self.extractor.endswith(begin)), "")
         answer = f"{self.extractor.lstrip()}{self.label_prefix}{shown.label}{closing}"
         rationale = (shown.rationale or "").strip()
-        return rationale + (self.glue or " ") + answer if rationale else answer
+        return (Message("assistant", rationale + (self.glue or " ") + answer if rationale else answer),)
 
     def _trimmed(self, prompt: str) -> str:
         """Return frozen prefix and prompt as they stand in a message of their own, or at its beginning."""

@@ -75,7 +75,8 @@ def export(record: TrialRecord, form: str) -> Any:
         "placement": layout.placement,
         # For ``apply_chat_template``; a template ignores a name that it does not read.
         "chat_template_kwargs": {} if layout.thinking is None else dict.fromkeys(SWITCHES, layout.thinking),
-        "extractor": {"variant": record.config.task.extractor, "glue": layout.glue, **_extractor(record.config)},
+        "extractor": {"variant": record.config.task.extractor, "glue": layout.glue, **_extractor(record.config)}
+        | ({"turn": "user"} if layout.extractor_turn else {}),
         "model": record.model,
         "task": record.task,
         "trial_id": record.trial_id,

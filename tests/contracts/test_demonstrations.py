@@ -17,7 +17,7 @@ from greater_ray.models._spans import SpanBuilder
 from greater_ray.observer import Observer
 from greater_ray.runs import evaluate_prompt, run_config
 from greater_ray.tasks import load_task
-from greater_ray.types import Demonstration, LossSpec
+from greater_ray.types import Demonstration, LossSpec, Message
 from greater_ray.work import EncodePrompt, Gradients, OneHotGradient, PromptRoom, Rollouts
 from tests.all_methods import SMALL, settings_of
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT
@@ -75,6 +75,30 @@ def test_demonstrations_are_turns_of_the_chat_template_with_exact_spans_and_one_
     assert sequence.ids.count(bos) == (0 if bos is None or family == "phi3" else 1)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_extractor_in_a_turn_of_its_own_is_a_second_question_of_the_chat_template(family: str):
+    tokenizer, chosen = tiny_tokenizer(family), showing("after", extractor_turn=True)
+    spans, example = SpanBuilder(tokenizer, chosen), EXAMPLES[0]
+    prompt, said = spans.encode_prompt(PROMPT), "It goes on"
+    turns = chosen.conversation(example.question, spans.check(prompt).text, system_role=True)
+    assert [turn.role for turn in turns] == ["user", "assistant"] * 3 + ["user"]
+    assert [turn.content for turn in turns[1:6]] == [
+        "Two is twice one.", "Therefore, the final answer is", "Yes", turns[4].content, "No"
+    ]  # fmt: skip
+    reasoning = spans._encode_after("?", said)
+    sequence = spans.build(example, prompt, reasoning)
+    if tokenizer.chat_template:
+        asked = [*turns, Message("assistant", said), Message("user", "Therefore, the final answer is")]
+        text = tokenizer.apply_chat_template(
+            [turn._asdict() for turn in asked], tokenize=False, add_generation_prompt=True
+        )
+        by_hand = tokenizer.decode(tokenizer(text + example.label, add_special_tokens=False).input_ids)
+        # A template may put a blank of its own in front of what was said.
+        assert tokenizer.decode(sequence.ids).replace(" ", "") == by_hand.replace(" ", "")
+    assert tokenizer.decode(sequence.ids[slice(*sequence.spans["label"])]) == example.label
+    assert sequence.spans["extractor"][1] == sequence.spans["label"][0]
+
+
 def test_a_fixed_system_message_stands_once_and_an_opened_bracket_is_closed():
     tokenizer = tiny_tokenizer("gemma3")
     chosen = showing("after", system="Be brief.")
@@ -82,7 +106,7 @@ def test_a_fixed_system_message_stands_once_and_an_opened_bracket_is_closed():
     assert text.count("Be brief.") == 1
     assert text.index("Be brief.") < text.index(SHOWN[0].question)
     letter = layout("after").__class__("Therefore, the final answer is (", label_prefix="", demonstrations=SHOWN)
-    assert letter.answered(Demonstration("c", "?", "B")) == "Therefore, the final answer is (B)"
+    assert letter.answered(Demonstration("c", "?", "B"))[0].content == "Therefore, the final answer is (B)"
 
 
 def test_markup_in_a_demonstration_is_refused():
@@ -97,7 +121,8 @@ def test_markup_in_a_demonstration_is_refused():
 @pytest.mark.parametrize("placement", ["after", "system"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_and_gradients_behind_demonstrations_equal_the_slow_twin(family: str, placement: str):
-    fast, slow = build(family, showing(placement), torch.float64)
+    # In one of the two placements the answer is asked for in a turn of its own.
+    fast, slow = build(family, showing(placement, extractor_turn=placement == "system"), torch.float64)
     prompt, rows, loss = fast.ask(EncodePrompt(PROMPT)), EXAMPLES[:3], LossSpec(fluency="nll")
     ours, theirs = (m.ask(Rollouts(rows, [prompt, prompt[:3]], loss)) for m in (fast, slow))
     for a, b in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):

@@ -123,7 +123,7 @@ def test_an_interrupted_grid_goes_on_to_the_same_records(tmp_path: Path):
 
 
 def test_the_cells_of_the_built_in_grids_keep_their_identity():
-    """But for methods whose presets compute something else since; but for GPO, the settings of before are what they were."""
+    """But for methods whose presets compute something else since; what they did is an option, but for GPO."""
     known = json.loads((RECORDED / "trial_ids.json").read_text(encoding="utf-8"))
     presets = files("greater_ray.grid").joinpath("presets")
     for name, ids in known.items():
