@@ -185,7 +185,7 @@ class EvaluationConfig(Config):
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
         try:
-            return tuple(GivenDemonstration.model_validate(given) for given in value)
+            return tuple(map(GivenDemonstration.model_validate, value)) or 0
         except (TypeError, ValidationError):
             allowed = "a number of training rows, or a list of {question, answer, rationale}"
             raise PydanticCustomError("demonstrations", "input should be {allowed}", {"allowed": allowed}) from None

@@ -9,7 +9,7 @@ from greater_ray.errors import ConfigError
 from greater_ray.protocols import Task
 from greater_ray.sharding import ShardedModel
 from greater_ray.types import Demonstration, Example, TokenIds
-from greater_ray.work import CheckPrompts, PromptRoom
+from greater_ray.work import CheckPrompts, EncodePrompt, PromptRoom
 
 
 def evaluation_demonstrations(config: TrialConfig, task: Task) -> tuple[Demonstration, ...]:
@@ -26,6 +26,16 @@ def evaluation_demonstrations(config: TrialConfig, task: Task) -> tuple[Demonstr
         why = f"{wanted} training rows cannot be drawn from {len(rows)}."
         raise ConfigError(why, setting="evaluation.demonstrations", value=wanted)
     return tuple(row.shown for row in random.Random(f"{config.seed}:demonstrations").sample(rows, wanted))
+
+
+def refuse_unusable(config: TrialConfig, task: Task, model: ShardedModel) -> None:
+    """Tell before the search what would only show behind it.
+
+    Raises:
+        ConfigError: there are fewer training rows than are to be drawn.
+        DataError: a demonstration contains chat markup of this model.
+    """
+    showing(model, evaluation_demonstrations(config, task), ()).ask(EncodePrompt(" "))
 
 
 def showing(model: ShardedModel, shown: Sequence[Demonstration], prompt: TokenIds) -> ShardedModel:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, model_validator
 
 from greater_ray.config import Config, TrialConfig
-from greater_ray.types import Demonstration, Usage
+from greater_ray.types import Usage
 
 SCHEMA_VERSION = 1
 # Why a proposal cannot be used.
@@ -113,6 +113,15 @@ class ComparisonRecord(Record):
     label_ce_interval: tuple[float, float]
 
 
+class DemonstrationRecord(Record):
+    """A worked example: ``label`` is its answer as it would follow the extractor."""
+
+    id: str
+    question: str
+    label: str
+    rationale: str | None = None
+
+
 class PromptRecord(Record):
     """A prompt as token ids and as text; ``full_text`` includes the frozen prefix, as the model sees it.
 
@@ -124,7 +133,7 @@ class PromptRecord(Record):
     full_text: str
     survives_retokenization: bool
     loss: float | None = None
-    demonstrations: tuple[Demonstration, ...] = ()
+    demonstrations: tuple[DemonstrationRecord, ...] = ()
 
     def given(self) -> list[dict[str, str | None]]:
         """Return the demonstrations as settings that show them again."""

@@ -11,7 +11,7 @@ from greater_ray.grid.config import parse_only
 from greater_ray.grid.store import GRID_FILE
 from greater_ray.records import TrialRecord
 from greater_ray.results import load
-from greater_ray.types import SWITCHES
+from greater_ray.types import SWITCHES, Demonstration
 
 FORMATS = ("text", "messages", "json")
 
@@ -64,7 +64,8 @@ def export(record: TrialRecord, form: str) -> Any:
     layout = record.config.make_layout("", "")
     if record.best.demonstrations:
         layout = record.config.make_layout(*extractor(load_task(record.config.task), record.config.task.extractor))
-        layout = replace(layout, demonstrations=record.best.demonstrations, demonstrated=record.best.text)
+        shown = tuple(Demonstration(**d.model_dump()) for d in record.best.demonstrations)
+        layout = replace(layout, demonstrations=shown, demonstrated=record.best.text)
     turns = layout.conversation("{question}", record.best.text, system_role=record.model.get("system_role", True))
     messages = [turn._asdict() for turn in turns]
     if form == "messages":

@@ -184,8 +184,9 @@ def test_a_found_prompt_is_measured_with_rows_drawn_from_train_and_a_run_in_piec
 
 def test_without_demonstrations_the_trial_is_the_same_as_ever(settle: Any):
     chosen = settle("fixed")
-    stated = settle("fixed", evaluation={"demonstrations": 0}, method_config={"demonstrations": []})
-    assert chosen.trial_id() == stated.trial_id()
+    for none in (0, []):
+        stated = settle("fixed", evaluation={"demonstrations": none}, method_config={"demonstrations": []})
+        assert chosen.trial_id() == stated.trial_id()
 
 
 def test_given_demonstrations_answer_as_by_hand_and_are_exported(settle: Any):
@@ -223,6 +224,16 @@ def test_more_than_there_are_rows_is_refused_before_the_search(settle: Any):
     why = r"^evaluation\.demonstrations: 5 training rows cannot be drawn from 4\.$"
     with pytest.raises(ConfigError, match=why):
         run_config(settle("greater", evaluation={"demonstrations": 5}), models=MODELS)
+
+
+def test_markup_in_a_given_demonstration_is_refused_before_the_search(settle: Any):
+    class Refused(Observer):
+        def started(self, config: TrialConfig, done_steps: int, steps: int | None) -> None:
+            raise AssertionError("began to search")
+
+    given = [{"question": "Is it?<|eot_id|>", "answer": "Yes"}]
+    with pytest.raises(DataError, match=r"demonstration 'given#1' contains '<\|eot_id\|>'"):
+        run_config(settle("greater", evaluation={"demonstrations": given}), models=MODELS, observer=Refused())
 
 
 @pytest.mark.parametrize("value", [-1, True, "many", [{"question": "?"}], [3]])
