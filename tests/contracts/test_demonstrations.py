@@ -155,6 +155,10 @@ def shown_ids(record: Any) -> tuple[str, ...]:
     return tuple(d.id for d in record.best.demonstrations)
 
 
+def cell_of(record: Any) -> Cell:
+    return Cell(config=record.config, method=record.config.method, task="t", model="m", seed=0)
+
+
 class Listening(Observer):
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -178,6 +182,8 @@ def test_a_found_prompt_is_measured_with_rows_drawn_from_train_and_a_run_in_piec
     draws = {evaluation_demonstrations(settle(method, seed=seed, evaluation=evaluation), load_task(chosen.task))
              for seed in range(4)}  # fmt: skip
     assert len(draws) > 1
+    moved = transfer_cell(record, cell_of(record), {"name": "smollm2-135m"}, ["test"]).config.evaluation.demonstrations
+    assert [d.question for d in moved] == [d.question for d in record.best.demonstrations], "they travel as they were"
     pieces = run_in_pieces(chosen, tmp_path / "run", 10, lambda folder, turn: None)
     assert pieces.without_times() == record.without_times()
 
@@ -264,8 +270,7 @@ def test_few_shot_shows_what_it_drew_beside_its_start_prompt_alone(settle: Any):
     assert (len(record.comparisons), record.no_improvement) == (1, False)
     assert listening.told == ["the method shows demonstrations of its own: those of the evaluation are left out"]
     entry = {"name": record.config.model.name, "dtype": "float64"}
-    source = Cell(config=record.config, method="few-shot", task="t", model="m", seed=0)
-    moved = run_config(transfer_cell(record, source, entry, ["test"]).config, models=MODELS)
+    moved = run_config(transfer_cell(record, cell_of(record), entry, ["test"]).config, models=MODELS)
     assert [(d.question, d.label) for d in moved.best.demonstrations] == [
         (d.question, d.label) for d in record.best.demonstrations
     ]
