@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from greater_ray.config import ModelConfig, TrialConfig, merged, parse
+from greater_ray.config import ModelConfig, TrialConfig, parse
 from greater_ray.errors import ConfigError, ModelError, unknown_name
 from greater_ray.plugins import load
 from greater_ray.protocols import Executor, Method, NeedsWork, ResolvesConfig, Task
 from greater_ray.provenance import processor
+from greater_ray.settings import merged
 from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
 from greater_ray.work import BaseEngine, EncodePrompt, Work
 
@@ -158,13 +159,12 @@ def check_method(config: TrialConfig) -> None:
 def _refuse_missing(
     config: TrialConfig, method: Method[Any, Any], method_config: Any, kinds: frozenset[type[Work[Any]]]
 ) -> None:
-    needs = method.needs(method_config) if isinstance(method, NeedsWork) else ()
-    missing = next((kind.title() for kind in needs if kind not in kinds), None)
-    if missing is not None:
-        why = f"'{config.method}' needs {missing}, which '{config.model.name}' cannot give; choose a method that goes "
-        raise ConfigError(
-            f"{why}by answers, for instance gepa, gpo or few-shot.", setting="method", value=config.method
-        )
+    needs = method.needs(method_config) if isinstance(method, NeedsWork) else {}
+    for kind, hint in needs.items():
+        if kind not in kinds:
+            instead = hint or "choose a method that goes by answers, for instance gepa, gpo or few-shot"
+            why = f"'{config.method}' needs {kind.title()}, which '{config.model.name}' cannot give; {instead}."
+            raise ConfigError(why, setting="method", value=config.method)
 
 
 # -- parts of a trial --------------------------------------------------------------------------------------------------

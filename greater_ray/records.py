@@ -78,12 +78,14 @@ class EvaluationRecord(Record):
     """One prompt on one split. Rates are shares of the rows; pairs are 95 % confidence limits.
 
     ``accuracy`` is the mean score by ``metric``: the share of right answers where a score is 0 or 1. If the likeliest
-    choice was taken for the answer, what was read from the generated text has figures of its own. Losses are None where
-    the model does not tell likelihoods.
+    choice was taken for the answer, what was read from the generated text has figures of its own. ``demonstrations``
+    are the ids of the worked examples that stood in front of every question. Losses are None where the model does not
+    tell likelihoods.
     """
 
     split: Literal["train", "dev", "test"]
     prompt_ids: tuple[int, ...]
+    demonstrations: tuple[str, ...] = ()
     num_examples: int
     accuracy: float
     accuracy_interval: tuple[float, float]
@@ -112,14 +114,36 @@ class ComparisonRecord(Record):
     label_ce_interval: tuple[float, float] | None
 
 
+class DemonstrationRecord(Record):
+    """A worked example: ``label`` is its answer as it would follow the extractor."""
+
+    id: str
+    question: str
+    label: str
+    rationale: str | None = None
+
+
 class PromptRecord(Record):
-    """A prompt as token ids and as text; ``full_text`` includes the frozen prefix, as the model sees it."""
+    """A prompt as token ids and as text; ``full_text`` includes the frozen prefix, as the model sees it.
+
+    ``demonstrations`` are the worked examples that it was measured with, in front of every question.
+    """
 
     ids: tuple[int, ...]
     text: str
     full_text: str
     survives_retokenization: bool
     loss: float | None = None
+    demonstrations: tuple[DemonstrationRecord, ...] = ()
+
+    def given(self) -> list[dict[str, str | None]]:
+        """Return the demonstrations as settings that show them again."""
+        return [{"question": d.question, "answer": d.label, "rationale": d.rationale} for d in self.demonstrations]
+
+    def was_measured(self, evaluation: EvaluationRecord) -> bool:
+        """Tell whether an evaluation is of this prompt with these demonstrations."""
+        shown = tuple(demonstration.id for demonstration in self.demonstrations)
+        return (evaluation.prompt_ids, evaluation.demonstrations) == (self.ids, shown)
 
 
 class StepRecord(Record):
@@ -169,12 +193,12 @@ class TrialRecord(Record):
 
     def evaluation(self, split: str, prompt: PromptRecord) -> EvaluationRecord | None:
         """Return the evaluation of a prompt on a split, if it was made."""
-        return next((e for e in self.evaluations if e.split == split and e.prompt_ids == prompt.ids), None)
+        return next((e for e in self.evaluations if e.split == split and prompt.was_measured(e)), None)
 
     @property
     def no_improvement(self) -> bool:
         """Tell whether the result is the initial prompt."""
-        return self.best.ids == self.initial.ids
+        return (self.best.ids, self.best.demonstrations) == (self.initial.ids, self.initial.demonstrations)
 
     @property
     def nothing_usable(self) -> bool:

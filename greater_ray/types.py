@@ -22,12 +22,17 @@ SWITCHES = ("enable_thinking", "thinking")
 TEMPLATE_DATE = "2024-07-26"
 
 
+# What an extractor opens in front of a label, and what closes it in a whole sentence.
+_CLOSED = {"(": ")", "**": "**"}
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One labelled row.
 
     ``target`` is the gold answer as the data set prints it, for instance ``"(A)"``; ``label`` is the text that is
-    scored after the extractor, for instance ``"A"``. ``references`` are further right answers, where there are any.
+    scored after the extractor, for instance ``"A"``. ``references`` are further right answers, where there are any;
+    ``rationale`` is the row's own way to the answer, where it shows one.
     """
 
     id: str
@@ -35,6 +40,12 @@ class Example:
     target: str
     label: str
     references: tuple[str, ...] = ()
+    rationale: str | None = None
+
+    @property
+    def shown(self) -> "Demonstration":
+        """The row as a worked example."""
+        return Demonstration(self.id, self.question, self.label, self.rationale)
 
 
 Shard = tuple[Example, ...]
@@ -50,6 +61,18 @@ class Message(NamedTuple):
 Conversation = tuple[Message, ...]
 
 
+class Demonstration(NamedTuple):
+    """A worked example that is shown as two turns: its question, and its answer as it would follow the extractor.
+
+    ``rationale`` is the reasoning in front of the answer, where there is some.
+    """
+
+    id: str
+    question: str
+    label: str
+    rationale: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The text around the prompt: all that changes the token ids of a sequence besides x, p, r and y.
@@ -60,6 +83,12 @@ class Layout:
     ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message; ``thinking``
     switches a model's thoughts on or off by the arguments ``SWITCHES`` of its chat template. ``date`` is what the
     template takes for today, ``template_kwargs`` are further arguments of it: pairs of name and JSON text.
+
+    ``demonstrations`` stand in front of the question as turns of user and assistant, and belong to what precedes it.
+    Their questions are asked under the text ``demonstrated``, placed as p is: it is constant where p varies.
+
+    With ``extractor_turn`` the extractor is a user's turn of its own behind r, in place of glue and extractor, and the
+    assistant's next turn begins with y.
     """
 
     extractor: str
@@ -75,6 +104,9 @@ class Layout:
     thinking: bool | None = None
     date: str = TEMPLATE_DATE
     template_kwargs: tuple[tuple[str, str], ...] = ()
+    demonstrations: tuple[Demonstration, ...] = ()
+    demonstrated: str = ""
+    extractor_turn: bool = False
 
     @property
     def prompt_first(self) -> bool:
@@ -85,25 +117,51 @@ class Layout:
     def conversation(self, question: str, prompt: str, *, system_role: bool) -> Conversation:
         """Return the turns that ask a question under a prompt, given without its frozen prefix.
 
-        Without a ``system_role`` in the chat template, what belongs into the system message stands in front of the
-        rest of the user's turn.
+        Demonstrations stand in front of it. Without a ``system_role`` in the chat template, a fixed system message
+        stands in front of the first user's turn, and a prompt that belongs there in every user's turn.
         """
-        own = self.frozen_prefix + prompt
+        apart = self.placement == "system" and system_role
+        turns: list[Message] = []
+        for shown in self.demonstrations:
+            turns.append(Message("user", shown.question if apart else self._asked(shown.question, self.demonstrated)))
+            turns += self.answered(shown)
+        turns.append(Message("user", question if apart else self._asked(question, prompt)))
+        system = self._trimmed(prompt) if apart else self.system
+        if system is None:
+            return tuple(turns)
+        if system_role:
+            return Message("system", system), *turns
+        first, *rest = turns
+        return Message("user", "\n\n".join(filter(None, (system, first.content)))), *rest
+
+    def answered(self, shown: Demonstration) -> Conversation:
+        """Return what follows a demonstration's question: the assistant gives its reasoning, extractor and label.
+
+        Where the extractor is a turn of its own, it is asked behind a reasoning.
+        """
+        if self.extractor_turn:
+            label = Message("assistant", shown.label)
+            if not (shown.rationale or "").strip():
+                return (label,)
+            return Message("assistant", (shown.rationale or "").strip()), Message("user", self.extractor.strip()), label
+        closing = next((end for begin, end in _CLOSED.items() if self.extractor.endswith(begin)), "")
+        answer = f"{self.extractor.lstrip()}{self.label_prefix}{shown.label}{closing}"
+        rationale = (shown.rationale or "").strip()
+        return (Message("assistant", rationale + (self.glue or " ") + answer if rationale else answer),)
+
+    def _trimmed(self, prompt: str) -> str:
+        """Return frozen prefix and prompt as they stand in a message of their own, or at its beginning."""
+        return (self.frozen_prefix + prompt).rstrip() if self.frozen_prefix else prompt.strip()
+
+    def _asked(self, question: str, prompt: str) -> str:
+        """Return the user's turn."""
         if self.placement == "after":
             # Without a frozen prefix the prompt's own leading blank separates it from the question.
-            user = question + (self.joint if self.frozen_prefix else self.joint.rstrip(" ")) + own
-        else:
-            own = own.rstrip() if self.frozen_prefix else own.strip()
-            if self.placement == "system" and system_role:
-                return Message("system", own), Message("user", question)
-            form = "{prompt}" + self.joint + "{question}" if self.placement in PLACEMENTS else self.placement
-            filled = dict(zip(SLOTS, (question, own), strict=True))
-            user = "".join(filled.get(part, part) for part in re.split(f"({'|'.join(map(re.escape, SLOTS))})", form))
-        if self.system is None:
-            return (Message("user", user),)
-        if system_role:
-            return Message("system", self.system), Message("user", user)
-        return (Message("user", "\n\n".join(filter(None, (self.system, user)))),)
+            joint = self.joint if self.frozen_prefix else self.joint.rstrip(" ")
+            return question + joint + self.frozen_prefix + prompt
+        form = "{prompt}" + self.joint + "{question}" if self.placement in PLACEMENTS else self.placement
+        filled = dict(zip(SLOTS, (question, self._trimmed(prompt)), strict=True))
+        return "".join(filled.get(part, part) for part in re.split(f"({'|'.join(map(re.escape, SLOTS))})", form))
 
 
 @dataclass(frozen=True, slots=True)

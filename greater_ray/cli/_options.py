@@ -238,7 +238,7 @@ def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, An
     Raises:
         ConfigError: the ``--config`` file or a ``--set`` assignment is unusable.
     """
-    from greater_ray.config import merged, parse_assignments, read_yaml
+    from greater_ray.settings import merged, parse_assignments, read_yaml
 
     from_file = read_yaml(given.config) if given.config is not None else {}
     options: dict[str, Any] = {}

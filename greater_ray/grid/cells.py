@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from greater_ray.assembly import check_method, resolve_config
-from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
+from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, parse
 from greater_ray.errors import ConfigError
 from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
 from greater_ray.models.endpoint import is_endpoint
 from greater_ray.plugins import load
 from greater_ray.protocols import Method
+from greater_ray.settings import merged
 
 
 def model_settings(own: Mapping[str, Any], shared: Mapping[str, Any] | None = None) -> dict[str, Any]:

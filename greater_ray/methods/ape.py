@@ -82,9 +82,10 @@ class Ape:
         """Return how many steps all samples of all queries take."""
         return config.queries * config.steps_per_query
 
-    def needs(self, config: ApeConfig) -> tuple[type[Work[Any]], ...]:
+    def needs(self, config: ApeConfig) -> dict[type[Work[Any]], str]:
         """See ``NeedsWork``."""
-        return (Rollouts,) if config.criterion == "likelihood" else ()
+        without = "set §method_config.criterion to accuracy"
+        return {Rollouts: without} if config.criterion == "likelihood" else {}
 
     def start(self, problem: Problem, config: ApeConfig) -> TextState:
         """Tokenize the initial prompt, which is kept where no instruction is better.

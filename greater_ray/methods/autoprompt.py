@@ -51,9 +51,9 @@ class AutoPrompt:
     state_type = MethodState
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"budget": {"steps": 100}}}
 
-    def needs(self, config: AutoPromptConfig) -> tuple[type[Work[Any]], ...]:
+    def needs(self, config: AutoPromptConfig) -> dict[type[Work[Any]], str]:
         """See ``NeedsWork``."""
-        return (Gradients,)
+        return {Gradients: ""}
 
     def start(self, problem: Problem, config: AutoPromptConfig) -> MethodState:
         """Tokenize the initial prompt.

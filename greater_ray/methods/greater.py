@@ -105,9 +105,9 @@ class Greater:
         "released": _released.PRESET,
     }
 
-    def needs(self, config: GreaterConfig) -> tuple[type[Work[Any]], ...]:
+    def needs(self, config: GreaterConfig) -> dict[type[Work[Any]], str]:
         """See ``NeedsWork``."""
-        return (Gradients,)
+        return {Gradients: ""}
 
     def start(self, problem: Problem, config: GreaterConfig) -> GreaterState:
         """Tokenize the initial prompt.
@@ -173,7 +173,7 @@ class Greater:
             }
         )
         if _released.restarts(config.restart_below, loss, len(problem.examples)):
-            return state.model_copy(update={"position": 0, "open": False, "best": ()}), info
+            return state.model_copy(update=_released.restart(prompt)), info
         return self._advance(problem, config, state, text), info
 
     @staticmethod
@@ -236,9 +236,8 @@ def propose(
     rng = problem.rng(state.step, "proposal")
     num_rows = len(problem.examples)
     size = min(config.proposal_samples, num_rows)
-    banned = {prompt[position - 1]} if config.ban_previous_token else set()
-    if state.open and not config.placeholder_candidate:
-        banned.add(prompt[position])
+    banned = {prompt[position]} if state.open and not config.placeholder_candidate else set()
+    likeliest = _released.allowed(config.ban_previous_token, likeliest, prompt, position)
     # A prompt that fails elsewhere would fail with every candidate: then the filter has nothing to tell.
     settled = prompt[:position] if state.open else prompt
     filtering = config.filter_round_trip and (not settled or model.ask(CheckPrompts([settled]))[0].survives)
@@ -250,8 +249,8 @@ def propose(
         depth = max(map(len, likeliest))
         if top_k > depth:
             deeper = model.ask(Proposals(problem.examples, prompt, position, 4 * top_k, config.token_filter))
-            used_up = max(map(len, deeper)) <= depth
-            likeliest = tuple(deeper)
+            likeliest = _released.allowed(config.ban_previous_token, deeper, prompt, position)
+            used_up = max(map(len, likeliest)) <= depth
         found: set[int] = set()
         for _ in range(config.intersections):
             rows = rng.sample(range(num_rows), size)

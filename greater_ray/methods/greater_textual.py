@@ -59,9 +59,9 @@ class GreaterTextual:
     def __init__(self) -> None:
         self._search = Greater()
 
-    def needs(self, config: GreaterTextualConfig) -> tuple[type[Work[Any]], ...]:
+    def needs(self, config: GreaterTextualConfig) -> dict[type[Work[Any]], str]:
         """See ``NeedsWork``."""
-        return (Gradients,)
+        return {Gradients: ""}
 
     def start(self, problem: Problem, config: GreaterTextualConfig) -> GreaterTextualState:
         """Tokenize the initial prompt.

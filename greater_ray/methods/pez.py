@@ -54,9 +54,9 @@ class Pez:
     state_type = PezState
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"budget": {"steps": 120}}}
 
-    def needs(self, config: PezConfig) -> tuple[type[Work[Any]], ...]:
+    def needs(self, config: PezConfig) -> dict[type[Work[Any]], str]:
         """See ``NeedsWork``."""
-        return (PromptGradients,)
+        return {PromptGradients: ""}
 
     def start(self, problem: Problem, config: PezConfig) -> PezState:
         """Tokenize the initial prompt; its embedding rows are looked up in the first step.

@@ -68,26 +68,38 @@ class AskedRow:
         self.reasoning = "\n\n".join(filter(None, (reply.thoughts, reply.text)))
         self.reasoning_tokens = None if reply.tokens is None else reply.tokens[1]
 
+    def _asking(self, max_tokens: int) -> Reply:
+        """Have the model go on after the extractor, and note how much it has read."""
+        if self._layout.extractor_turn:
+            reply = self._ask(self._asked(self._layout.extractor.strip()), max_tokens)
+        else:
+            reply = self._ask(self._begun(), max_tokens, **(self._way.going_on or {}))
+        self._read = None if reply.tokens is None else reply.tokens[0]
+        return reply
+
     def _begun(self, more: str = "") -> Conversation:
-        """Return the conversation up to the extractor, which the model is to go on from."""
-        text = self._said + self._layout.glue + self._layout.extractor + more
+        """Return the conversation up to the extractor and ``more``, which the model is to go on from."""
+        if self._layout.extractor_turn:
+            return (*self._asked(self._layout.extractor.strip()), Message("assistant", more))
+        text = self._said + self._layout.glue + self._layout.extractor + self._layout.label_prefix * bool(more) + more
         return (*self._question, Message("assistant", text))
+
+    def _asked(self, ask: str) -> Conversation:
+        """Return the conversation with a further turn that asks for the answer."""
+        if self._said:
+            return (*self._question, Message("assistant", self._said), Message("user", ask))
+        # Two turns of one side in a row are refused by many templates.
+        (*before, last) = self._question
+        return (*before, Message("user", f"{last.content}\n\n{ask}"))
 
     def answer(self) -> str:
         """Return what the model says after the extractor."""
         layout = self._layout
-        if self._way.going_on is not None:
-            reply = self._ask(self._begun(), layout.max_answer_tokens, **self._way.going_on)
-            self._read = None if reply.tokens is None else reply.tokens[0]
-            return reply.text
-        ask = ASK.format(extractor=layout.extractor.strip())
-        # Two turns of one side in a row are refused by many templates.
-        (*before, last) = self._question
-        turns: Conversation = (*before, last, Message("assistant", self._said), Message("user", ask))
-        if not self._said:
-            turns = (*before, Message("user", f"{last.content}\n\n{ask}"))
+        if layout.extractor_turn or self._way.going_on is not None:
+            return self._asking(layout.max_answer_tokens).text
         # It may say the sentence again before it completes it.
-        reply = self._ask(turns, layout.max_answer_tokens + len(pieces(layout.extractor)))
+        most = layout.max_answer_tokens + len(pieces(layout.extractor))
+        reply = self._ask(self._asked(ASK.format(extractor=layout.extractor.strip())), most)
         return completion(reply.text, layout.extractor)
 
     def likelihood(self, label: str) -> tuple[float, bool]:
@@ -101,11 +113,9 @@ class AskedRow:
         return self._likelihoods[label]
 
     def _told(self, label: str) -> tuple[float, bool]:
-        going_on = self._way.going_on or {}
         if self._read is None:
-            reply = self._ask(self._begun(), 1, **going_on)
-            self._read = None if reply.tokens is None else reply.tokens[0]
-        reply = self._ask(self._begun(self._layout.label_prefix + label), 1, prompt_logprobs=0, **going_on)
+            self._asking(1)
+        reply = self._ask(self._begun(label), 1, prompt_logprobs=0, **(self._way.going_on or {}))
         told = reply.prompt_logprobs
         if self._read is None or not isinstance(told, Sequence) or len(told) <= self._read:
             why = f"row '{self._example.id}': the endpoint did not tell the likelihood of the label."

@@ -1,5 +1,6 @@
 """GSM8K: grade-school word problems with an integer answer, split as in the paper (App. A.1)."""
 
+import re
 from functools import cache, partial
 from importlib.resources import files
 
@@ -16,6 +17,7 @@ from greater_ray.types import Example
 
 HUB_ID = "openai/gsm8k"
 FORM = AnswerForm("number")
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
 @cache
@@ -46,12 +48,18 @@ def _source(config: TaskConfig, split: str) -> Source:
 
 
 def _example(split: str, row: Row) -> Example | None:
-    """Build one row; the gold answer is what follows ``####``, scored without thousands separators."""
-    _, mark, answer = str(row.values.get("answer", "")).rpartition("####")
+    """Build one row; the gold answer is what follows ``####``, scored without thousands separators.
+
+    The rationale is the solution in front of it, without the marks of a calculator.
+    """
+    solution, mark, answer = str(row.values.get("answer", "")).rpartition("####")
     target = answer.strip()
     label = FORM.label(target) if mark else None
     question = str(row.values.get("question", "")).strip()
-    return Example(f"gsm8k/{split}#{row.index}", question, target, label) if label and question else None
+    if not (label and question):
+        return None
+    rationale = _CALCULATOR.sub("", solution).strip() or None
+    return Example(f"gsm8k/{split}#{row.index}", question, target, label, rationale=rationale)
 
 
 def _load_rows(config: TaskConfig) -> Loaded:

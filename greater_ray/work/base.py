@@ -61,7 +61,8 @@ class Work(Generic[ResultT]):
         if not self.shard or layout is None:
             return None
         around = [layout.joint, layout.frozen_prefix, layout.placement, layout.system, layout.thinking]
-        return fingerprint([*around, [example.question for example in self.shard]])
+        shown = [layout.demonstrated, layout.demonstrations]
+        return fingerprint([*around, *shown, [example.question for example in self.shard]])
 
     def units(self, model: Asking) -> list[Self]:
         """Return what is not known yet, cut for replicas: the same units, whoever computes them."""

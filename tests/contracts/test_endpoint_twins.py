@@ -64,8 +64,8 @@ def both(server: Server, folder: Path, **more: Any) -> tuple[Subject, Subject]:
 @pytest.mark.parametrize(
     "layout",
     [{}, {"placement": "before"}, {"placement": "system"}, {"placement": "Q: {question}\nHow: {prompt}"},
-     {"system": "Be brief."}],
-    ids=["after", "before", "system", "free text", "system message"],
+     {"system": "Be brief."}, {"extractor_turn": True}],
+    ids=["after", "before", "system", "free text", "system message", "extractor in a turn"],
 )  # fmt: skip
 def test_answers_and_losses_are_those_of_the_loaded_model(server: Server, folder: Path, layout: dict[str, Any]) -> None:
     there, here = both(server, folder, layout=layout, task={

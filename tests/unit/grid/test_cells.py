@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from greater_ray.config import read_yaml
 from greater_ray.errors import ConfigError
 from greater_ray.grid.cells import Cell, expand_grid, model_titles, replica_configs
 from greater_ray.grid.config import load_grid, parse_only
+from greater_ray.settings import read_yaml
 from tests.grids import tiny_grid
 
 PLAIN: dict[str, Any] = {
