@@ -49,10 +49,13 @@ class TaskConfig(Config):
     ``choices`` are the labels of a closed set (answer type ``choice``), ``metric`` scores text, ``tolerance`` is how
     far a number may be off: absolute below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is
     taken for the answer, and what was generated is read beside it. A split size of None means the task's own rule.
+    ``split`` is another rule for a benchmark: ``gpo`` takes the rows of GPO's authors as they are, ``gpo-sizes`` as
+    many rows by position.
     """
 
     name: str
     data: str = "hub"
+    split: Literal["gpo", "gpo-sizes"] | None = None
     rows: str | None = None
     question_column: str = "question"
     question_template: str | None = None
@@ -164,6 +167,7 @@ class EvaluationConfig(Config):
 # Keys that version 0.1.0 did not know, with the value that stands for what it did: with that value they are no part of
 # a trial's identity, so that what was run before is found again.
 _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
+    ("task", "split", None),
     ("task", "choices_column", None),
     ("task", "question_template", None),
     ("task", "id_column", None),

@@ -81,8 +81,16 @@ def hub_is_reachable(seconds: float = PROBE_SECONDS) -> bool:
     return reached.is_set()
 
 
-def read_hub(repository: str, split: str, config: str | None = None) -> Source:
+def read_hub(
+    repository: str,
+    split: str,
+    config: str | None = None,
+    revision: str | None = None,
+    data_files: Mapping[str, str] | None = None,
+) -> Source:
     """Read one split of a data set from the hub, or from its cache with ``HF_HUB_OFFLINE=1``.
+
+    ``data_files`` are the repository's files of each split, where they cannot be told by their names.
 
     Raises:
         DataError: the hub cannot be reached, or the data set cannot be loaded.
@@ -99,13 +107,14 @@ def read_hub(repository: str, split: str, config: str | None = None) -> Source:
     import datasets
 
     try:
-        table = datasets.load_dataset(repository, config, split=split)
-        rows = tuple(Row(i, 0, values) for i, values in enumerate(table))
+        table = datasets.load_dataset(repository, config, split=split, revision=revision, data_files=data_files)
+        rows = tuple(Row(i, 0, values) for i, values in enumerate(table.to_list()))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         why = f"'{repository}' of the hub cannot be loaded ({reason}); {OFFLINE_CHOICES}."
         raise DataError(why, setting="task.data") from error
-    return Source(rows, {"source": "hub", "location": repository, "config": config, "split": split, "rows": len(rows)})
+    origin = {"source": "hub", "location": repository, "config": config, "split": split, "rows": len(rows)}
+    return Source(rows, origin if revision is None else {**origin, "revision": revision})
 
 
 def find_file(folder: str, candidates: Sequence[str], name: str) -> Path:
