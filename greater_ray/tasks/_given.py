@@ -6,8 +6,9 @@ from typing import Any
 
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError
+from greater_ray.tasks._files import read_jsonl
 from greater_ray.tasks._forms import AnswerForm
-from greater_ray.tasks._sources import Row, Source, plain, read_jsonl
+from greater_ray.tasks._sources import Row, Source, plain
 from greater_ray.tasks._splits import SPLITS, first_of_each, grouped
 from greater_ray.tasks._task import Loaded, digest_of_splits
 from greater_ray.types import Example

@@ -133,6 +133,7 @@ class RowTask:
 
 _FOR_ROWS = (
     "question_template", "id_column", "split_column", "choices_column", "choices", "metric", "tolerance",
+    "dev_rows", "test_rows", "rows_split", "rows_revision",
 )  # fmt: skip
 
 
@@ -171,13 +172,18 @@ def refuse_split(name: str, config: TaskConfig, known: Sequence[str]) -> None:
         raise ConfigError(why, setting="task.split", value=config.split, allowed=known)
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def digest(examples: Sequence[Example]) -> str:
     """SHA-256 of questions and gold answers: the same rows have the same digest, wherever they were read from."""
-    text = json.dumps(
-        [[e.question, e.target, *e.references] for e in examples], ensure_ascii=False, separators=(",", ":")
-    )
-    # A lone surrogate is valid in JSON input and has no UTF-8 form.
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    found = hashlib.sha256(b"[")
+    for start in range(0, len(examples), 1000):  # in pieces: the text of all rows together may be large
+        text = _JSON.encode([[e.question, e.target, *e.references] for e in examples[start : start + 1000]])
+        # A lone surrogate is valid in JSON input and has no UTF-8 form.
+        found.update((("," if start else "") + text[1:-1]).encode(errors="surrogatepass"))
+    found.update(b"]")
+    return found.hexdigest()
 
 
 def digest_of_splits(rows: Mapping[str, Sequence[Example]]) -> str:

@@ -211,7 +211,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for repository, config in (("cais/mmlu", "anatomy"), ("lighteval/winograd_wsc", "wsc273")):
         (tmp_path / repository / "README.md").write_text(CARD.format(config))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
