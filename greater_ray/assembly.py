@@ -80,7 +80,7 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
         ConfigError: an unknown name or key, or a value that is not allowed.
     """
     from greater_ray.models.sources import profile_for
-    from greater_ray.tasks import expand, extractor, load_task
+    from greater_ray.tasks import answer_room, expand, extractor, load_task
 
     given = merged(settings)
     for option in ("model", "task", "optimizer_model"):
@@ -98,7 +98,10 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     profile = profile_for(given["model"]["name"])
     defaults = {
         "task": {"extractor": profile.extractor},
-        "decoding": {"max_reasoning_tokens": profile.max_reasoning_tokens},
+        "decoding": {
+            "max_reasoning_tokens": profile.max_reasoning_tokens,
+            "max_answer_tokens": answer_room(str(given["task"]["name"])),
+        },
     }
     config: TrialConfig = parse(TrialConfig, _without_none(merged(presets[preset], defaults, given)))
     if not any(config.budget.model_dump().values()) and config.budget.steps is None:

@@ -76,17 +76,26 @@ class ModelConfig(Config):
 class TaskConfig(Config):
     """Which rows, where from, and how answers are read.
 
-    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own file. ``question_template`` puts a
+    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own file, with ``dev_rows`` and
+    ``test_rows`` for other splits, or ``hub:ORG/NAME:CONFIG``: a data set of the hub, of which ``rows_split`` names one
+    split (else it is used with its own splits) and ``rows_revision`` a commit. ``question_template`` puts a
     question together from columns (``{title}``, or jinja2); ``id_column`` and ``split_column`` name the columns of ids
     and splits. ``choices_column`` names the column with a list of options, or several columns with commas in between.
     ``choices`` are the labels of a closed set (answer type ``choice``), ``metric`` scores text, ``tolerance`` is how
     far a number may be off: absolute below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is
     taken for the answer, and what was generated is read beside it. A split size of None means the task's own rule.
+    ``split`` is another rule for a benchmark: ``gpo`` takes the rows of GPO's authors as they are, ``gpo-sizes`` as
+    many rows by position.
     """
 
     name: str
     data: str = "hub"
+    split: Literal["gpo", "gpo-sizes"] | None = None
     rows: str | None = None
+    dev_rows: str | None = None
+    test_rows: str | None = None
+    rows_split: str | None = None
+    rows_revision: str | None = None
     question_column: str = "question"
     question_template: str | None = None
     id_column: str | None = None
@@ -227,6 +236,11 @@ class EvaluationConfig(Config):
 # Keys that version 0.1.0 did not know, with the value that stands for what it did: with that value they are no part of
 # a trial's identity, so that what was run before is found again.
 _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
+    ("task", "split", None),
+    ("task", "dev_rows", None),
+    ("task", "test_rows", None),
+    ("task", "rows_split", None),
+    ("task", "rows_revision", None),
     ("task", "choices_column", None),
     ("task", "question_template", None),
     ("task", "id_column", None),
