@@ -107,25 +107,65 @@ def run_grid(
     Raises:
         GreaterRayError: a wrong setting, wrong data or folder; ``Interrupted`` when asked to stop.
     """
-    observer = observer or GridObserver()
     cells = expand_grid(grid, only)
     own = {cell.config.model for cell in cells}
     targets = [model for model in transfer_models(cells[0].config, grid.transfer) if own != {model}]
+    transfers = [Transfers(cells, grid.transfer)] if grid.transfer.models else []
+    return run_plan(
+        Plan(grid.name, cells, transfers, targets, whole=only is None),
+        out,
+        backend,
+        retry_failed=retry_failed,
+        observer=observer,
+    )
+
+
+class Transfers(NamedTuple):
+    """Cells of phase one whose prompts go to the models of a transfer."""
+
+    sources: Sequence[Cell]
+    to: TransferConfig
+
+
+class Plan(NamedTuple):
+    """What is to be run: distinct cells, then transfers from some of them.
+
+    ``targets`` are models of phase two whose room is checked before phase one; ``whole`` tells that nothing else is
+    wanted of the folder (``GridStore.write_grid``).
+    """
+
+    name: str
+    cells: Sequence[Cell]
+    transfers: Sequence[Transfers]
+    targets: Sequence[ModelConfig]
+    whole: bool
+
+
+def run_plan(
+    plan: Plan, out: Path, backend: Backend, *, retry_failed: bool = False, observer: GridObserver | None = None
+) -> GridResult:
+    """Run what is not done yet of a plan, in both phases.
+
+    Raises:
+        GreaterRayError: as ``run_grid``.
+    """
+    observer = observer or GridObserver()
+    cells = list(plan.cells)
     inputs = Inputs(cells)
     store = GridStore(out)
     store.claim()
     try:
-        store.write_grid(grid.name, cells, whole=only is None)
-        _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=targets)
+        store.write_grid(plan.name, cells, whole=plan.whole)
+        _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=plan.targets)
         result = GridResult(inputs.states(store, cells), [])
-        if not grid.transfer.models:
+        if not plan.transfers:
             return result
         try:
-            transfers, result.missing = plan_transfer(store, cells, grid.transfer, inputs.of)
+            transfers, result.missing = _planned_transfers(store, plan.transfers, inputs)
             inputs.add(transfers)
             result.transfers = inputs.states(store, transfers)
             if transfers:
-                store.write_grid(grid.name, transfers, whole=only is None)
+                store.write_grid(plan.name, transfers, whole=plan.whole)
                 _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
             result.transfers = inputs.states(store, transfers)
         except Interrupted:
@@ -136,6 +176,19 @@ def run_grid(
         return result
     finally:
         store.close()
+
+
+def _planned_transfers(
+    store: GridStore, transfers: Sequence[Transfers], inputs: "Inputs"
+) -> tuple[list[Cell], list[Missing]]:
+    """Build the cells of phase two for every transfer, each named once; a lost source is listed once."""
+    cells: dict[tuple[str, str | None], Cell] = {}
+    missing: dict[Missing, None] = {}
+    for sources, to in transfers:
+        planned, lost = plan_transfer(store, sources, to, inputs.of)
+        cells |= {(cell.trial_id, cell.source): cell for cell in planned}
+        missing |= dict.fromkeys(lost)
+    return list(cells.values()), list(missing)
 
 
 def run_transfer(
