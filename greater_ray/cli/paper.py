@@ -93,7 +93,7 @@ def list_(
     from greater_ray.cli._paper_display import print_list
     from greater_ray.paper.run import plan_tables
 
-    given.written.assignments = written_keys(assignments or [])
+    _note(given, assignments)
     store = _store(out) if out is not None else None
     view = _view(store, scale, model, only, seeds, assignments)
     print_list(plan_tables("all", view), store, given, probe=probe)
@@ -125,7 +125,7 @@ def run(  # noqa: PLR0913 - every option of the command is a parameter
     from greater_ray.paper.measure import fill
     from greater_ray.paper.run import check_models, plan_tables, run_tables
 
-    given.written.assignments = written_keys(assignments or [])
+    _note(given, assignments)
     check_format(form or "text")
     store = _store(out)
     view = _view(store, scale, model, only, seeds, assignments)
@@ -160,7 +160,7 @@ def show(  # noqa: PLR0913 - every option of the command is a parameter
     from greater_ray.paper.layout import check_format
     from greater_ray.paper.run import plan_tables
 
-    given.written.assignments = written_keys(assignments or [])
+    _note(given, assignments)
     check_format(form or "text")
     store = _store(folder)
     size = store.check()
@@ -169,6 +169,11 @@ def show(  # noqa: PLR0913 - every option of the command is a parameter
     else:
         plans = _as_run(table, store, size)
     show_tables(plans, store, given, form, to, print_all=to is None)
+
+
+def _note(given: Given, assignments: list[str] | None) -> None:
+    """Note what the user wrote, so that an error says it in these words."""
+    given.written.assignments, given.written.names = written_keys(assignments or []), {"model.name": "--model"}
 
 
 def _store(folder: Path) -> "PaperStore":

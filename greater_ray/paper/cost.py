@@ -24,11 +24,15 @@ SMALL = 0.135  # billions of parameters of a model that nobody has told the size
 
 
 class Counts(Config):
-    """Of one step of a method: rows given to the task model and rows differentiated, both per training row; texts."""
+    """Of one step of a method: rows given to the task model and rows differentiated, both per training row; texts.
+
+    ``written`` tells that the search lets the task model write.
+    """
 
     rows: float
     backward: float = 0.0
     texts: float = 0.0
+    written: bool = True
 
 
 class Total(NamedTuple):
@@ -65,7 +69,7 @@ def supposed(cell: Cell) -> Estimate:
     config, given, rows = cell.config, shared().supposed, rows_of(cell.config)
     measured = rows.test * sum(split == "test" for split in config.evaluation.splits)
     prompts = 1 if config.method in ("fixed", "zero-shot-cot") and not config.method_config.get("reference") else 2
-    answers = float(measured * prompts)
+    answers, scored = float(measured * prompts), 0.0
     if config.evaluation.dev_select_top > 1:
         answers += config.evaluation.dev_select_top * rows.dev
     backward = texts = 0.0
@@ -74,13 +78,14 @@ def supposed(cell: Cell) -> Estimate:
         steps = steps_at_most(config.budget, *load_method(config), rows.train)
         if known is None or steps is None:
             return Estimate(0, 0, "its steps are not known" if known else "its counts are not known")
-        answers += known.rows * rows.train * steps
+        searched = known.rows * rows.train * steps
+        answers, scored = (answers + searched, 0.0) if known.written else (answers, searched)
         backward, texts = known.backward * rows.train * steps, known.texts * steps
     size, writer = _billions(config.model.name), _billions((config.optimizer_model or config.model).name)
     written = min(given.written_tokens, config.decoding.max_reasoning_tokens)
     read = given.answer_tokens - given.written_tokens
-    tokens = answers * (read + written) + backward * (read + written) + texts * given.writer_tokens
-    seconds = size * (answers * read + 3 * backward * (read + written)) / given.read_per_second
+    tokens = (answers + backward) * (read + written) + scored * read + texts * given.writer_tokens
+    seconds = size * ((answers + scored) * read + 3 * backward * (read + written)) / given.read_per_second
     seconds += (size * answers * written + writer * texts * given.writer_tokens) / given.written_per_second
     return Estimate(tokens, seconds)
 

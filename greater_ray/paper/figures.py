@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from greater_ray.errors import ConfigError
-from greater_ray.paper.measure import Filled, outcomes
+from greater_ray.paper.measure import Filled, is_made, outcomes
 
 FORMS = ("png", "svg", "pdf")
 # Okabe and Ito (2008), dark to light, with a hatch each.
@@ -63,7 +63,8 @@ def draw(filled: Filled, folder: Path, forms: Sequence[str] = FORMS) -> list[Pat
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         (_outcome_bars if filled.plan.table.figure == "outcomes" else _bars)(filled, axes)
-        about = f"{filled.plan.table.title} (scale {filled.plan.view.scale})"
+        made = ", synthetic rows" if any(is_made(number) for number in filled.plan.numbers) else ""
+        about = f"{filled.plan.table.title} (scale {filled.plan.view.scale}{made})"
         axes.set_title("\n".join([about, *filled.plan.view.overrides]), fontsize=10)
         written = []
         for form in forms:
@@ -91,10 +92,12 @@ def _bars(filled: Filled, axes: Any) -> None:
         places, heights, below, above = [], [], [], []
         for group, column in enumerate(plan.columns):
             value = filled.of(plan.at(row, column))
+            place = group + (number - (len(rows) - 1) / 2) * width
             if value.score is None:
+                axes.text(place, 2, value.state, rotation=90, ha="center", va="bottom", fontsize=7)
                 continue
             found = value.score
-            places.append(group + (number - (len(rows) - 1) / 2) * width)
+            places.append(place)
             heights.append(100 * found.estimate)
             below.append(100 * (found.estimate - found.low))
             above.append(100 * (found.high - found.estimate))
@@ -102,8 +105,10 @@ def _bars(filled: Filled, axes: Any) -> None:
             places, heights, 0.9 * width, yerr=[below, above] if places else None, capsize=2, label=row.label,
             color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, error_kw={"elinewidth": 0.8},
         )  # fmt: skip
-    axes.set_xticks(range(len(plan.columns)), [column.label for column in plan.columns])
-    if len(plan.columns) > 3:
+    labels = [column.label for column in plan.columns]
+    turned = len(labels) > 4
+    axes.set_xticks(range(len(labels)), labels if turned else [label.replace(" ", "\n", 1) for label in labels])
+    if turned:
         axes.tick_params(axis="x", rotation=60)
         for label in axes.get_xticklabels():
             label.set_horizontalalignment("right")
@@ -128,6 +133,8 @@ def _outcome_bars(filled: Filled, axes: Any) -> None:
         left = [a + b for a, b in zip(left, lengths, strict=True)]
     axes.set_yticks(range(len(told)), [f"against {label}" for label, _ in told])
     axes.invert_yaxis()
-    axes.set_xlim(0, max([*left, 1]))
+    most = max([*left, 1])
+    axes.set_xlim(0, most)
+    axes.set_xticks(range(0, most + 1, max(1, most // 7)))
     axes.set_xlabel(f"tasks, as {filled.plan.table.against} does on them")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

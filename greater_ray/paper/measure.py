@@ -87,7 +87,7 @@ class Value:
     @property
     def comparable(self) -> bool:
         """Whether the paper measured the same thing: all tasks, on rows of the benchmark itself."""
-        return self.state == "done" and not self.number.partial and not _made(self.number)
+        return self.state == "done" and not self.number.partial and not is_made(self.number)
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,8 @@ def _discordance(before: Sequence[Scores], after: Sequence[Scores]) -> float:
     return float(np.mean([np.mean((b[:, None] - a[None]) ** 2) for a, b in pairs]))
 
 
-def _made(number: Number) -> bool:
+def is_made(number: Number) -> bool:
+    """Tell whether a number's rows were made by a generator."""
     return any(cell.config.task.data == "synthetic" for cell in number.all_cells)
 
 

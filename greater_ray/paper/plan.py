@@ -143,8 +143,9 @@ def plan_table(name: str, view: View) -> TablePlan:
     columns = tuple(_columns(found, view, size))
     numbers = tuple(_number(found, view, size, row, column) for row in found.rows for column in columns)
     if not any(number.cells for number in numbers):
-        why = f"no cell of '{name}' matches {view.only}." if view.only else f"'{name}' has no cells at this scale."
-        raise ConfigError(why, setting="only" if view.only else "scale")
+        if view.only:
+            raise ConfigError(f"no cell of '{name}' matches {view.only}.", setting="only")
+        raise ConfigError(f"nothing of '{name}' can be run: {numbers[0].reason}.", setting="table", value=name)
     used = {task for column in columns for task in _own_tasks(column.entry, size)}
     stand_ins = {task: other for task, other in size.stand_ins.items() if task in used}
     return TablePlan(found, view, columns, numbers, stand_ins)
