@@ -1,12 +1,15 @@
 """How many rows and texts one step of every method of the papers' tables takes: ``greater_ray/paper/costs.yaml``.
 
 python -m benchmarks.paper_costs > greater_ray/paper/costs.yaml
+python -m benchmarks.paper_costs --table          # the table of docs/reproducing.md
 
 Methods run at their full settings, on few rows (half as many for training as to choose by, as in most tables), with a
 tiny random model that answers and one that writes a few random words in the form that is asked for. So counts are those
 of a writer whose replies can nearly all be used. Steps that only begin a search are shared out among the first six.
 """
 
+import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -45,8 +48,21 @@ def small(config: TrialConfig, model: str) -> TrialConfig:
     return TrialConfig.model_validate(value)
 
 
+def print_table() -> None:
+    """Print what every table costs at scale full, as Markdown."""
+    done = subprocess.run(
+        [sys.executable, "-m", "greater_ray", "paper", "list", "--json"], capture_output=True, check=True
+    )
+    print("| table | | cells | million tokens | GPU hours |\n| --- | --- | --- | --- | --- |")
+    for e in json.loads(done.stdout)["tables"]:
+        print(f"| {e['table']} | {e['title']} | {e['cells']:,} | {e['tokens'] / 1e6:,.1f} | {e['hours']:,.1f} |")
+
+
 def main() -> None:
     """Print the counts as YAML."""
+    if "--table" in sys.argv:
+        print_table()
+        return
     print("# Per step of a method at the settings of scale full: see benchmarks/paper_costs.py.")
     with tempfile.TemporaryDirectory() as folder:
         model, tokenizer = tiny_model("llama")

@@ -146,9 +146,22 @@ def plan_table(name: str, view: View) -> TablePlan:
         if view.only:
             raise ConfigError(f"no cell of '{name}' matches {view.only}.", setting="only")
         raise ConfigError(f"nothing of '{name}' can be run: {numbers[0].reason}.", setting="table", value=name)
+    if view.only:
+        found, columns, numbers = _narrowed(found, columns, numbers)
     used = {task for column in columns for task in _own_tasks(column.entry, size)}
     stand_ins = {task: other for task, other in size.stand_ins.items() if task in used}
     return TablePlan(found, view, columns, numbers, stand_ins)
+
+
+def _narrowed(
+    found: Table, columns: Sequence[Column], numbers: Sequence[Number]
+) -> tuple[Table, tuple[Column, ...], tuple[Number, ...]]:
+    """Leave out the rows and columns of which ``--only`` leaves nothing."""
+    rows = [row for row in found.rows if any(n.cells for n in numbers if n.row is row)]
+    kept = tuple(column for column in columns if any(n.cells for n in numbers if n.column is column))
+    left = tuple(n for n in numbers if n.column in kept and any(n.row is row for row in rows))
+    # Not a copy of the rows: numbers know theirs by identity.
+    return found.model_copy(update={"rows": tuple(rows)}), kept, left
 
 
 def grid_plan(plans: Sequence[TablePlan]) -> Plan:

@@ -104,7 +104,14 @@ def test_what_narrows_a_table_is_in_its_cells_and_in_its_caption():
     assert [cell.seed for cell in found.all_cells] == ["3", "4"]
     assert {cell.config.task.test_size for cell in found.all_cells} == {7}
     assert found.partial
-    assert number("table1", view, "GReaTer", "Llama-3-8B FOLIO").reason == "left out by --only"
+    assert [column.label for column in plan_table("table1", view).columns] == [
+        "Gemma-2-9B GSM8K",
+        "Gemma-2-9B BBH",
+        "Llama-3-8B GSM8K",
+        "Llama-3-8B BBH",
+    ]
+    few = View(only={"task": ["bbh/hyperbaton"], "method": ["greater", "ape"], "model": ["meta*"]})
+    assert {n.row.label for n in plan_table("table1", few).numbers} == {"APE", "GReaTer"}
     assert view.overrides == ["Only task=bbh/navigate,gsm8k.", "Seeds: 3, 4.", "Set: task.test_size = 7."]
     with pytest.raises(ConfigError, match="no cell of 'table6' matches"):
         plan_table("table6", view)
