@@ -3,8 +3,9 @@
 python pipelines/paper_tables.py                        # every table at the scale of a laptop, into runs/paper-smoke
 ray submit cluster.yaml pipelines/paper_tables.py -- table1 --scale full --out RESULTS --replicas 4 --wait 1800
 
-Without --scale it is smoke, without --out the folder is runs/paper-SCALE. `ray submit` copies only this file, so tables
-come from the installed package. All other options are those of `greater-ray paper run`; its exit code is the one here.
+The table comes first. Without one it is all, without --scale it is smoke, without --out the folder is runs/paper-SCALE.
+`ray submit` copies only this file, so tables come from the installed package. All other options are those of
+`greater-ray paper run`; its exit code is the one here.
 """
 
 import argparse
@@ -18,12 +19,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("table", nargs="?", default="all", help="a table of `greater-ray paper list`, or all")
     parser.add_argument("--scale", default="smoke", help="full or smoke")
     parser.add_argument("--out", metavar="DIR", help="folder of all tables; the same command continues there")
-    args, further = parser.parse_known_args()
+    words = sys.argv[1:]
+    # Only the first word can be the table: others may be values of options that the command knows.
+    table = words.pop(0) if words and not words[0].startswith("-") else "all"
+    args, further = parser.parse_known_args(words)
     out = args.out or f"runs/paper-{args.scale}"
-    return run(["paper", "run", args.table, "--scale", args.scale, "--out", out, *further])
+    return run(["paper", "run", table, "--scale", args.scale, "--out", out, *further])
 
 
 if __name__ == "__main__":

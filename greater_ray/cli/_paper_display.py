@@ -96,13 +96,29 @@ def show_tables(
         DataError: a record was edited, or cannot be read.
     """
     tables = [fill(plan, store) for plan in plans]
+    stream = sys.stderr if given.json else sys.stdout
     if to is not None:
         written = [path for filled in tables for path in write_files(filled, to, [form] if form else list(FORMATS))]
-        figures = any(filled.plan.table.figure is not None for filled in tables)
-        stream = sys.stderr if given.json else sys.stdout
         stream.write(f"{len(written)} files in {to}\n")
-        if figures and not has_matplotlib():
+        if any(filled.plan.table.figure is not None for filled in tables) and not has_matplotlib():
             stream.write("no pictures: they need matplotlib; pip install 'greater-ray[plots]'\n")
     if print_all:
         chosen = "json" if given.json and form is None else form or "text"
-        sys.stdout.write("\n".join(shown(filled, chosen, remarks(filled)) for filled in tables))
+        sys.stdout.write(_joined([shown(filled, chosen, remarks(filled)) for filled in tables], chosen))
+    elif given.json:
+        told = [{"table": filled.plan.table.name, "complete": filled.complete} for filled in tables]
+        sys.stdout.write(as_json({"folder": str(to), "tables": told}) + "\n")
+    else:
+        for filled in tables:
+            states = [value.state for value in filled.values]
+            counts = ", ".join(f"{states.count(s)} {s}" for s in ("done", "partly", "failed", "not run") if s in states)
+            sys.stdout.write(f"{filled.plan.table.name}: {counts}\n")
+
+
+def _joined(tables: Sequence[str], form: str) -> str:
+    """Put tables of one form together: JSON in one list, CSV under one heading."""
+    if len(tables) > 1 and form == "json":
+        return "[\n" + ",\n".join(table.rstrip() for table in tables) + "\n]\n"
+    if form == "csv":
+        return tables[0] + "".join(table.partition("\n")[2] for table in tables[1:])
+    return "\n".join(tables)

@@ -1,6 +1,7 @@
 """The commands for tables, from arguments to exit codes, on a tiny model in this process."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,45 @@ def test_wrong_words_are_one_sentence_and_write_nothing(
     error = refused(capsys, "paper", *args, "--out", str(tmp_path / "out"), "--replicas", "0")
     assert sentence in error
     assert not (tmp_path / "out").exists()
+
+
+def test_all_tables_of_a_folder_are_one_document_and_one_set_of_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    view = View(scale="smoke", only={"task": ["bbh/web_of_lies"]})
+    made_tables(tmp_path / "out", [plan_table("table10", view), plan_table("figure4", view)])
+    common = ["paper", "show", "all", str(tmp_path / "out"), "--only", "task=bbh/web_of_lies"]
+    code, shown, _ = said(capsys, *common, "--format", "json")
+    assert code == 0
+    tables = {value["table"]: value["complete"] for value in json.loads(shown)}
+    assert (tables["table10"], tables["figure4"], tables["table1"]) == (True, True, False)
+    code, shown, _ = said(capsys, *common, "--format", "csv")
+    assert shown.count("published_percent") == 1
+    code, shown, _ = said(capsys, *common, "--to", str(tmp_path / "files"))
+    assert code == 0
+    assert "table10: 5 done" in shown
+    names = {path.name for path in (tmp_path / "files").iterdir()}
+    assert {f"{name}.{form}" for name in tables for form in ("txt", "md", "tex", "csv", "json")} <= names
+
+
+def test_the_script_for_ray_submit_runs_every_table_into_a_folder_of_its_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    script = Path(__file__).parents[3] / "pipelines" / "paper_tables.py"
+
+    def started(*args: str) -> int:
+        monkeypatch.setattr("sys.argv", ["paper_tables", *args, "--replicas", "0"])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(script), run_name="__main__")
+        return int(ended.value.code or 0)
+
+    assert started("--model", "./missing") == 2
+    assert "there is no folder './missing'" in capsys.readouterr().err
+    made_tables(tmp_path / "runs" / "paper-smoke", [plan_table("table7", View(scale="smoke"))])
+    assert started("table7", "--only", "task=gsm8k") == 2
+    assert started("table7", "--scale", "full", "--out", "runs/paper-smoke") == 2
+    assert "holds numbers of scale 'smoke'" in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
