@@ -7,18 +7,21 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from greater_ray.config import Config, EvaluationConfig, ModelConfig, merged, parse
+from greater_ray.assembly import resolve_config
+from greater_ray.config import Config, EvaluationConfig, merged, parse
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.plugins import load
 from greater_ray.tasks import available_groups, expand
 
 NO_PROMPT = "no prompt is published"
+EMPTY = "an empty prompt cannot be measured"
 
 
 class Entry(Config):
     """A row or a column: what it adds to the numbers that lie in it. A row goes before a column.
 
-    ``method`` is a name of ``settings.yaml``, ``prompts`` a set of published prompts (``none`` where none is known).
+    ``method`` is a name of ``settings.yaml``, ``prompts`` a set of published prompts (``none``: none is known;
+    ``empty``: the empty prompt).
     ``tasks`` are tasks or groups whose scores are averaged; ``each`` makes one column of every task of a group.
     ``transfer`` is the model on which the prompt found with ``model`` is measured, ``writer`` the model that writes.
     ``settings`` are sections of a trial's config. ``published`` holds a row's published values, column by column, in
@@ -140,6 +143,8 @@ def published_prompt(name: str, task: str) -> Prompt | None:
     """Return the prompt of a set for a task; None where none is published."""
     if name == "none":
         return None
+    if name == "empty":
+        return Prompt(prompt="")
     found = _yaml("prompts.yaml")[name]["prompts"].get(task)
     if found is None:
         return None
@@ -230,8 +235,6 @@ def _possible(found: Table) -> tuple[Table, list[str]]:
 
 def _lacking(entry: Entry) -> str | None:
     """Say what an entry needs that this package lacks."""
-    from greater_ray.models.endpoint import refuse_endpoint
-
     groups = {**available_groups(), **shared().groups}
     for name in entry.tasks:
         try:
@@ -239,12 +242,9 @@ def _lacking(entry: Entry) -> str | None:
         except ConfigError:
             what = "tasks of this group are" if name in groups else "the task is"
             return f"{what} not there ({name})."
-    try:
-        for model in (entry.model, entry.transfer):
-            if model is not None:
-                refuse_endpoint(ModelConfig(name=shared().models[model]["name"]))
-    except ConfigError:
-        return "an endpoint cannot be a task model."
+    for model in (entry.model, entry.transfer):
+        if model is not None and not _answers(model):
+            return f"{shared().models[model]['label']} cannot be a task model."
     for key in entry.settings.get("evaluation", {}):
         if key not in EvaluationConfig.model_fields:
             return f"evaluation.{key} is not there."
@@ -256,3 +256,13 @@ def _lacking(entry: Entry) -> str | None:
         if missing:
             return f"the method has no option {missing[0]}."
     return None
+
+
+@cache
+def _answers(model: str) -> bool:
+    """Tell whether a model can be asked for answers at all: an endpoint may only write."""
+    try:
+        resolve_config({"model": shared().models[model]["name"], "task": "bbh/navigate", "method": "zero-shot-cot"})
+    except ConfigError:
+        return False
+    return True

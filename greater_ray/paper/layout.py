@@ -98,7 +98,7 @@ def _caption(filled: Filled) -> list[str]:
         if value.strange:
             where = f"{value.number.row.label}, {value.number.column.label}"
             told.append(f"{STRANGE} {where}: {'; '.join(value.strange)}; compared with nothing.")
-    sets = dict.fromkeys(row.prompts for row in plan.table.rows if row.prompts not in (None, "none"))
+    sets = dict.fromkeys(row.prompts for row in plan.table.rows if row.prompts not in (None, "none", "empty"))
     told += [f"Prompts {name}: {prompt_source(name)}." for name in sets if name]
     return told
 

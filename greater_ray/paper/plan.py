@@ -15,6 +15,7 @@ from greater_ray.grid.config import SECTIONS, TransferConfig, load_grid, matches
 from greater_ray.grid.run import Plan, Transfers
 from greater_ray.grid.transfer import transfer_models
 from greater_ray.paper.catalog import (
+    EMPTY,
     NO_PROMPT,
     Entry,
     Scale,
@@ -319,7 +320,7 @@ def _method(row: Entry, column: Entry, task: str) -> tuple[dict[str, Any] | None
     if prompt is None:
         return None, NO_PROMPT, False
     if not prompt.prompt.strip():
-        return None, "the published prompt is empty", False
+        return None, EMPTY, False
     entry = {"name": "fixed", "label": row.prompts, "method_config": {"prompt": prompt.prompt}}
     return merged(entry, row.settings, column.settings), None, prompt.cut
 

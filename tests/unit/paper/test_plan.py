@@ -57,7 +57,7 @@ def test_published_prompts_are_measured_as_they_stand():
     assert found.method == "fixed"
     assert found.method_config["prompt"].startswith("Use your knowledge")
     assert found.layout.frozen_prefix == ""
-    assert number("table13", View(), "APO", "FOLIO").reason == "the published prompt is empty"
+    assert number("table13", View(), "APO", "FOLIO").reason == "an empty prompt cannot be measured"
     assert number("table2", View(), "APO (GPT-4)", "hyperbaton").reason == "no prompt is published"
     assert number("table10", View(), "TextGrad", "FOLIO").cut
 

@@ -135,7 +135,7 @@ def test_a_number_of_which_seeds_are_missing_is_none_yet(tmp_path: Path):
 def test_an_empty_folder_is_a_table_of_gaps(tmp_path: Path):
     filled = fill(plan("table13"), PaperStore(tmp_path))
     assert [v.state for v in filled.values] == ["not run", "not run", "none", "not run", "not run"]
-    assert "the published prompt is empty" in shown(filled, "text")
+    assert "an empty prompt cannot be measured" in shown(filled, "text")
 
 
 # -- what never shares a column ----------------------------------------------------------------------------------------
