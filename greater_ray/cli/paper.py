@@ -9,7 +9,7 @@ from greater_ray.cli._errors import written_keys
 from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import Given, with_options
 from greater_ray.cli.grid import Where, running, with_where
-from greater_ray.config import parse, parse_assignments
+from greater_ray.config import merged, parse, parse_assignments
 from greater_ray.errors import ConfigError, DataError, StoreError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ paper = typer.Typer(
 )  # fmt: skip
 
 _WHAT = "What of it"
+# What --set may say of how models are served; it changes no result, so it is no part of a view.
+_SERVED = "replicas"
 _Id = Annotated[str, typer.Argument(metavar="ID", help="A table of `paper list`, or all.")]
 _Scale = Annotated[
     str | None,
@@ -133,7 +135,8 @@ def run(  # noqa: PLR0913 - every option of the command is a parameter
     check_models(plans)
     before = [fill(plan, store) for plan in plans]
     print_before(before, given)
-    grid = parse(GridConfig, {"name": "paper", **where.settings()})
+    served = {_SERVED: parse_assignments(assignments or []).get(_SERVED, {})}
+    grid = parse(GridConfig, merged({"name": "paper"}, served, where.settings()))
     with running(grid, out, given, where) as (backend, observer):
         result = run_tables(plans, store, backend, retry_failed=retry_failed, observer=observer)
     show_tables(plans, store, given, form, to or out / "tables", print_all=table != "all")
@@ -220,7 +223,7 @@ def _view(
         models=tuple(model or ()),
         seeds=_numbers(seeds),
         only=parse_only(only or []),
-        settings=parse_assignments(assignments or []),
+        settings={key: value for key, value in parse_assignments(assignments or []).items() if key != _SERVED},
     )
 
 

@@ -114,6 +114,7 @@ def test_an_edited_record_ends_show_and_run(tmp_path: Path, capsys: pytest.Captu
         (["run", "table7", "--set", "task.siez=3"], "'task.siez' is unknown"),
         (["run", "table7", "--set", "task.data=nowhere"], "'nowhere' is neither"),
         (["run", "table7", "--format", "html"], "--format: 'html' is unknown"),
+        (["run", "table7", "--scale", "smoke", "--set", "replicas.gpu=1"], "replicas.gpu: unknown option"),
     ],
 )
 def test_wrong_words_are_one_sentence_and_write_nothing(
