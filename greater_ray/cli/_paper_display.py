@@ -9,6 +9,7 @@ from greater_ray.cli._display import as_json
 from greater_ray.cli._options import Given
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.estimate import Estimate, estimate
+from greater_ray.paper.catalog import scale
 from greater_ray.paper.cost import supposed, total, transferred
 from greater_ray.paper.figures import has_matplotlib
 from greater_ray.paper.layout import FORMATS, shown
@@ -20,7 +21,7 @@ from greater_ray.paper.store import PaperStore
 _SUPPOSED = (
     "tokens and hours of one GPU of 2024 are supposed, to an order of magnitude; --probe measures on this machine"
 )
-_PROBED = "tokens and hours of one replica on this machine, to an order of magnitude, by a probe"
+_PROBED = "one replica on this machine, to an order of magnitude, by a probe"
 
 
 def print_list(plans: Sequence[TablePlan], store: PaperStore | None, given: Given, *, probe: bool) -> None:
@@ -29,19 +30,20 @@ def print_list(plans: Sequence[TablePlan], store: PaperStore | None, given: Give
     everything = list(grid_plan(plans).cells)
     states = store.states(cell.trial_id for cell in everything) if store is not None else {}
     todo = [cell for cell in everything if cell.trial_id not in states or states[cell.trial_id].state != "done"]
-    costs = _costs(todo, probe)
+    size = plans[0].view.scale
+    costs = _costs(todo, size, probe)
     told: list[dict[str, Any]] = []
     for name, title, own in parts:
         cells = list(grid_plan(own).cells)
         missing = [costs[cell.trial_id] for cell in cells if cell.trial_id in costs]
         transfers, left = transfers_left(own, store)
-        missing += [transferred(cell) for cell in left]
+        missing += [transferred(cell, size) for cell in left]
         cost = total(missing)
         told.append(
             {
                 "table": name,
                 "title": title,
-                "scale": own[0].view.scale,
+                "scale": size,
                 "cells": len(cells) + transfers,
                 "done": len(cells) + transfers - len(missing),
                 "tokens": round(cost.tokens),
@@ -49,8 +51,10 @@ def print_list(plans: Sequence[TablePlan], store: PaperStore | None, given: Give
                 "without_estimate": cost.unknown,
             }
         )
+    machine = scale(size).supposed.machine
+    basis = _PROBED if probe else f"supposed for {machine}, to an order of magnitude; --probe measures on this machine"
     if given.json:
-        sys.stdout.write(as_json({"tables": told, "basis": _PROBED if probe else _SUPPOSED}) + "\n")
+        sys.stdout.write(as_json({"tables": told, "basis": basis}) + "\n")
         return
     width, wide = max(len(entry["table"]) for entry in told), max(len(entry["title"]) for entry in told)
     lines = [f"{'table':<{width}}  {'title':<{wide}}  {'done':>11}  {'tokens left':>12}  {'hours left':>10}"]
@@ -59,14 +63,14 @@ def print_list(plans: Sequence[TablePlan], store: PaperStore | None, given: Give
         more = f"  ({entry['without_estimate']} cells without an estimate)" if entry["without_estimate"] else ""
         lines.append(
             f"{entry['table']:<{width}}  {entry['title']:<{wide}}  {done:>11}  {_short(entry['tokens']):>12}  "
-            f"{entry['hours']:>10,.1f}{more}"
+            f"{entry['hours']:>10,.2f}{more}"
         )
-    sys.stdout.write("\n".join([*lines, _PROBED if probe else _SUPPOSED]) + "\n")
+    sys.stdout.write("\n".join([*lines, f"tokens and hours: {basis}"]) + "\n")
 
 
-def _costs(cells: Sequence[Cell], probe: bool) -> dict[str, Estimate]:
+def _costs(cells: Sequence[Cell], size: str, probe: bool) -> dict[str, Estimate]:
     if not probe:
-        return {cell.trial_id: supposed(cell) for cell in cells}
+        return {cell.trial_id: supposed(cell, size) for cell in cells}
     from greater_ray.assembly import local_models
 
     return dict(zip((cell.trial_id for cell in cells), estimate(cells, local_models()), strict=True))

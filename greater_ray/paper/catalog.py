@@ -67,6 +67,18 @@ class Suite(Config):
     settings: dict[str, Any]
 
 
+class Supposed(Config):
+    """What estimates without a probe suppose of a scale and of a machine; see ``settings.yaml``."""
+
+    machine: str
+    answer_tokens: int
+    written_tokens: int
+    writer_tokens: int
+    writer_written_tokens: int
+    read_per_second: float
+    written_per_second: float
+
+
 class Scale(Config):
     """How large everything is. What is empty is as the tables say.
 
@@ -75,6 +87,7 @@ class Scale(Config):
     """
 
     about: str
+    supposed: Supposed
     seeds: tuple[int, ...] | None = None
     model: dict[str, Any] | None = None
     transfer: dict[str, Any] | None = None
@@ -82,17 +95,6 @@ class Scale(Config):
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
-class Supposed(Config):
-    """What estimates without a probe suppose; see ``settings.yaml``."""
-
-    rows: dict[str, tuple[int, int, int]]
-    answer_tokens: int
-    written_tokens: int
-    writer_tokens: int
-    read_per_second: float
-    written_per_second: float
 
 
 class Shared(Config):
@@ -104,7 +106,7 @@ class Shared(Config):
     suites: dict[str, Suite]
     groups: dict[str, tuple[str, ...]]
     scales: dict[str, Scale]
-    supposed: Supposed
+    rows: dict[str, tuple[int, int, int]]
 
 
 class Prompt(Config):
