@@ -13,7 +13,7 @@ from greater_ray.paper.catalog import scale
 from greater_ray.paper.cost import supposed, total, transferred
 from greater_ray.paper.figures import has_matplotlib
 from greater_ray.paper.layout import FORMATS, shown
-from greater_ray.paper.measure import Filled, fill, transfers_left
+from greater_ray.paper.measure import Filled, fill_all, transfers_left
 from greater_ray.paper.plan import TablePlan, grid_plan
 from greater_ray.paper.run import remarks, write_files
 from greater_ray.paper.store import PaperStore
@@ -99,7 +99,7 @@ def show_tables(
     Raises:
         DataError: a record was edited, or cannot be read.
     """
-    tables = [fill(plan, store) for plan in plans]
+    tables = fill_all(plans, store)
     stream = sys.stderr if given.json else sys.stdout
     if to is not None:
         written = [path for filled in tables for path in write_files(filled, to, [form] if form else list(FORMATS))]

@@ -1,5 +1,6 @@
 """The commands for the papers' tables: ``paper list``, ``paper run`` and ``paper show``."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,7 +125,7 @@ def run(  # noqa: PLR0913 - every option of the command is a parameter
     from greater_ray.cli._paper_display import print_before, show_tables
     from greater_ray.grid.config import GridConfig
     from greater_ray.paper.layout import check_format
-    from greater_ray.paper.measure import fill
+    from greater_ray.paper.measure import fill_all
     from greater_ray.paper.run import check_models, plan_tables, run_tables
 
     _note(given, assignments)
@@ -133,13 +134,16 @@ def run(  # noqa: PLR0913 - every option of the command is a parameter
     view = _view(store, scale, model, only, seeds, assignments)
     plans = plan_tables(table, view)
     check_models(plans)
-    before = [fill(plan, store) for plan in plans]
+    before = fill_all(plans, store)
     print_before(before, given)
     served = {_SERVED: parse_assignments(assignments or []).get(_SERVED, {})}
     grid = parse(GridConfig, merged({"name": "paper"}, served, where.settings()))
     with running(grid, out, given, where) as (backend, observer):
         result = run_tables(plans, store, backend, retry_failed=retry_failed, observer=observer)
     show_tables(plans, store, given, form, to or out / "tables", print_all=table != "all")
+    failed = sum(state.state == "failed" for _, state in [*result.cells, *result.transfers])
+    if failed:
+        sys.stderr.write(f"{failed} cells failed; they run again with --retry-failed\n")
     if result.refused is not None:
         raise result.refused
     raise typer.Exit(0 if result.complete else 1)

@@ -113,8 +113,21 @@ def fill(plan: TablePlan, store: PaperStore) -> Filled:
     Raises:
         DataError: a record was edited, or cannot be read.
     """
-    states = store.states({cell.trial_id for number in plan.numbers for cell in number.all_cells})
+    return fill_all([plan], store)[0]
+
+
+def fill_all(plans: Sequence[TablePlan], store: PaperStore) -> list[Filled]:
+    """Return tables with all that a store holds of them; a record that serves several is read once.
+
+    Raises:
+        DataError: as ``fill``.
+    """
     known: dict[tuple[str, str | None], Measured | str] = {}
+    return [_filled(plan, store, known) for plan in plans]
+
+
+def _filled(plan: TablePlan, store: PaperStore, known: dict[tuple[str, str | None], Measured | str]) -> Filled:
+    states = store.states({cell.trial_id for number in plan.numbers for cell in number.all_cells})
 
     def measured(number: Number, cell: Cell) -> Measured | str:
         key = (cell.trial_id, repr(number.transfer) if number.transfer else None)
