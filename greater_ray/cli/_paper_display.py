@@ -15,7 +15,8 @@ from greater_ray.paper.figures import has_matplotlib
 from greater_ray.paper.layout import FORMATS, shown
 from greater_ray.paper.measure import Filled, fill_all, transfers_left
 from greater_ray.paper.plan import TablePlan, grid_plan
-from greater_ray.paper.run import remarks, write_files
+from greater_ray.paper.power import resolutions
+from greater_ray.paper.run import write_files
 from greater_ray.paper.store import PaperStore
 
 _SUPPOSED = (
@@ -87,7 +88,7 @@ def print_before(tables: Sequence[Filled], given: Given) -> None:
     """Say before a run what the rows of every table can show."""
     stream = sys.stderr if given.json else sys.stdout
     for filled in tables:
-        for line in remarks(filled):
+        for line in resolutions(filled):
             stream.write(f"{filled.plan.table.name}: {line}\n")
 
 
@@ -108,7 +109,7 @@ def show_tables(
             stream.write("no pictures: they need matplotlib; pip install 'greater-ray[plots]'\n")
     if print_all:
         chosen = "json" if given.json and form is None else form or "text"
-        sys.stdout.write(_joined([shown(filled, chosen, remarks(filled)) for filled in tables], chosen))
+        sys.stdout.write(_joined([shown(filled, chosen, resolutions(filled)) for filled in tables], chosen))
     elif given.json:
         told = [{"table": filled.plan.table.name, "complete": filled.complete} for filled in tables]
         sys.stdout.write(as_json({"folder": str(to), "tables": told}) + "\n")

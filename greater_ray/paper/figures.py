@@ -24,6 +24,7 @@ _STYLES = (
     ("#F0E442", "oo"),
     ("#999999", "--"),
 )
+_FEW = 4  # columns whose names fit beside each other
 _OUTCOMES = {
     "wins": ("#0072B2", ""),
     "smaller wins": ("#56B4E9", "///"),
@@ -64,7 +65,7 @@ def draw(filled: Filled, folder: Path, forms: Sequence[str] = FORMS) -> list[Pat
         axes = figure.add_subplot()
         (_outcome_bars if filled.plan.table.figure == "outcomes" else _bars)(filled, axes)
         made = ", synthetic rows" if any(is_made(number) for number in filled.plan.numbers) else ""
-        about = f"{filled.plan.table.title} (scale {filled.plan.view.scale}{made})"
+        about = f"{filled.plan.table.title}{_common(filled)} (scale {filled.plan.view.scale}{made})"
         axes.set_title("\n".join([about, *filled.plan.view.overrides]), fontsize=10)
         written = []
         for form in forms:
@@ -80,7 +81,21 @@ def _size(filled: Filled) -> tuple[float, float]:
     if filled.plan.table.figure == "outcomes":
         return 7.0, 1.2 + 0.5 * len(filled.plan.table.rows)
     bars = len(filled.plan.columns) * (len(filled.plan.table.rows) + 1)
-    return max(5.0, 0.16 * bars + 2.5), 4.2
+    # Long names of many columns stand on end below the bars.
+    longest = max(len(label) for label in _labels_of(filled))
+    return min(16.0, max(5.0, 0.12 * bars + 2.5)), 4.2 + (0.055 * longest if len(filled.plan.columns) > _FEW else 0)
+
+
+def _labels_of(filled: Filled) -> list[str]:
+    """Return the names of the columns without a first word that all share: their model."""
+    common = _common(filled).removeprefix(", ")
+    return [column.label.removeprefix(f"{common} ") if common else column.label for column in filled.plan.columns]
+
+
+def _common(filled: Filled) -> str:
+    first = {column.label.partition(" ")[0] for column in filled.plan.columns}
+    many = len(filled.plan.columns) > 1 and all(" " in column.label for column in filled.plan.columns)
+    return f", {first.pop()}" if many and len(first) == 1 else ""
 
 
 def _bars(filled: Filled, axes: Any) -> None:
@@ -105,11 +120,11 @@ def _bars(filled: Filled, axes: Any) -> None:
             places, heights, 0.9 * width, yerr=[below, above] if places else None, capsize=2, label=row.label,
             color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, error_kw={"elinewidth": 0.8},
         )  # fmt: skip
-    labels = [column.label for column in plan.columns]
-    turned = len(labels) > 4
+    labels = _labels_of(filled)
+    turned = len(labels) > _FEW
     axes.set_xticks(range(len(labels)), labels if turned else [label.replace(" ", "\n", 1) for label in labels])
     if turned:
-        axes.tick_params(axis="x", rotation=60)
+        axes.tick_params(axis="x", rotation=60, labelsize=8)
         for label in axes.get_xticklabels():
             label.set_horizontalalignment("right")
             label.set_rotation_mode("anchor")

@@ -98,9 +98,9 @@ def _caption(filled: Filled) -> list[str]:
         if value.strange:
             where = f"{value.number.row.label}, {value.number.column.label}"
             told.append(f"{STRANGE} {where}: {'; '.join(value.strange)}; compared with nothing.")
-    sets = dict.fromkeys(row.prompts for row in plan.table.rows if row.prompts not in (None, "none", "empty"))
-    told += [f"Prompts {name}: {prompt_source(name)}." for name in sets if name]
-    return told
+    sets = [row.prompts for row in plan.table.rows if row.prompts and row.prompts not in ("none", "empty")]
+    sources = dict.fromkeys(map(prompt_source, sets))
+    return [*told, f"Prompts: {'; '.join(sources)}."] if sources else told
 
 
 def _question(filled: Filled) -> str:

@@ -7,7 +7,6 @@ from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, ModelError
 from greater_ray.grid.run import Backend, GridObserver, GridResult, run_plan
 from greater_ray.paper.catalog import tables
-from greater_ray.paper.cost import rows_of
 from greater_ray.paper.figures import FORMS, draw, has_matplotlib
 from greater_ray.paper.layout import FORMATS, shown
 from greater_ray.paper.measure import Filled
@@ -56,16 +55,6 @@ def check_models(plans: Sequence[TablePlan]) -> None:
             raise ConfigError(error.why, setting="model.name", value=model.name) from error
 
 
-def remarks(filled: Filled) -> list[str]:
-    """Return what is said of a table before it runs: what its rows can show."""
-    rows = [
-        rows_of(number.all_cells[0].config).test
-        for number in filled.plan.numbers
-        if len(number.cells) == 1 and number.cells[0]
-    ]
-    return list(resolutions(filled, min(rows))) if rows else []
-
-
 def run_tables(
     plans: Sequence[TablePlan],
     store: PaperStore,
@@ -92,7 +81,7 @@ def write_files(filled: Filled, folder: Path, forms: Sequence[str] = tuple(FORMA
     written = []
     for form in forms:
         path = folder / f"{filled.plan.table.name}.{FORMATS[form][0]}"
-        path.write_text(shown(filled, form, remarks(filled)), encoding="utf-8")
+        path.write_text(shown(filled, form, resolutions(filled)), encoding="utf-8")
         written.append(path)
     if filled.plan.table.figure is not None and has_matplotlib():
         written += draw(filled, folder, FORMS)

@@ -17,7 +17,8 @@ from greater_ray.paper.latex import END, PREAMBLE, escaped
 from greater_ray.paper.layout import FORMATS, document, records, shown
 from greater_ray.paper.measure import Filled, fill, outcomes
 from greater_ray.paper.plan import TablePlan, View, plan_table
-from greater_ray.paper.run import remarks, write_files
+from greater_ray.paper.power import resolutions
+from greater_ray.paper.run import write_files
 from greater_ray.paper.store import PAPER_FILE, PaperStore
 from greater_ray.statistics.comparison import compare_over_tasks
 from greater_ray.statistics.tables import holm
@@ -300,13 +301,17 @@ def test_wins_draws_and_losses_tell_noise_apart(tmp_path: Path):
 
 def test_what_rows_can_show_is_said_before_anything_runs(tmp_path: Path):
     empty = fill(plan("table6"), PaperStore(tmp_path))
-    (before,) = remarks(empty)
-    assert "25 % of rows answered differently (supposed)" in before
-    assert "100 rows show differences from 14.4 points" in before
-    assert "6 of 8 are smaller than what these rows show" in before
+    (before,) = resolutions(empty)
+    assert "differ on 25 % of the rows (supposed), 100 rows show differences from 14.4 points." in before
+    assert "Of 8 published differences (5.0 to 35.0 points) 6 are smaller than that" in before
+    assert "the median, 13.0 points, needs 125 rows" in before
+    (main,) = resolutions(fill(plan("table1", View(models=("m",))), PaperStore(tmp_path)))
+    assert "100 rows" not in main
+    assert "203 rows show" in main
+    assert "2,020 rows show" in main
     few = plan("table6", View(models=("m",), settings={"task": {"test_size": 4}}))
-    assert "4 rows are too few to show any difference" in remarks(fill(few, PaperStore(tmp_path)))[0]
-    assert remarks(fill(plan("table11"), PaperStore(tmp_path))) == []
+    assert "4 rows are too few to show any difference" in resolutions(fill(few, PaperStore(tmp_path)))[0]
+    assert resolutions(fill(plan("table11"), PaperStore(tmp_path))) == []
 
 
 def test_a_table_is_written_in_every_form(six: tuple[Filled, PaperStore], tmp_path: Path):
