@@ -306,9 +306,7 @@ def test_what_rows_can_show_is_said_before_anything_runs(tmp_path: Path):
     assert "Of 8 published differences (5.0 to 35.0 points) 6 are smaller than that" in before
     assert "the median, 13.0 points, needs 125 rows" in before
     (main,) = resolutions(fill(plan("table1", View(models=("m",))), PaperStore(tmp_path)))
-    assert "100 rows" not in main
-    assert "203 rows show" in main
-    assert "2,020 rows show" in main
+    assert all(f"{rows} rows show" in main for rows in ("203", "1,319", "2,100"))
     few = plan("table6", View(models=("m",), settings={"task": {"test_size": 4}}))
     assert "4 rows are too few to show any difference" in resolutions(fill(few, PaperStore(tmp_path)))[0]
     assert resolutions(fill(plan("table11"), PaperStore(tmp_path))) == []
