@@ -2,10 +2,12 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 
+from greater_ray import load
 from greater_ray.cli.app import run
 from greater_ray.paper.plan import View, plan_table
 from greater_ray.paper.store import PAPER_FILE
@@ -54,6 +56,26 @@ def test_a_table_is_run_and_shown_as_it_was_run(done, capsys: pytest.CaptureFixt
     assert "2 done before, 0 to run" in shown
     assert "2 rows are too few to show any difference" in shown
     assert {Path(path).suffix for path in (out / "tables").iterdir()} == {".json", ".csv", ".md", ".tex", ".txt"}
+
+
+def test_a_transfer_is_run_from_the_prompt_that_was_found(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    far = shutil.copytree(tiny_folder, tmp_path / "far")
+    command = ["paper", "run", "table4", "--scale", "smoke", "--out", str(tmp_path / "out"), "--replicas", "0", *SMALL]
+    command += ["--model", f"llama-3-8b={tiny_folder}", "--model", f"gemma-2-27b={far}"]
+    command += ["--only", "method=greater,task=bbh/navigate"]
+    code, shown, _ = said(capsys, *command, "--format", "json", "--json")
+    assert code == 0
+    (first, mean) = json.loads(shown)["numbers"]
+    assert (first["column"], mean["column"]) == ("movie_rec.", "average")
+    source, target = (load(path).cells[0].record for path in first["records"])
+    assert (source.config.model.name, target.config.model.name) == (str(tiny_folder), str(far))
+    assert (source.config.method, target.config.method) == ("greater", "fixed")
+    assert target.config.method_config["prompt"] == source.best.full_text
+    code, shown, _ = said(capsys, *command)
+    assert code == 0
+    assert shown.count("1 done before, 0 to run") == 2
 
 
 def test_the_list_tells_what_is_done(done, tiny_folder: Path, capsys: pytest.CaptureFixture[str]):
