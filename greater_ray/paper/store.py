@@ -101,8 +101,10 @@ class PaperStore:
                 self.grid.write_grid("paper", [], whole=False)
             noted = self._noted or _Noted(scale=scale, version=package_version())
             noted.views |= {name: view.model_dump(mode="json") for name, view in views.items()}
-            self._noted = noted
-            self._write(noted)
+            # What was removed is run again, and sealed anew.
+            there = {k: seal for k, seal in noted.seals.items() if (self.grid.cells / seal.folder).exists()}
+            self._noted = noted.model_copy(update={"seals": there})
+            self._write(self._noted)
         finally:
             self.grid.close()
 

@@ -339,6 +339,19 @@ def test_without_matplotlib_a_picture_says_what_it_needs(six: tuple[Filled, Pape
         draw(six[0], tmp_path)
 
 
+def test_a_cell_that_was_removed_is_run_and_sealed_again(tmp_path: Path):
+    seven = plan("table7", View(models=("m",), settings=VIEW.settings))
+    store = made_tables(tmp_path / "out", [seven])
+    (cell,) = seven.numbers[0].all_cells
+    shutil.rmtree(next(store.grid.cells.glob(f"*-{cell.trial_id}-*")))
+    assert [v.state for v in fill(seven, PaperStore(tmp_path / "out")).values] == ["not run", "done"]
+    again = PaperStore(tmp_path / "out")
+    again.begin({"table7": seven.view})
+    write_cell(again, cell, 0.9, 20)
+    again.seal([(cell.trial_id, again.grid.state(cell.trial_id))])
+    assert fill(seven, PaperStore(tmp_path / "out")).complete
+
+
 def test_a_cell_of_other_rows_takes_the_place_of_the_old_one(tmp_path: Path):
     seven = plan("table7", View(models=("m",), settings=VIEW.settings))
     store = made_tables(tmp_path / "out", [seven])
