@@ -2,6 +2,7 @@
 #
 #   make test    set up, then all checks     make check   all checks in the environment at hand
 #   make demo    set up, then the demo       make bench   set up, then the step benchmark
+#   make paper-smoke   set up, then every table of the papers at the scale of a laptop (under an hour on two cores)
 #   make clean   remove .venv and caches   make cluster-files   what deploy/ ships to the machines of a cluster
 #   make bench-cluster   set up, then what Ray and the orchestration cost (about 20 minutes, on a machine at rest)
 #
@@ -17,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check lint types layers unit demo bench bench-cluster cluster-files clean
+.PHONY: setup test check lint types layers unit demo paper-smoke bench bench-cluster cluster-files clean
 
 setup: $(STAMP)
 
@@ -60,6 +61,9 @@ unit:
 
 demo: $(STAMP)
 	@$(BIN)/python pipelines/bbh_grid.py --preset laptop --set settings.task.data=$(DATA) --out runs/demo
+
+paper-smoke: $(STAMP)
+	@$(BIN)/greater-ray paper run all --scale smoke --out runs/paper-smoke
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/bench_step.py

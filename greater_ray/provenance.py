@@ -26,6 +26,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def package_version() -> str:
+    """Return the version of this package as records have it."""
+    return str(_version("greater-ray"))
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

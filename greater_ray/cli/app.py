@@ -18,6 +18,7 @@ from greater_ray.cli._errors import Complaint
 from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
 from greater_ray.cli.grid import register
+from greater_ray.cli.paper import paper
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
 
 # The base of all complaints about arguments; which package it comes from depends on typer's version.
@@ -239,6 +240,7 @@ def export(
 
 
 register(app)
+app.add_typer(paper, rich_help_panel="Grids")
 
 
 def _progress_line(given: Given) -> Any:

@@ -190,7 +190,7 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
         print_plan(parsed, out, rule, given, probe=probe, replicas=where.replicas, retry_failed=retry_failed)
         return
     transfer_models(expand_grid(parsed, rule)[0].config, parsed.transfer)
-    with _running(parsed, out, given, where) as (backend, observer):
+    with running(parsed, out, given, where) as (backend, observer):
         result = run_grid(parsed, out, backend, only=rule, retry_failed=retry_failed, observer=observer)
     _finish(result, out, given)
 
@@ -230,7 +230,7 @@ def transfer(
     for entry in parsed.transfer.models:
         task_model(parsed, entry)
     GridStore(folder).read_grid()
-    with _running(parsed, folder, given, where) as (backend, observer):
+    with running(parsed, folder, given, where) as (backend, observer):
         result = run_transfer(folder, parsed.transfer, backend, retry_failed=retry_failed, observer=observer)
     _finish(result, folder, given)
 
@@ -285,7 +285,7 @@ def _file(config: str) -> Path:
 
 
 @contextmanager
-def _running(parsed: "GridConfig", out: Path, given: Given, where: Where) -> "Iterator[tuple[Backend, GridObserver]]":
+def running(parsed: "GridConfig", out: Path, given: Given, where: Where) -> "Iterator[tuple[Backend, GridObserver]]":
     """Open the screen, the signals and the place to run; an interrupt becomes its exit code."""
     from greater_ray.cli._grid_display import GridStop, grid_display
 

@@ -5,19 +5,19 @@ A ``Backend`` runs cells; in this process (``LocalBackend``) or on Ray (``greate
 """
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from greater_ray.assembly import Models, Served, assemble, load_engine, local_models, row_hash
-from greater_ray.config import ModelConfig, TaskConfig, TrialConfig
+from greater_ray.assembly import Models, Served, assemble, local_models
+from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.errors import EndpointError, GreaterRayError, Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import GridConfig, TransferConfig
+from greater_ray.grid.inputs import Inputs, files_hash, reach
 from greater_ray.grid.store import CellState, GridStore
 from greater_ray.grid.transfer import Missing, plan_transfer, sources_in, transfer_models
-from greater_ray.models.endpoint import is_endpoint
 from greater_ray.observer import Observer
 from greater_ray.records import StepRecord
 from greater_ray.runs import run_parts
@@ -108,27 +108,67 @@ def run_grid(
     Raises:
         GreaterRayError: a wrong setting, wrong data or folder; ``Interrupted`` when asked to stop.
     """
-    observer = observer or GridObserver()
     cells = expand_grid(grid, only)
     own = {cell.config.model for cell in cells}
     targets = [model for model in transfer_models(cells[0].config, grid.transfer) if own != {model}]
-    _reach(own, "models")
-    _reach(targets, "transfer.models")
+    transfers = [Transfers(cells, grid.transfer)] if grid.transfer.models else []
+    return run_plan(
+        Plan(grid.name, cells, transfers, targets, whole=only is None),
+        out,
+        backend,
+        retry_failed=retry_failed,
+        observer=observer,
+    )
+
+
+class Transfers(NamedTuple):
+    """Cells of phase one whose prompts go to the models of a transfer."""
+
+    sources: Sequence[Cell]
+    to: TransferConfig
+
+
+class Plan(NamedTuple):
+    """What is to be run: distinct cells, then transfers from some of them.
+
+    ``targets`` are models of phase two whose room is checked before phase one; ``whole`` tells that nothing else is
+    wanted of the folder (``GridStore.write_grid``).
+    """
+
+    name: str
+    cells: Sequence[Cell]
+    transfers: Sequence[Transfers]
+    targets: Sequence[ModelConfig]
+    whole: bool
+
+
+def run_plan(
+    plan: Plan, out: Path, backend: Backend, *, retry_failed: bool = False, observer: GridObserver | None = None
+) -> GridResult:
+    """Run what is not done yet of a plan, in both phases.
+
+    Raises:
+        GreaterRayError: as ``run_grid``.
+    """
+    observer = observer or GridObserver()
+    cells = list(plan.cells)
+    reach({cell.config.model for cell in cells}, "models")
+    reach(plan.targets, "transfer.models")
     inputs = Inputs(cells)
     store = GridStore(out)
     store.claim()
     try:
-        store.write_grid(grid.name, cells, whole=only is None)
-        _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=targets)
+        store.write_grid(plan.name, cells, whole=plan.whole)
+        _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=plan.targets)
         result = GridResult(inputs.states(store, cells), [])
-        if not grid.transfer.models:
+        if not plan.transfers:
             return result
         try:
-            transfers, result.missing = plan_transfer(store, cells, grid.transfer, inputs.of)
+            transfers, result.missing = _planned_transfers(store, plan.transfers, inputs)
             inputs.add(transfers)
             result.transfers = inputs.states(store, transfers)
             if transfers:
-                store.write_grid(grid.name, transfers, whole=only is None)
+                store.write_grid(plan.name, transfers, whole=plan.whole)
                 _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
             result.transfers = inputs.states(store, transfers)
         except Interrupted:
@@ -139,6 +179,19 @@ def run_grid(
         return result
     finally:
         store.close()
+
+
+def _planned_transfers(
+    store: GridStore, transfers: Sequence[Transfers], inputs: "Inputs"
+) -> tuple[list[Cell], list[Missing]]:
+    """Build the cells of phase two for every transfer, each named once; a lost source is listed once."""
+    cells: dict[tuple[str, str | None], Cell] = {}
+    missing: dict[Missing, None] = {}
+    for sources, to in transfers:
+        planned, lost = plan_transfer(store, sources, to, inputs.of)
+        cells |= {(cell.trial_id, cell.source): cell for cell in planned}
+        missing |= dict.fromkeys(lost)
+    return list(cells.values()), list(missing)
 
 
 def run_transfer(
@@ -157,75 +210,13 @@ def run_transfer(
         sources, lost = sources_in(store)
         inputs = Inputs(sources)
         transfers, missing = plan_transfer(store, sources, transfer, inputs.of)
-        _reach(dict.fromkeys(cell.config.model for cell in transfers), "transfer.models")
+        reach(dict.fromkeys(cell.config.model for cell in transfers), "transfer.models")
         inputs.add(transfers)
         store.write_grid(store.read_grid()["name"], transfers, whole=True)
         _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
         return GridResult([], inputs.states(store, transfers), lost + missing)
     finally:
         store.close()
-
-
-def _reach(models: Iterable[ModelConfig], setting: str) -> None:
-    """Make sure that endpoints answer before anything starts.
-
-    Raises:
-        EndpointError: one does not.
-    """
-    for model in models:
-        if is_endpoint(model.name):
-            try:
-                load_engine(model).contact()
-            except EndpointError as error:
-                why = f"{model.name}: {error.told(lambda key: f'§{key}')}"
-                raise EndpointError(why, setting=setting) from None
-
-
-class Inputs:
-    """Hashes of what configs only name: the rows, and the files of models that lie on this disk.
-
-    Rows are loaded here, once per task, so that a mistake shows before anything starts.
-
-    Raises:
-        DataError: rows are missing or broken.
-    """
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self._rows: dict[TaskConfig, dict[str, str]] = {}
-        self._files: dict[tuple[ModelConfig, ModelConfig | None], dict[str, str]] = {}
-        self.add(cells)
-
-    def add(self, cells: Sequence[Cell]) -> None:
-        """Take in further cells."""
-        from greater_ray.tasks import load_task
-
-        for cell in cells:
-            config = cell.config.task
-            if config not in self._rows:
-                task = load_task(config)
-                task.train(), task.dev()
-                self._rows[config] = row_hash(task)
-            models = cell.config.model, cell.config.optimizer_model
-            if models not in self._files:
-                self._files[models] = files_hash(cell.config)
-
-    def of(self, cell: Cell) -> dict[str, str]:
-        """Return the hashes of a cell's rows and files."""
-        return {**self._rows[cell.config.task], **self._files[cell.config.model, cell.config.optimizer_model]}
-
-    def states(self, store: GridStore, cells: Sequence[Cell]) -> list[tuple[Cell, CellState]]:
-        """Tell how far each cell is with these inputs."""
-        states = store.states({cell.trial_id: self.of(cell) for cell in cells})
-        return [(cell, states[cell.trial_id]) for cell in cells]
-
-
-def files_hash(config: TrialConfig) -> dict[str, str]:
-    """Return the hashes of the files of models, that of the writer apart; nothing for one that is not at hand."""
-    from greater_ray.models.identity import sample_files
-
-    named = {"files": config.model, "optimizer_files": config.optimizer_model}
-    found = {key: sample_files(model) for key, model in named.items() if model is not None}
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def open_cells(store: GridStore, cells: Sequence[Cell], inputs: Inputs, retry_failed: bool) -> list[Cell]:

@@ -1,0 +1,271 @@
+"""The experiments as data: one YAML file per table or figure, and what they share in ``settings.yaml``."""
+
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from greater_ray.assembly import resolve_config
+from greater_ray.config import Config, EvaluationConfig, parse
+from greater_ray.errors import ConfigError, unknown_name
+from greater_ray.plugins import load
+from greater_ray.settings import merged
+from greater_ray.tasks import available_groups, expand
+
+NO_PROMPT = "no prompt is published"
+EMPTY = "an empty prompt cannot be measured"
+
+
+class Entry(Config):
+    """A row or a column: what it adds to the numbers that lie in it. A row goes before a column.
+
+    ``method`` is a name of ``settings.yaml``, ``prompts`` a set of published prompts (``none``: none is known;
+    ``empty``: the empty prompt).
+    ``tasks`` are tasks or groups whose scores are averaged; ``each`` makes one column of every task of a group.
+    ``transfer`` is the model on which the prompt found with ``model`` is measured, ``writer`` the model that writes.
+    ``settings`` are sections of a trial's config. ``published`` holds a row's published values, column by column, in
+    percent. ``against`` marks the row that the others of its group are compared with.
+    """
+
+    label: str = ""
+    group: str = ""
+    method: str | None = None
+    prompts: str | None = None
+    model: str | None = None
+    transfer: str | None = None
+    writer: str | None = None
+    tasks: tuple[str, ...] = ()
+    each: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    published: tuple[float | None, ...] = ()
+    against: bool = False
+
+
+class Table(Config):
+    """A table or figure: rows x columns, and what the papers say about them.
+
+    ``against`` is the label of the row that the others are compared with. ``figure`` is how it is drawn: ``bars``, or
+    ``outcomes`` (wins, draws and losses).
+    """
+
+    name: str
+    title: str
+    source: str
+    suite: Literal["greater", "gpo"]
+    against: str | None = None
+    figure: Literal["bars", "outcomes"] | None = None
+    rows: tuple[Entry, ...]
+    columns: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Suite(Config):
+    """What holds for all cells of one paper's tables."""
+
+    seeds: tuple[int, ...]
+    settings: dict[str, Any]
+
+
+class Supposed(Config):
+    """What estimates without a probe suppose of a scale and of a machine; see ``settings.yaml``."""
+
+    machine: str
+    answer_tokens: int
+    written_tokens: int
+    writer_tokens: int
+    writer_written_tokens: int
+    read_per_second: float
+    written_per_second: float
+
+
+class Scale(Config):
+    """How large everything is. What is empty is as the tables say.
+
+    ``model`` stands for every model, ``transfer`` for those that are transferred to. ``stand_ins`` maps tasks to others
+    that have synthetic rows, ``groups`` replaces groups of tasks; ``methods`` has settings by the method's own name.
+    """
+
+    about: str
+    supposed: Supposed
+    seeds: tuple[int, ...] | None = None
+    model: dict[str, Any] | None = None
+    transfer: dict[str, Any] | None = None
+    stand_ins: dict[str, str] = Field(default_factory=dict)
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Shared(Config):
+    """``settings.yaml``."""
+
+    order: tuple[str, ...]
+    models: dict[str, dict[str, Any]]
+    methods: dict[str, dict[str, Any]]
+    suites: dict[str, Suite]
+    groups: dict[str, tuple[str, ...]]
+    scales: dict[str, Scale]
+    rows: dict[str, tuple[int, int, int]]
+
+
+class Prompt(Config):
+    """A published prompt; ``cut`` tells that its source shortens it."""
+
+    prompt: str
+    cut: bool = False
+
+
+@cache
+def _yaml(name: str) -> Any:
+    text = files("greater_ray.paper").joinpath(name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@cache
+def shared() -> Shared:
+    """Return what the tables share."""
+    found: Shared = parse(Shared, _yaml("settings.yaml"))
+    return found
+
+
+def scale(name: str) -> Scale:
+    """Return a scale.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    scales = shared().scales
+    if name not in scales:
+        raise unknown_name("scale", name, scales)
+    return scales[name]
+
+
+def published_prompt(name: str, task: str) -> Prompt | None:
+    """Return the prompt of a set for a task; None where none is published."""
+    if name == "none":
+        return None
+    if name == "empty":
+        return Prompt(prompt="")
+    found = _yaml("prompts.yaml")[name]["prompts"].get(task)
+    if found is None:
+        return None
+    return Prompt(**(found if isinstance(found, dict) else {"prompt": found}))
+
+
+def prompt_source(name: str) -> str:
+    """Return where the prompts of a set were published."""
+    return str(_yaml("prompts.yaml")[name]["source"])
+
+
+def tasks_of(name: str) -> tuple[str, ...]:
+    """Return the tasks behind a name: a group of ``settings.yaml``, or what the registry knows.
+
+    Raises:
+        ConfigError: the registry does not know it, or one of its tasks.
+    """
+    groups = shared().groups
+    return tuple(task for part in groups.get(name, (name,)) for task in expand(part))
+
+
+@cache
+def table(name: str) -> Table:
+    """Return a table, with the rows and columns that this package can compute.
+
+    Raises:
+        ConfigError: there is no such table, or nothing of it can be computed.
+    """
+    if name not in shared().order:
+        raise unknown_name("table", name, [*shared().order, "all"])
+    found: Table = parse(Table, {"name": name, **_yaml(f"tables/{name}.yaml")})
+    found, notes = _possible(_columns_of_groups(found))
+    if not found.columns or not found.rows:
+        raise ConfigError(f"'{name}' cannot be computed: {notes[0]}", setting="table", value=name)
+    return found.model_copy(update={"notes": (*found.notes, *notes)})
+
+
+@cache
+def tables() -> tuple[str, ...]:
+    """Return the names of the tables of which something can be computed, in order."""
+    known = []
+    for name in shared().order:
+        try:
+            table(name)
+        except ConfigError:
+            continue
+        known.append(name)
+    return tuple(known)
+
+
+def _columns_of_groups(found: Table) -> Table:
+    """Write one column for every task of a group that is to have them."""
+    columns: list[Entry] = []
+    for entry in found.columns:
+        if entry.each is None:
+            columns.append(entry)
+            continue
+        for task in tasks_of(entry.each):
+            label = task.rpartition("/")[2]
+            columns.append(entry.model_copy(update={"label": label, "tasks": (task,)}))
+    return found.model_copy(update={"columns": tuple(columns)})
+
+
+def _possible(found: Table) -> tuple[Table, list[str]]:
+    """Leave out rows and columns that need a task, model or setting which this package lacks, and say so."""
+    notes: list[str] = []
+    rows, columns = [], []
+    for row in found.rows:
+        why = _lacking(row)
+        if why is None:
+            rows.append(row)
+        else:
+            notes.append(f"Row {row.label} is left out: {why}")
+    kept = []
+    for place, column in enumerate(found.columns):
+        why = _lacking(column)
+        if why is None:
+            columns.append(column)
+            kept.append(place)
+        else:
+            notes.append(f"Column {column.label} is left out: {why}")
+    rows = [
+        row.model_copy(update={"published": tuple(row.published[k] for k in kept if k < len(row.published))})
+        for row in rows
+    ]
+    return found.model_copy(update={"rows": tuple(rows), "columns": tuple(columns)}), notes
+
+
+def _lacking(entry: Entry) -> str | None:
+    """Say what an entry needs that this package lacks."""
+    groups = {**available_groups(), **shared().groups}
+    for name in entry.tasks:
+        try:
+            tasks_of(name)
+        except ConfigError:
+            what = "tasks of this group are" if name in groups else "the task is"
+            return f"{what} not there ({name})."
+    for model in (entry.model, entry.transfer):
+        if model is not None and not _answers(model):
+            return f"{shared().models[model]['label']} cannot be a task model."
+    for key in entry.settings.get("evaluation", {}):
+        if key not in EvaluationConfig.model_fields:
+            return f"evaluation.{key} is not there."
+    if entry.method is not None:
+        method = shared().methods[entry.method]
+        known = load("methods", method["name"]).config_type.model_fields
+        given = merged(method, entry.settings).get("method_config", {})
+        missing = [key for key in given if key not in known]
+        if missing:
+            return f"the method has no option {missing[0]}."
+    return None
+
+
+@cache
+def _answers(model: str) -> bool:
+    """Tell whether a model can be asked for answers at all: an endpoint may only write."""
+    try:
+        resolve_config({"model": shared().models[model]["name"], "task": "bbh/navigate", "method": "zero-shot-cot"})
+    except ConfigError:
+        return False
+    return True
