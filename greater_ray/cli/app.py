@@ -239,6 +239,31 @@ def export(
     sys.stdout.write((value if isinstance(value, str) else as_json(value)) + "\n")
 
 
+@app.command(cls=Command, rich_help_panel="Look around")
+@with_options(settings=False)
+def report(
+    given: Given,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a grid, of a run or of the papers' tables.")],
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="The HTML file.", show_default="report.html in the folder"),
+    ] = None,
+) -> None:
+    """Write results, costs and the life of every prompt as one HTML file, which opens in a browser."""
+    from greater_ray.report import write_report
+    from greater_ray.results import load
+
+    path = to or folder / "report.html"
+    made = write_report(load(folder), path)
+    if given.json:
+        from greater_ray.cli._display import as_json
+
+        sys.stdout.write(as_json({"file": str(path), "cells": made.overview["states"]}) + "\n")
+        return
+    states = ", ".join(f"{number} {state}" for state, number in made.overview["states"].items())
+    sys.stdout.write(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB; cells: {states or 'none'})\n")
+
+
 register(app)
 app.add_typer(paper, rich_help_panel="Grids")
 
