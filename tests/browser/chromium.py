@@ -1,16 +1,20 @@
 """A headless Chromium that is spoken to over a pipe, in the DevTools protocol: no driver and no package between."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Self
 
+# Puts the two ends of the pipes where the browser looks for them.
+_LAUNCH = "import os, sys; [os.dup2(int(sys.argv[k]), k + 2) for k in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -31,17 +35,18 @@ class Chromium:
         self._read, to_write = os.pipe()
         # The browser reads commands from 3 and answers on 4, each ended by a null byte.
         command = [
-            "sh", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "sh", program, "--headless=new", "--no-sandbox",
-            "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run", "--disable-extensions",
+            sys.executable, "-S", "-c", _LAUNCH, program, "--headless=new", "--no-sandbox", "--disable-gpu",
+            "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run", "--disable-extensions",
             "--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={self._profile}",
             f"--window-size={width},{height}", "about:blank",
         ]  # fmt: skip
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write)]
         self._process = subprocess.Popen(
-            command, pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            [*command[:4], *map(str, ends), *command[4:]], pass_fds=ends, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        os.close(to_read)
-        os.close(to_write)
+        for end in (to_read, to_write, *ends):
+            os.close(end)
         self._buffer, self._count, self._session = b"", 0, None
         self._events: list[str] = []
         (page,) = (t for t in self.ask("Target.getTargets")["targetInfos"] if t["type"] == "page")

@@ -122,7 +122,7 @@ function stepItem(step, k, life) {
       el("strong", {}, `Step ${step.step}`), where && el("span", {}, where), el("span", {}, many(tried, "candidate")),
       el("span", { class: "push" }, isNumber(step.loss) ? fixed(step.loss) : "no criterion",
         change !== null && el("span", { class: change > 0 ? "worse" : change < 0 ? "better" : "dim" }, ` ${signed(change, 3)}${change > 0 ? " worse" : ""}`)),
-      step.kept && el("span", { class: "tag kept" }, "\u2605 the found prompt"), !step.changed && k + (life.startLoss !== undefined) > 0 && el("span", { class: "tag" }, "unchanged")),
+      step.kept && [" ", el("span", { class: "tag kept" }, "\u2605 the found prompt")], !step.changed && k + (life.startLoss !== undefined) > 0 && [" ", el("span", { class: "tag" }, "unchanged")]),
     el("bdi", { class: "foreign prompt", dir: "auto" }, step.text.map(([kind, text]) =>
       kind === "=" ? visible(text) : el(kind === "+" ? "ins" : "del", {}, visible(text)))));
   const details = el("details", { id: `step-${step.step}`, toggle: () => { if (details.open && details.childElementCount === 1) details.append(candidates(step)); } }, summary);
@@ -156,7 +156,7 @@ function candidates(step) {
 
 function lifeCurve(cell, life) {
   const [left, top, right, bottom] = [60, 30, 520, 270];
-  const drawing = canvas(540, 318, "Criterion after each step, with its candidates");
+  const drawing = canvas(540, 318, "Criterion after each step, with its candidates", true);
   const main = [[0, life.startLoss], ...life.steps.map((s) => [s.step, s.loss])].filter((p) => isNumber(p[1]));
   const best = life.steps.map((s) => [s.step, s.best]).filter((p) => isNumber(p[1]));
   const tried = life.steps.flatMap((s) => s.candidates.map((c) => [s.step, c[3]])).filter((p) => isNumber(p[1]));

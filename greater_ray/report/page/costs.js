@@ -22,9 +22,13 @@ function pareto(rows) {
   const x = (tokens) => (tokens > 0 ? log(Math.log10(tokens)) : left + 20);
   const [from, to] = range(marks.map((m) => m.accuracy), 0.12);
   const y = linear(Math.max(0, from), Math.min(1, to), bottom, top);
+  const decades = high - low;
   const powers = positive.length ? [...Array(Math.floor(Math.max(high, low + 0.5)) - Math.ceil(low) + 1).keys()].map((k) => 10 ** (Math.ceil(low) + k)) : [];
+  // Between powers of ten, where few of them are in sight.
+  const between = decades > 2 ? [] : powers.concat(powers[0] / 10 || []).flatMap((p) => [2 * p, 5 * p]);
+  const inSight = between.filter((p) => Math.log10(p) >= low && Math.log10(p) <= Math.max(high, low + 0.5));
   axes(drawing, [left, top, right, bottom],
-    { at: x, ticks: [...(zero ? [0] : []), ...powers], text: short, label: "tokens of search and writer per cell" },
+    { at: x, ticks: [...(zero ? [0] : []), ...powers, ...inSight], text: short, label: "tokens of search and writer per cell" },
     { at: y, ticks: ticks(Math.max(0, from), Math.min(1, to), 5), text: (v) => `${Number((100 * v).toFixed(1))} %`, label: `accuracy on ${chosen.split} rows` });
   if (front.length > 1) {
     const steps = front.map((m, k) => (k ? `H${x(m.tokens)}V${y(m.accuracy)}` : `M${x(m.tokens)},${y(m.accuracy)}`)).join("");
@@ -93,7 +97,7 @@ function curve(cells, index, title, name, lead) {
   const averaged = lines.length > FEW_CURVES;
   if (averaged) lines = [...grouped(lines, (line) => line.method)].map(([method, own]) => ({ method, points: averageOf(own.map((line) => line.points)), count: own.length }));
   const [left, top, right, bottom] = [60, 34, 540, 290];
-  const drawing = canvas(560, 336, `${title}, by method`);
+  const drawing = canvas(560, 336, `${title}, by method`, true);
   const most = Math.max(...lines.flatMap((line) => line.points.map((p) => p[0])), 1);
   const x = linear(0, most, left + 8, right - 8);
   const [from, to] = range(lines.flatMap((line) => line.points.map((p) => p[1])));

@@ -69,8 +69,9 @@ function plainTable(columns, rows) {
   return el("div", { class: "scroll" }, el("table", { class: "plain" }, el("thead", {}, head), el("tbody", {}, body)));
 }
 
-function canvas(width, height, label) {
-  return svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, class: "chart" });
+/** A drawing; one with links in it is a group for screen readers, since an image would hide them. */
+function canvas(width, height, label, links) {
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, role: links ? "group" : "img", "aria-label": label, class: "chart" });
 }
 
 function linear(from, to, begin, end) {
@@ -112,7 +113,7 @@ function axes(drawing, box, x, y) {
   }
   drawing.append(svg("path", { d: `M${left},${bottom}H${right}`, class: "axis" }));
   drawing.append(svg("text", { x: (left + right) / 2, y: bottom + 34, class: "name middle" }, x.label));
-  drawing.append(svg("text", { x: left - 2, y: top - 10, class: "name start" }, y.label));
+  drawing.append(svg("text", { x: left - 2, y: top - 14, class: "name start" }, y.label));
 }
 
 /** Hatches by which areas differ without colour; ids are unique in the page. */

@@ -12,7 +12,7 @@ function buildFilters() {
   const form = emptied("filters");
   for (const axis of AXES) {
     const values = [...new Set(DATA.cells.map((cell) => cell[axis]))].sort();
-    const all = `all ${many(values.length, axis)}`;
+    const all = `all ${axis}s (${values.length})`;
     form.append(choice(axis, [["", all], ...values.map((value) => [value, value])]));
     if (values.length < 2) form.lastChild.hidden = true;
   }

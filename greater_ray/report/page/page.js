@@ -54,7 +54,7 @@ function setTheme(theme) {
 }
 
 function about() {
-  const count = (axis) => new Set(DATA.cells.map((cell) => cell[axis])).size;
+  const count = (axis) => new Set(DATA.cells.map((cell) => cell[axis]).filter((value) => value !== "-")).size;
   const synthetic = DATA.cells.some((cell) => cell.synthetic);
   return [
     `${many(DATA.cells.length, "cell")}: ${many(count("method"), "method")}, ${many(count("task"), "task")}, ${many(count("model"), "model")}, ${many(count("seed"), "seed")}. `,

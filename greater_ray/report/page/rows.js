@@ -29,7 +29,7 @@ function side(title, answer) {
   ];
   return el("div", { class: "side" },
     el("h5", {}, title, el("span", { class: `push verdict ${right[1]}` }, right[0])),
-    el("div", { class: "part" }, el("span", { class: "part-name" }, "reasoning", answer.truncated && el("span", { class: "tag" }, `cut at its limit, ${whole(answer.tokens)} tokens`)),
+    el("div", { class: "part" }, el("span", { class: "part-name" }, "reasoning", answer.truncated && [" ", el("span", { class: "tag" }, `cut at its limit, ${whole(answer.tokens)} tokens`)]),
       answer.reasoning === "" ? el("em", { class: "dim" }, "none") : foreign(answer.reasoning, { class: "foreign block" })),
     el("div", { class: "part" }, el("span", { class: "part-name" }, "after the extractor"),
       answer.answer === "" ? el("em", { class: "dim" }, "nothing") : foreign(answer.answer, { class: "foreign block" })),

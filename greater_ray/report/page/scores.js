@@ -29,7 +29,7 @@ function tiles(rows) {
   return el("ul", { class: "tiles", "aria-label": "At a glance" },
     tile(`${whole(done.length)} of ${whole(cells.length)}`, `cells finished${states.length && cells.length === DATA.cells.length ? ` (${states.join(", ")})` : ""}`),
     tile(gain === null ? "-" : points(gain), `points on ${chosen.split} rows, mean of ${many(compared.length, "changed prompt")}`),
-    tile(`${better} of ${compared.length}`, "changed prompts better by more than noise"),
+    tile(`${whole(better)} of ${whole(compared.length)}`, "changed prompts better by more than noise"),
     tile(short(done.reduce((sum, cell) => sum + cell.tokens.reduce((a, b) => a + b, 0), 0)), "tokens in all"),
     tile(clock(done.reduce((sum, cell) => sum + cell.seconds, 0)), "of the models' own calls, hours first"));
 }
@@ -45,10 +45,11 @@ function glance(rows) {
   };
   const complete = (method) => tasks.every((task) => value(method, task) !== null);
   const overall = (method) => (complete(method) ? mean(tasks.map((task) => value(method, task))) : null);
-  const best = (values) => Math.max(...values.filter(isNumber));
+  // One number alone is no best one.
+  const best = (values) => (values.filter(isNumber).length > 1 ? Math.max(...values.filter(isNumber)) : null);
   const tops = tasks.map((task) => best(methods.map((method) => value(method, task))));
   const top = best(methods.map(overall));
-  const column = (number, most, sign) => el("td", { class: `number ${isNumber(number) && methods.length > 1 && number === most ? "best" : ""}` },
+  const column = (number, most, sign) => el("td", { class: `number ${isNumber(number) && number === most ? "best" : ""}` },
     isNumber(number) ? (100 * number).toFixed(1) : "-", sign);
   const sure = (method, task) => {
     const found = (cells.get(`${method}\n${task}`) || []).map((r) => outcomeOf(r.score, false));
@@ -93,7 +94,7 @@ function lanes(rows, title) {
   const heights = groups.map(([, own]) => (own.length > FEW_SEEDS ? 24 : Math.max(20, 11 * own.length + 8)));
   const [left, top, width] = [132, 8, 520];
   const bottom = top + heights.reduce((a, b) => a + b, 0);
-  const drawing = canvas(width, bottom + 26, `Accuracy on ${title}`);
+  const drawing = canvas(width, bottom + 26, `Accuracy on ${title}`, true);
   const at = linear(0, 1, left, width - 24);
   for (const value of [0, 0.25, 0.5, 0.75, 1]) {
     drawing.append(svg("path", { d: `M${at(value)},${top}V${bottom}`, class: "grid" }));
@@ -144,11 +145,11 @@ function outcomes(rows) {
     return [method, counts, own.length];
   }).filter(([, counts, all]) => counts.kept < all || rows.length === all);
   const most = Math.max(1, ...groups.map(([, , all]) => all));
-  const [left, width, lane] = [150, 560, 30];
+  const [left, width, lane] = [150, 560, 34];
   const bottom = 8 + lane * groups.length;
   const drawing = canvas(width, bottom + 40, "Wins, draws and losses against the start prompt, by method");
   const fills = Object.fromEntries(OUTCOMES.map(([kind]) => [kind, hatch(drawing, kind)]));
-  const at = linear(0, most, left, width - 12);
+  const at = linear(0, most, left, width - 24);
   groups.forEach(([method, counts], k) => {
     const y = 8 + lane * k;
     drawing.append(svg("text", { x: left - 8, y: y + 19, class: "lane end" }, clipped(method, 21), svg("title", {}, visible(method))));

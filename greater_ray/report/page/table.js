@@ -1,18 +1,19 @@
 // The table of results: one row per cell, sorted by any column.
 
+// Name, heading, value to sort by, kind. Axes along which nothing differs are said above the table, not in it.
 const COLUMNS = [
   ["method", "Method", (r) => r.cell.method],
   ["task", "Task", (r) => r.cell.task],
   ["model", "Model", (r) => r.cell.model],
   ["seed", "Seed", (r) => (r.cell.seed === "-" ? -1 : Number(r.cell.seed))],
   ["before", "Start", (r) => r.score.before, "number"],
-  ["after", "Found, 95 % interval", (r) => r.score.after, "number"],
-  ["change", "Change, points", (r) => r.score.change, "number"],
+  ["after", "Found [95 %]", (r) => r.score.after, "number"],
+  ["change", "Change", (r) => r.score.change, "number"],
   ["p_value", "p", (r) => r.score.p_value, "number"],
-  ["loss", "Loss, nats", (r) => r.score.loss_after, "number"],
-  ["search", "Search tokens", (r) => r.cell.tokens[0], "number"],
-  ["writer", "Writer tokens", (r) => r.cell.tokens[1], "number"],
-  ["evaluation", "Evaluation tokens", (r) => r.cell.tokens[2], "number"],
+  ["loss", "Loss", (r) => r.score.loss_after, "number"],
+  ["search", "Search", (r) => r.cell.tokens[0], "number"],
+  ["writer", "Writer", (r) => r.cell.tokens[1], "number"],
+  ["evaluation", "Evaluation", (r) => r.cell.tokens[2], "number"],
   ["seconds", "Time", (r) => r.cell.seconds, "number"],
 ];
 const PAGE = 100;
@@ -30,12 +31,17 @@ function drawTable() {
 
 function tableNotes(rows) {
   const selection = rows.some((r) => r.score.selection);
+  const same = ["task", "model", "seed"].filter((axis) => !differs(axis) && DATA.cells.length);
   return el("p", { class: "lead" },
-    `${many(rows.length, "cell")} on ${chosen.split} rows. Bold: best of a task and model. `,
+    `${many(rows.length, "cell")} on ${chosen.split} rows`, same.map((axis) => [`, ${axis} `, foreign(DATA.cells[0][axis])]),
+    ". Changes in points, losses of the right answer in nats, costs in tokens of search, writer and final evaluation. Bold: best of a task and model. ",
     "\u25b2 better and \u25bc worse than the start prompt by more than noise (p < 0.05, exact paired test); ",
     "\u25b2\u25b2 and \u25bc\u25bc also when all comparisons of the table are taken together (Holm). ",
     selection && "These rows chose prompts: marked \u2020, they tell nothing about new ones.");
 }
+
+const differs = (axis) => DATA.cells.some((cell) => cell[axis] !== DATA.cells[0][axis]);
+const shownColumns = () => COLUMNS.filter(([name]) => !["task", "model", "seed"].includes(name) || differs(name));
 
 function sorted(rows) {
   const column = COLUMNS.find(([name]) => name === order.column);
@@ -53,10 +59,10 @@ function sorted(rows) {
 }
 
 function resultTable(rows) {
-  const head = el("tr", {}, COLUMNS.map(([name, title, , kind]) => {
+  const head = el("tr", {}, shownColumns().map(([name, title, , kind]) => {
     const current = order.column === name;
     const button = el("button", { type: "button", "data-sort": name, click: () => sortBy(name, kind) }, title,
-      el("span", { class: "arrow", "aria-hidden": "true" }, current ? (order.down ? "\u25be" : "\u25b4") : "\u2195"));
+      el("span", { class: "arrow", "aria-hidden": "true" }, current ? (order.down ? "\u25be" : "\u25b4") : ""));
     return el("th", { scope: "col", class: kind, "aria-sort": current ? (order.down ? "descending" : "ascending") : "none" }, button);
   }));
   const body = el("tbody", {}, rows.slice(0, rowsWanted).map(resultRow));
@@ -87,17 +93,15 @@ function resultRow({ cell, score }) {
   const lossSure = score.loss_interval && (score.loss_interval[0] > 0 || score.loss_interval[1] < 0);
   const name = el("a", { href: `#cell-${cell.number}`, "aria-label": `${visible(cell.title)}: the life of its prompt` }, visible(cell.method));
   return el("tr", {},
-    el("th", { scope: "row" }, el("bdi", {}, name), cell.transfer && el("span", { class: "tag" }, "transfer")),
-    el("td", {}, foreign(cell.task), cell.synthetic && el("span", { class: "tag" }, "synthetic")),
-    el("td", {}, foreign(cell.model)),
-    el("td", {}, visible(cell.seed)),
+    el("th", { scope: "row" }, el("bdi", {}, name), cell.transfer && [" ", el("span", { class: "tag" }, "transfer")]),
+    ["task", "model", "seed"].filter(differs).map((axis) => el("td", { class: "label" }, foreign(cell[axis]))),
     el("td", { class: "number" }, score.change === null ? "-" : percent(score.before)),
     el("td", { class: `number ${score.best ? "best" : ""}` }, percent(score.after), el("span", { class: "dim" }, ` [${low}, ${high}]`),
       score.selection && el("abbr", { title: "these rows chose the prompt" }, "\u2020")),
     el("td", { class: "number" }, points(score.change), verdictMark(score)),
     el("td", { class: "number" }, pValue(score.p_value)),
     el("td", { class: "number" }, loss, lossSure && el("abbr", { title: "more than noise" }, "*")),
-    cell.tokens.map((count) => el("td", { class: "number" }, whole(count))),
+    cell.tokens.map((count) => el("td", { class: "number", title: `${whole(count)} tokens` }, short(count))),
     el("td", { class: "number" }, clock(cell.seconds)));
 }
 
