@@ -248,20 +248,33 @@ def report(
         Path | None,
         typer.Option("--to", metavar="FILE", help="The HTML file.", show_default="report.html in the folder"),
     ] = None,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="While it runs: write it every few seconds; the page reloads itself.")
+    ] = False,
 ) -> None:
     """Write results, costs and the life of every prompt as one HTML file, which opens in a browser."""
-    from greater_ray.report import write_report
+    from greater_ray.report import watch, write_report
     from greater_ray.results import load
 
     path = to or folder / "report.html"
-    made = write_report(load(folder), path)
+    if watching:
+        _complain(f"open {path} in a browser; Ctrl-C ends the watch, not what it watches")
+        progress = _progress_line(given)
+        made = watch(folder, path, lambda report: progress(_states(report.overview["states"])))
+        progress("")
+    else:
+        made = write_report(load(folder), path)
     if given.json:
         from greater_ray.cli._display import as_json
 
         sys.stdout.write(as_json({"file": str(path), "cells": made.overview["states"]}) + "\n")
         return
-    states = ", ".join(f"{number} {state}" for state, number in made.overview["states"].items())
-    sys.stdout.write(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB; cells: {states or 'none'})\n")
+    size = path.stat().st_size / 2**20
+    sys.stdout.write(f"report: {path} ({size:.1f} MiB; cells: {_states(made.overview['states'])})\n")
+
+
+def _states(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in numbers.items()) or "none"
 
 
 register(app)

@@ -5,6 +5,7 @@ folder is changed. The file opens from disk and asks no network for anything.
 """
 
 from greater_ray.report.collect import Report, collect
+from greater_ray.report.watch import watch
 from greater_ray.report.write import SIZE_LIMIT, write_report
 
-__all__ = ["SIZE_LIMIT", "Report", "collect", "write_report"]
+__all__ = ["SIZE_LIMIT", "Report", "collect", "watch", "write_report"]

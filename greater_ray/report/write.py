@@ -19,11 +19,11 @@ _GENERATOR = '<meta name="generator" content="greater-ray report">'
 # One closure, in this order; each file has one subject.
 _SCRIPTS = (
     "text.js", "data.js", "draw.js", "filters.js", "table.js", "scores.js", "costs.js", "cell.js", "rows.js",
-    "method.js", "page.js",
+    "method.js", "live.js", "page.js",
 )  # fmt: skip
 
 
-def write_report(results: Results, path: Path, limit: int = SIZE_LIMIT) -> Report:
+def write_report(results: Results, path: Path, limit: int = SIZE_LIMIT, refresh: float | None = None) -> Report:
     """Write a report; a file that is there already is written anew if it is a report.
 
     Args:
@@ -31,13 +31,14 @@ def write_report(results: Results, path: Path, limit: int = SIZE_LIMIT) -> Repor
         path: the HTML file.
         limit: characters that the details of all cells may take together. Timelines come first, then the rows won and
             lost, both in the order of the cells; what does not fit is left out, and the page tells where its record is.
+        refresh: seconds after which the page reloads itself, since it will be written again.
 
     Raises:
         ConfigError: something else is at ``path``, or it cannot be written. Nothing is overwritten.
     """
     _refuse_other(path)
     report = collect(results)
-    text = page_of(report, limit)
+    text = page_of(report, limit, refresh)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
@@ -60,10 +61,10 @@ def _refuse_other(path: Path) -> None:
         raise ConfigError(f"'{path}' cannot be read ({error.strerror}).", setting="to", value=str(path)) from error
 
 
-def page_of(report: Report, limit: int = SIZE_LIMIT) -> str:
+def page_of(report: Report, limit: int = SIZE_LIMIT, refresh: float | None = None) -> str:
     """Return the text of the file. No text of a record stands in it other than compressed or escaped."""
     blocks, kept = _blocks(report.details, limit)
-    overview = report.overview | {"kept": kept, "limit": limit}
+    overview = report.overview | {"kept": kept, "limit": limit, "refresh": refresh}
     parts = files("greater_ray.report").joinpath("page")
     style = parts.joinpath("page.css").read_text(encoding="utf-8")
     script = "\n".join(parts.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ def test_every_view_is_drawn_without_a_complaint(page: Chromium, grid: Path):
         page.until(f"document.querySelector('#view-{view} h2')")
         assert page.js(f"!document.getElementById('view-{view}').hidden")
         assert page.js("document.querySelectorAll('main > section:not([hidden])').length") == 1
+        text = page.js(f"document.getElementById('view-{view}').textContent")
+        assert not {"null", "undefined", "NaN", "[object Object]"} & set(re.findall(r"\w+|\[object Object\]", text))
     assert "has no tokens" in page.js("document.getElementById('view-results').textContent"), "why a cell has failed"
 
 
@@ -204,6 +207,22 @@ def test_paper_gets_every_part(page: Chromium, grid: Path, tmp_path: Path):
     shown = "['overview', 'results', 'method'].map(n => getComputedStyle(document.getElementById('view-' + n)).display)"
     assert page.js(shown) == ["block"] * 3
     page.ask("Emulation.setEmulatedMedia", media="")
+
+
+def test_a_watched_page_reloads_itself_and_keeps_the_reader_s_place(page: Chromium, tmp_path: Path):
+    path = tmp_path / "report.html"
+    write_report(load(RECORDED / "grid-finished"), path, refresh=0.6)
+    page.open(path, "#results")
+    choose(page, "method", "zero-shot-cot")
+    page.js("void (window.first = true)")
+    write_report(load(RECORDED / "grid-interrupted"), path, refresh=0.6)
+    page.until("window.first === undefined && document.documentElement?.dataset.ready !== undefined")
+    assert "4 cells" in page.js("document.getElementById('about').textContent"), "what was written since"
+    assert page.js("document.querySelector('[name=method]').value") == "zero-shot-cot"
+    page.click("#live-now")
+    page.js("void (window.first = true)")
+    page.js("new Promise(done => setTimeout(done, 1000))")
+    assert page.js("window.first === true"), "paused"
 
 
 def test_2000_cells_open_in_two_seconds_and_show_any_of_them(page: Chromium, tmp_path: Path):

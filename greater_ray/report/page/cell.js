@@ -89,15 +89,23 @@ function story(cell, life) {
     el("div", { class: "beside" }, figure("Criterion by step",
       "Full mark: the prompt after the step. Small dots: the candidates that were evaluated. Dashed: the best so far. Lower is better.", drawing, null),
       el("p", { class: "actions" },
-        el("button", { type: "button", click: () => openAll(list, true) }, "Open all steps"), " ",
-        el("button", { type: "button", class: "quiet", click: () => openAll(list, false) }, "Close all"))),
+        el("button", { type: "button", click: () => openAll(list, "details") }, "Open all steps"), " ",
+        el("button", { type: "button", class: "quiet", click: () => closeAll(list) }, "Close all"))),
     el("div", {}, list));
   return el("section", { "aria-labelledby": "life-heading" }, el("h2", { id: "life-heading" }, "The life of the prompt"),
     el("p", { class: "lead" }, "Each step with what it changed: ", el("ins", {}, "new"), " and ", el("del", {}, "gone"), ". Open a step for its candidates; the arrow keys go from step to step."), sides);
 }
 
-function openAll(list, open) {
-  for (const item of list.querySelectorAll("details")) item.open = open;
+/** Open what a selector finds; what is drawn on opening is drawn at once, since paper does not wait. */
+function openAll(node, selector) {
+  for (const item of node.querySelectorAll(selector)) {
+    item.open = true;
+    item.dispatchEvent(new Event("toggle"));
+  }
+}
+
+function closeAll(list) {
+  for (const item of list.querySelectorAll("details")) item.open = false;
 }
 
 /** Arrow keys go from step to step. */

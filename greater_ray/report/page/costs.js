@@ -16,19 +16,17 @@ function pareto(rows) {
   // Methods that search nothing stand on a place of their own at the left: a logarithm has no zero.
   const zero = marks.some((m) => m.tokens === 0);
   const begin = left + (zero ? 54 : 14);
-  const low = Math.floor(Math.log10(Math.min(...positive, 1e12)) * 2) / 2;
-  const high = Math.ceil(Math.log10(Math.max(...positive, 1)) * 2) / 2;
-  const log = linear(positive.length ? low : 3, positive.length ? Math.max(high, low + 0.5) : 4, begin, right - 14);
+  const [low, high] = positive.length ? span(positive.map(Math.log10)) : [3, 4];
+  const log = linear(low, high, begin, right - 14);
   const x = (tokens) => (tokens > 0 ? log(Math.log10(tokens)) : left + 20);
   const [from, to] = range(marks.map((m) => m.accuracy), 0.12);
   const y = linear(Math.max(0, from), Math.min(1, to), bottom, top);
-  const decades = high - low;
-  const powers = positive.length ? [...Array(Math.floor(Math.max(high, low + 0.5)) - Math.ceil(low) + 1).keys()].map((k) => 10 ** (Math.ceil(low) + k)) : [];
-  // Between powers of ten, where few of them are in sight.
-  const between = decades > 2 ? [] : powers.concat(powers[0] / 10 || []).flatMap((p) => [2 * p, 5 * p]);
-  const inSight = between.filter((p) => Math.log10(p) >= low && Math.log10(p) <= Math.max(high, low + 0.5));
+  // Powers of ten, and what is between them where few of them are in sight.
+  const parts = high - low > 2 ? [1] : [1, 2, 5];
+  const decades = [...Array(Math.ceil(high) - Math.floor(low) + 1).keys()].map((k) => 10 ** (Math.floor(low) + k));
+  const inSight = decades.flatMap((p) => parts.map((k) => k * p)).filter((p) => positive.length && Math.log10(p) >= low && Math.log10(p) <= high);
   axes(drawing, [left, top, right, bottom],
-    { at: x, ticks: [...(zero ? [0] : []), ...powers, ...inSight], text: short, label: "tokens of search and writer per cell" },
+    { at: x, ticks: [...(zero ? [0] : []), ...inSight], text: short, label: "tokens of search and writer per cell" },
     { at: y, ticks: ticks(Math.max(0, from), Math.min(1, to), 5), text: (v) => `${Number((100 * v).toFixed(1))} %`, label: `accuracy on ${chosen.split} rows` });
   if (front.length > 1) {
     const steps = front.map((m, k) => (k ? `H${x(m.tokens)}V${y(m.accuracy)}` : `M${x(m.tokens)},${y(m.accuracy)}`)).join("");
@@ -45,6 +43,13 @@ function pareto(rows) {
   return figure("Cost against accuracy",
     `Means over ${many(pairs.size, "task and model", "tasks and models")}. Ringed and joined: the Pareto front, no method is better for less.${complete.length < marks.length ? " Hollow: not measured on all of them, so left out of it." : ""}`,
     drawing, plainTable(["Method", "Tokens per cell", "Accuracy", "Pareto front"], marks.map((m) => [foreign(m.method), whole(m.tokens), percent(m.accuracy), front.includes(m) ? "yes" : "no"])));
+}
+
+/** The range of logarithms, at least half a power of ten wide. */
+function span(values) {
+  const [low, high] = range(values, 0.06);
+  const more = Math.max(0, 0.5 - (high - low)) / 2;
+  return [low - more, high + more];
 }
 
 /** Write a name beside its mark where there is room; the tooltip and the table have it in any case. */

@@ -37,7 +37,8 @@ function refresh(name) {
 /** Paper shows every part; each cell's page is printed only if it is open. */
 function beforePrint() {
   for (const name of Object.keys(VIEWS)) refresh(name);
-  openAll(document.getElementById("view-cell"), true);
+  openAll(document.getElementById("view-cell"), "details");
+  openAll(document.getElementById("view-overview"), ".further");
 }
 
 function nextTheme() {
@@ -79,7 +80,9 @@ async function start() {
     document.getElementById("main").focus({ preventScroll: true });
   });
   window.addEventListener("beforeprint", beforePrint);
+  recall();
   await show();
+  keepUp();
   document.documentElement.dataset.ready = Math.round(performance.now());
 }
 

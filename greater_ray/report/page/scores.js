@@ -55,7 +55,7 @@ function glance(rows) {
     const found = (cells.get(`${method}\n${task}`) || []).map((r) => outcomeOf(r.score, false));
     const wins = found.filter((o) => o === "win").length;
     const losses = found.filter((o) => o === "loss").length;
-    if (!wins && !losses) return null;
+    if (!wins && !losses) return el("sup", {});
     const words = `${wins} significantly better and ${losses} worse than the start prompt, of ${found.length}`;
     return el("sup", { class: "verdict", title: words }, wins ? `\u25b2${found.length > 1 ? wins : ""}` : "", losses ? `\u25bc${found.length > 1 ? losses : ""}` : "", el("span", { class: "unseen" }, words));
   };
@@ -73,6 +73,7 @@ function glance(rows) {
 }
 
 const FEW_SEEDS = 8;
+const FEW_PANELS = 8;
 
 /** One panel per task and model; one lane per method, one dot with its interval per seed. */
 function accuracies(rows) {
@@ -85,8 +86,22 @@ function accuracies(rows) {
       percent(score.before), percent(score.after), percent(score.interval[0]), percent(score.interval[1])]));
   return figure("Accuracy by task",
     `A mark per seed with its 95 % interval (rows); the upright stroke is the start prompt. With more than ${FEW_SEEDS} seeds: mean, middle half and range over seeds.`,
-    el("div", { class: "panels" }, panels.map((own) => el("div", { class: "panel" }, el("h4", {}, titleOf(own[0])), lanes(own, titleOf(own[0]))))),
+    el("div", {}, panelsOf(panels.slice(0, FEW_PANELS), titleOf), furtherPanels(panels.slice(FEW_PANELS), titleOf)),
     table(), { below: legend(DATA.methods.filter((m) => rows.some((r) => r.cell.method === m))), class: "wide" });
+}
+
+function panelsOf(panels, titleOf) {
+  return el("div", { class: "panels" }, panels.map((own) =>
+    el("div", { class: "panel" }, el("h4", {}, titleOf(own[0])), lanes(own, titleOf(own[0])))));
+}
+
+/** Drawn when they are opened: with many tasks they are most of the page. */
+function furtherPanels(panels, titleOf) {
+  if (!panels.length) return null;
+  const details = el("details", { class: "further", toggle: () => {
+    if (details.open && details.childElementCount === 1) details.append(panelsOf(panels, titleOf));
+  } }, el("summary", {}, `${many(panels.length, "further task", "further tasks and models")}; a filter above brings one to the front`));
+  return details;
 }
 
 function lanes(rows, title) {

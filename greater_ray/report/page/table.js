@@ -24,9 +24,8 @@ function drawTable() {
   const view = emptied("view-results");
   const rows = sorted(scored());
   view.append(el("h2", {}, "Results"), tableNotes(rows));
-  if (rows.length) view.append(resultTable(rows));
-  else view.append(el("p", { class: "note" }, "No finished cell passes the filters."));
-  view.append(unfinished());
+  const none = el("p", { class: "note" }, "No finished cell passes the filters.");
+  view.append(rows.length ? resultTable(rows) : none, ...unfinished());
 }
 
 function tableNotes(rows) {
@@ -117,12 +116,12 @@ function verdictMark(score) {
 /** Cells without a result, with the reason where there is one. */
 function unfinished() {
   const cells = cellsShown().filter((cell) => cell.state !== "done");
-  if (!cells.length) return null;
+  if (!cells.length) return [];
   const items = cells.slice(0, 200).map((cell) =>
     el("li", {}, el("span", { class: `state ${cell.state}` }, cell.state), " ",
       cell.state === "begun" && hasLife(cell) ? el("a", { href: `#cell-${cell.number}` }, visible(cell.title)) : foreign(cell.title),
       cell.reason && el("span", { class: "reason" }, ": ", foreign(cell.reason))));
-  return el("details", { class: "card", open: cells.length < 12 },
+  return [el("details", { class: "card", open: cells.length < 12 },
     el("summary", {}, `${many(cells.length, "cell")} without a result`), el("ul", {}, items),
-    cells.length > 200 && el("p", {}, `and ${cells.length - 200} more: greater-ray status lists them all`));
+    cells.length > 200 && el("p", {}, `and ${cells.length - 200} more: greater-ray status lists them all`))];
 }
