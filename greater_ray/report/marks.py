@@ -9,6 +9,8 @@ Part = tuple[str, str]
 
 # Longer texts are compared as wholes: the comparison of words takes their number squared.
 _LONGEST = 2000
+# Texts that share fewer of their words are two texts: marks among them would tell nothing.
+_LEAST_SHARED = 0.4
 
 
 def token_change(old: str, new: str, token: str) -> list[Part]:
@@ -33,11 +35,15 @@ def token_change(old: str, new: str, token: str) -> list[Part]:
 
 
 def word_changes(old: str, new: str) -> list[Part]:
-    """Return the parts of a rewritten prompt, word by word."""
+    """Return the parts of a rewritten prompt, word by word; of one that shares little with the old one, both whole."""
     before, after = _words(old), _words(new)
     if len(before) * len(after) > _LONGEST**2:
         return _joined([("-", old), ("+", new)])
-    return _joined(_parts(before, after))
+    parts = list(_parts(before, after))
+    kept = sum(len(re.findall(r"\w+", text)) for kind, text in parts if kind == "=")
+    if kept < _LEAST_SHARED * max(len(re.findall(r"\w+", old)), len(re.findall(r"\w+", new))):
+        return _joined([("-", old), ("+", new)])
+    return _joined(parts)
 
 
 def _words(text: str) -> list[str]:
@@ -45,12 +51,16 @@ def _words(text: str) -> list[str]:
 
 
 def _parts(before: list[str], after: list[str]) -> Iterator[Part]:
+    gone = new = ""
     for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        if kind == "equal":
-            yield "=", "".join(after[c:d])
+        text = "".join(after[c:d])
+        # A blank between two changes belongs to them: words that changed side by side are one change.
+        if kind == "equal" and not (text.isspace() and (gone or new) and d < len(after)):
+            yield from (("-", gone), ("+", new), ("=", text))
+            gone = new = ""
         else:
-            yield "-", "".join(before[a:b])
-            yield "+", "".join(after[c:d])
+            gone, new = gone + "".join(before[a:b]), new + text
+    yield from (("-", gone), ("+", new))
 
 
 def _joined(parts: Iterator[Part] | list[Part]) -> list[Part]:

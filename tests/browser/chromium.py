@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,7 +44,7 @@ class Chromium:
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write)]
         self._process = subprocess.Popen(
             [*command[:4], *map(str, ends), *command[4:]], pass_fds=ends, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
+            stderr=subprocess.DEVNULL, start_new_session=True, env=os.environ | {"TMPDIR": self._profile},
         )  # fmt: skip
         for end in (to_read, to_write, *ends):
             os.close(end)
@@ -64,7 +65,8 @@ class Chromium:
 
     def __exit__(self, *error: object) -> None:
         # Its processes are a group of their own.
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         os.close(self._read)
         os.close(self._write)

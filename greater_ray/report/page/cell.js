@@ -85,13 +85,12 @@ function prompts(cell, life) {
 function story(cell, life) {
   const drawing = lifeCurve(cell, life);
   const list = el("ol", { class: "timeline", keydown: walk }, life.steps.map((step, k) => stepItem(step, k, life)));
-  const sides = el("div", { class: "story" },
-    el("div", { class: "beside" }, figure("Criterion by step",
-      "Full mark: the prompt after the step. Small dots: the candidates that were evaluated. Dashed: the best so far. Lower is better.", drawing, null),
-      el("p", { class: "actions" },
-        el("button", { type: "button", click: () => openAll(list, "details") }, "Open all steps"), " ",
-        el("button", { type: "button", class: "quiet", click: () => closeAll(list) }, "Close all"))),
-    el("div", {}, list));
+  const sides = el("div", { class: drawing ? "story" : "" },
+    drawing && el("div", { class: "beside" }, figure("Criterion by step",
+      "Full mark: the prompt after the step, hollow where it got worse. Small dots: the candidates that were evaluated. Dashed: the best so far. Lower is better.", drawing, null)),
+    el("div", {}, list, el("p", { class: "actions" },
+      el("button", { type: "button", click: () => openAll(list, "details") }, "Open all steps"), " ",
+      el("button", { type: "button", class: "quiet", click: () => closeAll(list) }, "Close all"))));
   return el("section", { "aria-labelledby": "life-heading" }, el("h2", { id: "life-heading" }, "The life of the prompt"),
     el("p", { class: "lead" }, "Each step with what it changed: ", el("ins", {}, "new"), " and ", el("del", {}, "gone"), ". Open a step for its candidates; the arrow keys go from step to step."), sides);
 }
@@ -124,15 +123,16 @@ function stepItem(step, k, life) {
   const before = k ? life.steps[k - 1].loss : life.startLoss;
   const change = isNumber(before) && isNumber(step.loss) ? step.loss - before : null;
   const tried = step.candidates.length + step.more;
+  const rewritten = step.text.length > 0 && step.text.every(([kind]) => kind !== "=");
   const where = step.position === null ? (step.changed ? "rewritten" : "") : `position ${step.position}`;
   const summary = el("summary", {},
     el("span", { class: "step-line" },
-      el("strong", {}, `Step ${step.step}`), where && el("span", {}, where), el("span", {}, many(tried, "candidate")),
+      el("strong", {}, `Step ${step.step}`), where && el("span", {}, where), tried > 0 && el("span", {}, many(tried, "candidate")),
       el("span", { class: "push" }, isNumber(step.loss) ? fixed(step.loss) : "no criterion",
         change !== null && el("span", { class: change > 0 ? "worse" : change < 0 ? "better" : "dim" }, ` ${signed(change, 3)}${change > 0 ? " worse" : ""}`)),
       step.kept && [" ", el("span", { class: "tag kept" }, "\u2605 the found prompt")], !step.changed && k + (life.startLoss !== undefined) > 0 && [" ", el("span", { class: "tag" }, "unchanged")]),
     el("bdi", { class: "foreign prompt", dir: "auto" }, step.text.map(([kind, text]) =>
-      kind === "=" ? visible(text) : el(kind === "+" ? "ins" : "del", {}, visible(text)))));
+      kind === "=" ? visible(text) : el(kind === "+" ? "ins" : "del", { class: rewritten ? "whole" : null }, visible(text)))));
   const details = el("details", { id: `step-${step.step}`, toggle: () => { if (details.open && details.childElementCount === 1) details.append(candidates(step)); } }, summary);
   return el("li", { class: `${step.kept ? "kept" : ""} ${step.changed ? "changed" : ""}` }, details);
 }
@@ -168,10 +168,7 @@ function lifeCurve(cell, life) {
   const main = [[0, life.startLoss], ...life.steps.map((s) => [s.step, s.loss])].filter((p) => isNumber(p[1]));
   const best = life.steps.map((s) => [s.step, s.best]).filter((p) => isNumber(p[1]));
   const tried = life.steps.flatMap((s) => s.candidates.map((c) => [s.step, c[3]])).filter((p) => isNumber(p[1]));
-  if (!main.length) {
-    drawing.append(svg("text", { x: 270, y: 150, class: "tick middle" }, "no criterion was measured"));
-    return drawing;
-  }
+  if (!main.length) return null;
   const steps = Math.max(1, ...life.steps.map((s) => s.step));
   const x = linear(0, steps, left + 12, right - 10);
   const [from, to] = range([...main, ...best, ...tried].map((p) => p[1]));

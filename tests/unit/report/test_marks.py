@@ -36,6 +36,13 @@ def test_words_are_marked_one_by_one():
     assert not any(kind == "-" for kind, _ in parts)
 
 
+def test_words_that_changed_side_by_side_are_one_change_and_another_text_is_marked_whole():
+    parts = word_changes("Work through the long list now.", "Work through every short list now.")
+    assert parts == [("=", "Work through "), ("-", "the long"), ("+", "every short"), ("=", " list now.")]
+    old, new = "Let's think step by step.", "I'm ready to help. What's your question?"
+    assert word_changes(old, new) == [("-", old), ("+", new)]
+
+
 def test_very_long_texts_are_compared_as_wholes():
     old, new = "word " * 3000, "other " * 3000
     assert word_changes(old, new) == [("-", old), ("+", new)]
