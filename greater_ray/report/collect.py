@@ -15,7 +15,7 @@ from greater_ray.provenance import package_version
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.report.curves import LARGEST_FILE, OnRows, on_training_rows, too_large
 from greater_ray.report.gradient import MethodPage
-from greater_ray.report.life import rows_won_and_lost, timeline
+from greater_ray.report.life import FEW_ROWS, MOST_ROWS, rows_won_and_lost, timeline
 from greater_ray.results import CellResult, Results
 from greater_ray.results.scores import Outcome, outcome
 from greater_ray.statistics.tables import ALPHA, holm
@@ -28,9 +28,10 @@ _MOST_POINTS = 40
 
 @dataclass(frozen=True)
 class Detail:
-    """What a cell's own page shows, compressed: the timeline, and the rows won and lost."""
+    """What a cell's own page shows, compressed: the timeline, and the rows won and lost, all of them or a few."""
 
     life: bytes
+    few_rows: bytes
     rows: bytes
 
 
@@ -175,7 +176,8 @@ class _Shown:
                 "extractor": record.config.task.extractor,
                 "tokenized": record.best.survives_retokenization,
             }
-        return Detail(packed(life), packed(rows_won_and_lost(record) if record else {}))
+        few, rows = (rows_won_and_lost(record, most) if record else {} for most in (FEW_ROWS, MOST_ROWS))
+        return Detail(packed(life), packed(few), packed(rows))
 
 
 def _path(folder: Path | None, root: Path) -> str | None:

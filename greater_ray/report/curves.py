@@ -4,9 +4,10 @@ A method's own criterion is no such measure: GReaTer's holds a term of fluency, 
 mistakes.
 """
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,10 @@ from greater_ray.store import Lines
 from greater_ray.types import Rollout, TokenIds
 from greater_ray.work.memory import ANSWERS, ROLLOUTS
 
-# Larger files are not read: they hold the reasoning of every rollout, and a report is to be made in seconds.
-LARGEST_FILE = 64 * 2**20
+# Larger files are not read, since a report is to be made in seconds.
+LARGEST_FILE = 256 * 2**20
+# How a line of remembered results begins: with the prompt that they are of.
+_BEGINNING = b'{"key": ['
 
 
 class OnRows(NamedTuple):
@@ -41,7 +44,7 @@ def on_training_rows(folder: Path, prompts: Iterable[TokenIds]) -> dict[TokenIds
     wanted = set(prompts)
     # By kind and by rows: what is remembered under two settings of the loss counts once.
     found: dict[TokenIds, dict[str, dict[str, Sequence[Rollout]]]] = defaultdict(lambda: defaultdict(dict))
-    for kind, prompt, rows, rollouts in _remembered(folder):
+    for kind, prompt, rows, rollouts in _remembered(folder, wanted):
         if prompt in wanted:
             found[prompt][kind].setdefault(rows, rollouts)
     counted = {prompt: _on_rows(kinds.values()) for prompt, kinds in found.items()}
@@ -59,13 +62,22 @@ def _size(folder: Path, name: str) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _remembered(folder: Path) -> Iterator[tuple[str, TokenIds, str, Sequence[Rollout]]]:
+def _remembered(folder: Path, prompts: Collection[TokenIds]) -> Iterator[tuple[str, TokenIds, str, Sequence[Rollout]]]:
+    """Return what is remembered, of these prompts at least: kind, prompt, rows or row, and rollouts."""
+    written = {json.dumps(prompt).encode() for prompt in prompts}
+
+    def wanted(line: bytes) -> bool:
+        """Tell it from the first bytes: most lines are of candidates that were not taken, with all their reasoning."""
+        if not line.startswith(_BEGINNING):
+            return True
+        return line[len(_BEGINNING) : line.find(b"]") + 1] in written
+
     if _size(folder, ROLLOUTS.name) <= LARGEST_FILE:
-        for shard_key, rollouts in Lines(folder / f"{ROLLOUTS.name}.jsonl").read_as(ROLLOUTS.from_json):
+        for shard_key, rollouts in Lines(folder / f"{ROLLOUTS.name}.jsonl").read_as(ROLLOUTS.from_json, wanted):
             if shard_key.reasoning_of is None:
                 yield ROLLOUTS.name, shard_key.prompt, shard_key.shard, rollouts
     if _size(folder, ANSWERS.name) <= LARGEST_FILE:
-        for row_key, answer in Lines(folder / f"{ANSWERS.name}.jsonl").read_as(ANSWERS.from_json):
+        for row_key, answer in Lines(folder / f"{ANSWERS.name}.jsonl").read_as(ANSWERS.from_json, wanted):
             yield ANSWERS.name, row_key.prompt, row_key.row, [answer.rollout]
 
 

@@ -11,6 +11,7 @@ from greater_ray.types import TokenIds
 # Candidates of a step, rows that a split has won or lost, and characters of one text that are shown.
 MOST_CANDIDATES = 100
 MOST_ROWS = 60
+FEW_ROWS = 3  # where a report would get too large
 MOST_CHARACTERS = 8000
 
 
@@ -74,10 +75,10 @@ def _marked(before: str | None, text: str, step: StepRecord) -> list[Part]:
     return token_change(shortened(before), text, step.candidates[step.accepted]["text"])
 
 
-def rows_won_and_lost(record: TrialRecord) -> dict[str, Any]:
+def rows_won_and_lost(record: TrialRecord, most: int = MOST_ROWS) -> dict[str, Any]:
     """Return by split the rows whose score differs between start and found prompt, the found one's wins first.
 
-    ``left`` counts what is left out beyond ``MOST_ROWS`` wins and as many losses.
+    ``left`` counts what is left out beyond ``most`` wins and as many losses.
     """
     found: dict[str, Any] = {}
     for split in record.config.evaluation.splits:
@@ -88,10 +89,10 @@ def rows_won_and_lost(record: TrialRecord) -> dict[str, Any]:
         wins = [pair for pair in pairs if pair[1].score > pair[0].score]
         losses = [pair for pair in pairs if pair[1].score < pair[0].score]
         found[split] = {
-            "wins": [_row(*pair) for pair in wins[:MOST_ROWS]],
-            "losses": [_row(*pair) for pair in losses[:MOST_ROWS]],
+            "wins": [_row(*pair) for pair in wins[:most]],
+            "losses": [_row(*pair) for pair in losses[:most]],
             "counts": [len(wins), len(losses), len(pairs)],
-            "left": max(0, len(wins) - MOST_ROWS) + max(0, len(losses) - MOST_ROWS),
+            "left": max(0, len(wins) - most) + max(0, len(losses) - most),
         }
     return found
 

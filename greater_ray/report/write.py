@@ -29,8 +29,9 @@ def write_report(results: Results, path: Path, limit: int = SIZE_LIMIT, refresh:
     Args:
         results: of a grid or a run, finished or not.
         path: the HTML file.
-        limit: characters that the details of all cells may take together. Timelines come first, then the rows won and
-            lost, both in the order of the cells; what does not fit is left out, and the page tells where its record is.
+        limit: characters that the details of all cells may take together. Timelines come first, then a few rows won
+            and lost of every cell, then all of them, each in the order of the cells; what does not fit is left out, and
+            the page tells where its record is.
         refresh: seconds after which the page reloads itself, since it will be written again.
 
     Raises:
@@ -84,18 +85,20 @@ def page_of(report: Report, limit: int = SIZE_LIMIT, refresh: float | None = Non
 
 def _blocks(details: Sequence[Detail | None], limit: int) -> tuple[list[str], list[int]]:
     """Return the blocks that fit, and for every cell what is kept: 0 nothing, 1 the timeline, 3 the rows too."""
-    blocks, kept, left = [], [0] * len(details), limit
-    for name, bit in (("life", 1), ("rows", 2)):
-        for number, detail in enumerate(details):
-            if detail is None or (bit == 2 and not kept[number]):
-                continue
-            block = _block(f"{name}-{number}", detail.life if bit == 1 else detail.rows)
-            if len(block) > left:
-                continue
-            blocks.append(block)
-            kept[number] |= bit
-            left -= len(block)
-    return blocks, kept
+    lives, rows, left = dict[int, str](), dict[int, str](), limit
+    there = [(number, detail) for number, detail in enumerate(details) if detail is not None]
+    for number, detail in there:
+        block = _block(f"life-{number}", detail.life)
+        if len(block) <= left:
+            lives[number], left = block, left - len(block)
+    # Every cell has a few rows before one has all of them.
+    for part in ("few_rows", "rows"):
+        for number, detail in there:
+            block, before = _block(f"rows-{number}", getattr(detail, part)), len(rows.get(number, ""))
+            if number in lives and len(block) - before <= left:
+                rows[number], left = block, left - (len(block) - before)
+    kept = [(number in lives) + 2 * (number in rows) for number in range(len(details))]
+    return [*lives.values(), *rows.values()], kept
 
 
 def _block(name: str, data: bytes) -> str:

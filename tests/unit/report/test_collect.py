@@ -12,9 +12,9 @@ import pytest
 
 from greater_ray import load
 from greater_ray.cli.app import run
-from greater_ray.errors import ConfigError
+from greater_ray.errors import ConfigError, StoreError
 from greater_ray.records import StepRecord
-from greater_ray.report import collect, write_report
+from greater_ray.report import Report, collect, write_report
 from greater_ray.report.curves import on_training_rows
 from greater_ray.report.life import MOST_CANDIDATES, rows_won_and_lost, timeline
 from greater_ray.report.write import _SCRIPTS, page_of
@@ -105,6 +105,17 @@ def test_losses_of_training_rows_are_those_of_the_remembered_rollouts():
     assert on_training_rows(RECORDED / "opro-finished", []) == {}
 
 
+def test_lines_of_other_prompts_are_passed_over_unread(tmp_path: Path):
+    folder = shutil.copytree(RECORDED / "greater-finished", tmp_path / "run")
+    prompts = [s.prompt_ids for s in Lines(folder / "steps.jsonl").read_as(StepRecord.model_validate)]
+    before = on_training_rows(folder, prompts)
+    with (folder / "rollouts.jsonl").open("a") as file:
+        file.write('{"key": [[1, 2, 3], "another", 1.0, null], "rollouts": "no list"}\n')
+    assert on_training_rows(folder, prompts) == before
+    with pytest.raises(StoreError, match=r"rollouts\.jsonl', line \d+"):
+        on_training_rows(folder, [*prompts, (1, 2, 3)])
+
+
 def test_a_prompt_on_fewer_rows_than_others_is_no_point_of_the_curve(tmp_path: Path):
     folder = shutil.copytree(RECORDED / "greater-finished", tmp_path / "run")
     prompts = {s.prompt_ids for s in Lines(folder / "steps.jsonl").read_as(StepRecord.model_validate)}
@@ -182,6 +193,26 @@ def test_beyond_the_limit_rows_go_first_and_the_page_knows(grid: Path):
     assert 'id="rows-' not in only_lives
     assert block(page_of(report, limit=sizes[0]), "overview")["kept"][:3] == [1, 0, 0]
     assert block(page_of(report, limit=0), "overview")["kept"] == [0] * 7
+
+
+def test_every_cell_has_a_few_rows_before_one_has_all(tmp_path: Path):
+    def many_rows(record: dict[str, Any], steps: list[dict[str, Any]]) -> None:
+        best = record["best"]["ids"]
+        for evaluation in record["evaluations"]:
+            (pattern, *_) = evaluation["examples"]
+            right = float(evaluation["prompt_ids"] == best)
+            evaluation["examples"] = [pattern | {"id": f"row {k}", "score": right} for k in range(100)]
+
+    (detail,) = collect(load(altered(tmp_path / "run", many_rows))).details
+    report = Report({"name": "two"}, [detail, detail])
+    whole = page_of(report)
+    size = {name: whole.index("</script>", whole.index(f'id="{name}"')) - whole.index(f'id="{name}"') for name in
+            ("life-0", "rows-0")}  # fmt: skip
+    shown = block(whole, "rows-1")["test"]
+    assert (len(shown["wins"]), shown["counts"], shown["left"]) == (60, [100, 0, 100], 40)
+    less = page_of(report, limit=2 * size["life-0"] + 2 * size["rows-0"] - 100)
+    assert [len(block(less, f"rows-{k}")["test"]["wins"]) for k in (0, 1)] == [60, 3]
+    assert block(less, "rows-1")["test"]["left"] == 97
 
 
 def test_no_text_of_a_record_stands_bare_in_the_file(tmp_path: Path):
