@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from greater_ray.records import EvaluationRecord, ExampleRecord, StepRecord, TrialRecord
+from greater_ray.records import EvaluationRecord, ExampleRecord, PromptRecord, StepRecord, TrialRecord
 from greater_ray.report.curves import OnRows
 from greater_ray.report.marks import Part, token_change, word_changes
 from greater_ray.types import TokenIds
@@ -27,13 +27,16 @@ def timeline(
     """Return the steps as JSON: changed parts of the prompt, candidates, losses, and costs so far.
 
     ``record`` is None where the search has not ended: then nothing is known of the start prompt, and the first step
-    has no marks.
+    has no marks. ``kept`` is the step whose prompt is the found one; where there is none, ``found`` is the candidate
+    of a step that is.
     """
+    best = record.best if record is not None and not record.no_improvement else None
+    reached = next((k for k, step in enumerate(steps) if best is not None and step.prompt_ids == best.ids), None)
     before = record.initial.full_text if record else None
     previous = record.initial.ids if record else None
     loss = record.initial.loss if record else None
     found = []
-    for step in steps:
+    for number, step in enumerate(steps):
         text = step.prompt_text.strip()
         on_rows = measured.get(step.prompt_ids)
         found.append(
@@ -45,7 +48,8 @@ def timeline(
                 "loss": step.loss,
                 "worse": loss is not None and step.loss is not None and step.loss > loss,
                 "best": step.best_loss,
-                "kept": record is not None and step.prompt_ids == record.best.ids,
+                "kept": number == reached,
+                "found": _found_among(step, best) if best is not None and reached is None else None,
                 "accepted": step.accepted,
                 "candidates": [_candidate(c) for c in step.candidates[:MOST_CANDIDATES]],
                 "more": max(0, len(step.candidates) - MOST_CANDIDATES),
@@ -59,6 +63,19 @@ def timeline(
         )
         before, previous, loss = text, step.prompt_ids, step.loss if step.loss is not None else loss
     return found
+
+
+def _found_among(step: StepRecord, best: PromptRecord) -> int | None:
+    """Return the candidate that is the found prompt: the prompt after a step need not be the one that is chosen."""
+    for number, candidate in enumerate(step.candidates[:MOST_CANDIDATES]):
+        if candidate["token"] is None or step.position is None:
+            same = candidate["text"].strip() == best.text.strip()
+        else:
+            ids = step.prompt_ids
+            same = (*ids[: step.position], candidate["token"], *ids[step.position + 1 :]) == best.ids
+        if same:
+            return number
+    return None
 
 
 def _candidate(candidate: Mapping[str, Any]) -> list[Any]:

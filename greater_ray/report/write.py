@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from greater_ray.errors import ConfigError
+from greater_ray.errors import ConfigError, StoreError
 from greater_ray.report.collect import Detail, Report, collect, packed
 from greater_ray.results import Results
 from greater_ray.store import write_atomic
@@ -16,6 +16,8 @@ from greater_ray.store import write_atomic
 SIZE_LIMIT = 24 * 2**20
 # By this a file is known as one that may be written again.
 _GENERATOR = '<meta name="generator" content="greater-ray report">'
+# Nothing is allowed but the script and the style of this very file, by their hashes.
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'"
 # One closure, in this order; each file has one subject.
 _SCRIPTS = (
     "text.js", "data.js", "draw.js", "filters.js", "table.js", "scores.js", "costs.js", "cell.js", "rows.js",
@@ -43,8 +45,9 @@ def write_report(results: Results, path: Path, limit: int = SIZE_LIMIT, refresh:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
-    except OSError as error:
-        raise ConfigError(f"'{path}' cannot be written ({error.strerror}).", setting="to", value=str(path)) from error
+    except (OSError, StoreError) as error:
+        why = f"'{path}' cannot be written ({error.strerror})." if isinstance(error, OSError) else error.why
+        raise ConfigError(why, setting="to", value=str(path)) from error
     return report
 
 
@@ -72,7 +75,7 @@ def page_of(report: Report, limit: int = SIZE_LIMIT, refresh: float | None = Non
     script = f'"use strict";\n(() => {{\n{script}\n}})();\n'
     values = {
         "generator": _GENERATOR,
-        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:",
+        "policy": f"{_POLICY}; script-src {_hash(script)}; style-src {_hash(style)}",
         "name": html.escape(str(overview["name"]).encode("utf-8", "replace").decode()),
         "style": style,
         "script": script,

@@ -130,7 +130,7 @@ function stepItem(step, k, life) {
       el("strong", {}, `Step ${step.step}`), where && el("span", {}, where), tried > 0 && el("span", {}, many(tried, "candidate")),
       el("span", { class: "push" }, isNumber(step.loss) ? fixed(step.loss) : "no criterion",
         change !== null && el("span", { class: change > 0 ? "worse" : change < 0 ? "better" : "dim" }, ` ${signed(change, 3)}${change > 0 ? " worse" : ""}`)),
-      step.kept && [" ", el("span", { class: "tag kept" }, "\u2605 the found prompt")], !step.changed && k + (life.startLoss !== undefined) > 0 && [" ", el("span", { class: "tag" }, "unchanged")]),
+      step.kept && [" ", el("span", { class: "tag kept" }, "\u2605 the found prompt")], step.found !== null && [" ", el("span", { class: "tag kept" }, "\u2605 among the candidates")], !step.changed && k + (life.startLoss !== undefined) > 0 && [" ", el("span", { class: "tag" }, "unchanged")]),
     el("bdi", { class: "foreign prompt", dir: "auto" }, step.text.map(([kind, text]) =>
       kind === "=" ? visible(text) : el(kind === "+" ? "ins" : "del", { class: rewritten ? "whole" : null }, visible(text)))));
   const details = el("details", { id: `step-${step.step}`, toggle: () => { if (details.open && details.childElementCount === 1) details.append(candidates(step)); } }, summary);
@@ -147,7 +147,7 @@ function candidates(step) {
   const ranked = (value, rank) => (isNumber(value) ? el("span", {}, fixed(value), el("span", { class: "dim" }, `  #${rank(value)}`)) : "-");
   const columns = ["Taken", step.candidates.some((c) => c[0] !== null) ? "Token" : "Prompt", ...(isGradient ? ["Gradient, rank"] : []), "Criterion, rank", "Status"];
   const rows = step.candidates.map((c, k) => el("tr", { class: k === step.accepted ? "taken" : "" },
-    el("td", {}, k === step.accepted ? el("span", {}, "\u2714", el("span", { class: "unseen" }, " taken")) : ""),
+    el("td", {}, k === step.accepted && ["\u2714", el("span", { class: "unseen" }, " taken")], k === step.found && el("span", { class: "tag kept" }, "\u2605 the found prompt")),
     el("td", {}, c[0] !== null ? token(c[1]) : foreign(c[1] === "" ? "(nothing)" : c[1], { class: "foreign prompt" })),
     isGradient && el("td", { class: "number" }, ranked(c[2], byGradient)),
     el("td", { class: "number" }, ranked(c[3], byLoss)),

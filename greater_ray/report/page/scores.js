@@ -30,7 +30,7 @@ function tiles(rows) {
     tile(`${whole(done.length)} of ${whole(cells.length)}`, `cells finished${states.length && cells.length === DATA.cells.length ? ` (${states.join(", ")})` : ""}`),
     tile(gain === null ? "-" : points(gain), `points on ${chosen.split} rows, mean of ${many(compared.length, "changed prompt")}`),
     tile(`${whole(better)} of ${whole(compared.length)}`, "changed prompts better by more than noise"),
-    tile(short(done.reduce((sum, cell) => sum + cell.tokens.reduce((a, b) => a + b, 0), 0)), "tokens in all"),
+    tile(short(done.reduce((sum, cell) => sum + cell.tokens.reduce((a, b) => a + b, 0), 0)), "tokens of finished cells"),
     tile(clock(done.reduce((sum, cell) => sum + cell.seconds, 0)), "of the models' own calls, hours first"));
 }
 

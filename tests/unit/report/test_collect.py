@@ -138,11 +138,28 @@ def test_the_timeline_has_every_step_with_its_candidates_and_marks():
         assert [c[3] for c in item["candidates"]] == [c["loss"] for c in step.candidates]
         assert item["accepted"] == step.accepted
         before = step.prompt_text.strip()
-    assert any(item["kept"] for item in shown)
+    reached = [step.prompt_ids for step in steps].index(record.best.ids)
+    assert [item["kept"] for item in shown] == [k == reached for k in range(len(shown))]
+    assert all(item["found"] is None for item in shown)
     many = steps[0].model_copy(update={"candidates": steps[0].candidates * 100})
     (item,) = timeline([many], record, {})
     assert len(item["candidates"]) + item["more"] == 100 * len(steps[0].candidates)
     assert len(item["candidates"]) == MOST_CANDIDATES
+
+
+def test_a_found_prompt_that_no_step_took_is_marked_among_the_candidates():
+    folder = RECORDED / "greater-finished"
+    steps = Lines(folder / "steps.jsonl").read_as(StepRecord.model_validate)
+    record = load(folder).cells[0].record
+    second = steps[1]
+    (other,) = (k for k in range(len(second.candidates)) if k != second.accepted)
+    assert second.position is not None
+    ids = list(second.prompt_ids)
+    ids[second.position] = second.candidates[other]["token"]
+    best = record.best.model_copy(update={"ids": tuple(ids)})
+    shown = timeline(steps, record.model_copy(update={"best": best}), {})
+    assert [item["found"] for item in shown] == [None, other, *[None] * (len(steps) - 2)]
+    assert not any(item["kept"] for item in shown)
 
 
 @pytest.mark.parametrize("name", ["greater-finished", "opro-finished"])
