@@ -22,7 +22,7 @@ function pareto(rows) {
   const [from, to] = range(marks.map((m) => m.accuracy), 0.12);
   const y = linear(Math.max(0, from), Math.min(1, to), bottom, top);
   // Powers of ten, and what is between them where few of them are in sight.
-  const parts = high - low > 2 ? [1] : [1, 2, 5];
+  const parts = high - low > 2 ? [1] : high - low > 1 ? [1, 2, 5] : [1, 1.5, 2, 3, 5, 7];
   const decades = [...Array(Math.ceil(high) - Math.floor(low) + 1).keys()].map((k) => 10 ** (Math.floor(low) + k));
   const inSight = decades.flatMap((p) => parts.map((k) => k * p)).filter((p) => positive.length && Math.log10(p) >= low && Math.log10(p) <= high);
   axes(drawing, [left, top, right, bottom],
@@ -32,14 +32,15 @@ function pareto(rows) {
     const steps = front.map((m, k) => (k ? `H${x(m.tokens)}V${y(m.accuracy)}` : `M${x(m.tokens)},${y(m.accuracy)}`)).join("");
     drawing.append(svg("path", { d: steps, class: "front" }));
   }
-  const placed = [];
+  // No name covers a mark.
+  const placed = marks.map((m) => [x(m.tokens) - 8, y(m.accuracy) - 8, x(m.tokens) + 8, y(m.accuracy) + 8]);
   for (const m of marks) {
     const on = front.includes(m);
     const title = `${visible(m.method)}: ${percent(m.accuracy)} at ${short(m.tokens)} tokens${on ? ", on the Pareto front" : ""}${m.pairs < pairs.size ? `, on ${m.pairs} of ${pairs.size} tasks and models` : ""}`;
     if (on) drawing.append(svg("circle", { cx: x(m.tokens), cy: y(m.accuracy), r: 9, class: "ring" }));
     drawing.append(mark(m.method, x(m.tokens), y(m.accuracy), 5, { title, class: m.pairs < pairs.size ? "hollow" : "" }));
-    label(drawing, placed, x(m.tokens), y(m.accuracy), clipped(m.method, 18), right);
   }
+  for (const m of marks) label(drawing, placed, x(m.tokens), y(m.accuracy), clipped(m.method, 18), right);
   return figure("Cost against accuracy",
     `Means over ${many(pairs.size, "task and model", "tasks and models")}. Ringed and joined: the Pareto front, no method is better for less.${complete.length < marks.length ? " Hollow: not measured on all of them, so left out of it." : ""}`,
     drawing, plainTable(["Method", "Tokens per cell", "Accuracy", "Pareto front"], marks.map((m) => [foreign(m.method), whole(m.tokens), percent(m.accuracy), front.includes(m) ? "yes" : "no"])));
@@ -55,7 +56,7 @@ function span(values) {
 /** Write a name beside its mark where there is room; the tooltip and the table have it in any case. */
 function label(drawing, placed, x, y, text, right) {
   const width = 6.4 * text.length;
-  for (const [dx, dy, anchor] of [[13, 4, "start"], [13, -9, "start"], [13, 18, "start"], [-13, 4, "end"], [-13, -9, "end"], [-13, 18, "end"]]) {
+  for (const [dx, dy, anchor] of [[13, 4, "start"], [-13, 4, "end"], [11, -9, "start"], [11, 18, "start"], [-11, -9, "end"], [-11, 18, "end"]]) {
     const begin = anchor === "start" ? x + dx : x + dx - width;
     const box = [begin, y + dy - 10, begin + width, y + dy + 3];
     if (box[0] < 54 || box[2] > right + 16) continue;

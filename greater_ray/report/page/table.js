@@ -93,7 +93,7 @@ function resultRow({ cell, score }) {
   const name = el("a", { href: `#cell-${cell.number}`, "aria-label": `${visible(cell.title)}: the life of its prompt` }, visible(cell.method));
   return el("tr", {},
     el("th", { scope: "row" }, el("bdi", {}, name), cell.transfer && [" ", el("span", { class: "tag" }, "transfer")]),
-    ["task", "model", "seed"].filter(differs).map((axis) => el("td", { class: "label" }, foreign(cell[axis]))),
+    ["task", "model", "seed"].filter(differs).map((axis) => el("td", { class: cell[axis].length > 22 ? "label" : "label short" }, foreign(cell[axis]))),
     el("td", { class: "number" }, score.change === null ? "-" : percent(score.before)),
     el("td", { class: `number ${score.best ? "best" : ""}` }, percent(score.after), el("span", { class: "dim" }, ` [${low}, ${high}]`),
       score.selection && el("abbr", { title: "these rows chose the prompt" }, "\u2020")),
