@@ -143,6 +143,26 @@ def test_markup_is_refused_in_all_four_places(mark: str) -> None:
         SpanBuilder(tokenizer, Layout(f"So it is{mark}"))
 
 
+@pytest.mark.parametrize("code", [0xD83D, 0xDCE9])
+def test_half_of_a_character_is_refused_wherever_text_is_given(code: int) -> None:
+    tokenizer, half = marked(), chr(code)
+    spans, why = SpanBuilder(tokenizer, LAYOUT), r"holds '\\ud\w+', half of a character, which is no text\."
+    with pytest.raises(DataError, match=f"row 'x': the question {why}"):
+        spans.head(Example("x", f"Is it?{half}", "True", "True"))
+    with pytest.raises(DataError, match=f"row 'x': the answer {why}"):
+        spans.label(Example("x", "Is it?", f"True{half}", f"True{half}"))
+    with pytest.raises(MarkupError, match=rf"the prompt .* {why}"):
+        spans.encode_prompt(f" think{half}")
+    for setting, layout in (
+        ("task.extractor", Layout(f"So it is{half}")),
+        ("task.choices", Layout("So it is", choices=("a", f"b{half}"))),
+        ("layout.system", Layout("So it is", system=f"Be brief{half}")),
+        ("layout.glue", Layout("So it is", glue=half)),
+    ):
+        with pytest.raises(ConfigError, match=f"{setting}: {why}"):
+            SpanBuilder(tokenizer, layout)
+
+
 def test_a_written_prompt_with_markup_is_a_refused_proposal() -> None:
     model, _ = tiny_model("llama")
     tokenizer = marked()
