@@ -219,12 +219,24 @@ def test_a_template_that_writes_the_date_writes_that_of_the_run(monkeypatch: pyt
     first = builder(template)
     assert "26 Jul 2024" in first.opening_text
     assert datetime.now().strftime("%d %b %Y") not in first.opening_text
-    with pytest.raises(ModelError, match="today's date in a form that is not known"):
-        builder("{% set form = '%d' %}{{ strftime_now(form) }}" + TURNS)
+    for form in (
+        "{% set form = '%d' %}{{ strftime_now(form) }}",
+        "{{ strftime_now(format='%d') }}",
+        "{% set now = strftime_now %}{{ now('%d') }}",
+    ):
+        with pytest.raises(ModelError, match="today's date in a form that is not known"):
+            builder(form + TURNS)
+    asked = "{% if strftime_now is defined %}{{ strftime_now('%d %b') }}{% endif %}"
+    assert "26 Jul" in builder(asked + TURNS).opening_text
     assert "02 Jan 2026" in builder(template, date="2026-01-02").opening_text
     engine = Engine(tiny_model("llama")[0], first.tokenizer)
     written = engine._writer.encode((Message("user", "Hello"),))
     assert "26 Jul 2024" in first.tokenizer.decode(list(written))
+
+
+def test_a_template_that_draws_by_chance_is_refused() -> None:
+    with pytest.raises(ModelError, match="writes another text each time"):
+        builder("{{ range(100000) | random }}" + TURNS)
 
 
 def test_arguments_reach_the_template() -> None:
