@@ -13,10 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-from greater_ray.config import fingerprint, merged
+from greater_ray.config import fingerprint
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.store import GridStore
 from greater_ray.records import RunConfigFile
+from greater_ray.settings import merged
 
 RUN = Path(__file__).parents[1] / "tests" / "recorded" / "0.1.0" / "greater-finished"
 FAR = "far"  # the model to which every first cell is transferred

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from greater_ray.assembly import resolve_config
-from greater_ray.config import merged
 from greater_ray.records import EvaluationRecord, TrialRecord
 from greater_ray.runs import evaluate_prompt, run_config
+from greater_ray.settings import merged
 
 
 def _named(value: str | Mapping[str, Any]) -> Mapping[str, Any]:

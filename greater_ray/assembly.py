@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from greater_ray.config import ModelConfig, TrialConfig, merged, parse
+from greater_ray.config import ModelConfig, TrialConfig, parse
 from greater_ray.errors import ConfigError, ModelError, unknown_name
 from greater_ray.plugins import load
-from greater_ray.protocols import Executor, Method, ResolvesConfig, Task
+from greater_ray.protocols import Executor, Method, NeedsWork, ResolvesConfig, Task
 from greater_ray.provenance import processor
+from greater_ray.settings import merged
 from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
-from greater_ray.work import BaseEngine, EncodePrompt
+from greater_ray.work import BaseEngine, EncodePrompt, Work
 
 Progress = Callable[[str], None]
 
@@ -19,12 +20,15 @@ Progress = Callable[[str], None]
 class Served(NamedTuple):
     """A model that is ready for calls, wherever it runs, and facts about it for the record.
 
-    ``hardware`` names the GPU or the processor that computes it.
+    ``hardware`` names the GPU or the processor that computes it. ``shard_size`` is that of the model where the config's
+    does not apply, ``kinds`` the work that it can do, None if that is not known.
     """
 
     executor: Executor
     facts: dict[str, Any]
     hardware: str = ""
+    shard_size: int | None = None
+    kinds: frozenset[type[Work[Any]]] | None = None
 
 
 # Gives the models that a trial names: loads them into this process, or hands out pools of replicas.
@@ -34,15 +38,16 @@ Models = Callable[[ModelConfig], Served]
 def load_engine(config: ModelConfig, progress: Progress | None = None) -> BaseEngine:
     """Return what computes a model's units: an ``Engine``, or one's own ``BaseEngine`` for ``package.module:factory``.
 
-    ``openai/NAME`` stands for an endpoint, which can only write.
+    ``openai/NAME`` stands for an endpoint.
 
     Raises:
         ModelError: it cannot be found or loaded.
     """
-    from greater_ray.models.endpoint import EndpointWriter, is_endpoint
+    from greater_ray.models.endpoint import EndpointEngine, check_model, is_endpoint
 
+    check_model(config)
     if is_endpoint(config.name):
-        return EndpointWriter(config)
+        return EndpointEngine(config)
     if ":" in config.name and not Path(config.name).exists():
         engine = load("models", config.name)(config)
         if not isinstance(engine, BaseEngine):
@@ -61,7 +66,8 @@ def local_models(progress: Progress | None = None) -> Models:
     def serve(config: ModelConfig) -> Served:
         if config not in loaded:
             engine = load_engine(config, progress)
-            loaded[config] = Served(LocalExecutor(engine), engine.facts, engine.hardware or processor())
+            hardware = engine.hardware or processor()
+            loaded[config] = Served(LocalExecutor(engine), engine.facts, hardware, engine.shard_size, engine.kinds)
         return loaded[config]
 
     return serve
@@ -73,9 +79,8 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     Raises:
         ConfigError: an unknown name or key, or a value that is not allowed.
     """
-    from greater_ray.models.endpoint import refuse_endpoint
     from greater_ray.models.sources import profile_for
-    from greater_ray.tasks import expand, extractor, load_task
+    from greater_ray.tasks import answer_room, expand, extractor, load_task
 
     given = merged(settings)
     for option in ("model", "task", "optimizer_model"):
@@ -93,13 +98,15 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     profile = profile_for(given["model"]["name"])
     defaults = {
         "task": {"extractor": profile.extractor},
-        "decoding": {"max_reasoning_tokens": profile.max_reasoning_tokens},
+        "decoding": {
+            "max_reasoning_tokens": profile.max_reasoning_tokens,
+            "max_answer_tokens": answer_room(str(given["task"]["name"])),
+        },
     }
     config: TrialConfig = parse(TrialConfig, _without_none(merged(presets[preset], defaults, given)))
     if not any(config.budget.model_dump().values()) and config.budget.steps is None:
         why = "nothing ends this run; give §budget.steps, §budget.patience, §budget.tokens or §budget.seconds."
         raise ConfigError(why, setting="budget.steps")
-    refuse_endpoint(config.model)
     names = expand(config.task.name)
     if len(names) > 1:
         raise ConfigError(
@@ -109,6 +116,7 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     method_config = parse(method.config_type, config.method_config, "method_config")
     if isinstance(method, ResolvesConfig):
         method_config = method.resolve(method_config, names[0])
+    _check_models(config)
     return config.model_copy(
         update={
             "task": config.task.model_copy(update={"name": names[0]}),
@@ -123,6 +131,45 @@ def _without_none(value: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in kept.items() if v is not None}
 
 
+def _check_models(config: TrialConfig) -> None:
+    """Tell before anything is loaded or contacted which settings do not apply to a model.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    from greater_ray.models.endpoint import check_model
+
+    check_model(config.model)
+    if config.optimizer_model is not None:
+        try:
+            check_model(config.optimizer_model)
+        except ConfigError as error:
+            raise error.renamed("model", "optimizer_model") from None
+
+
+def check_method(config: TrialConfig) -> None:
+    """Tell before anything is loaded or contacted that a method needs what no endpoint can do.
+
+    Raises:
+        ConfigError: it does.
+    """
+    from greater_ray.models.endpoint import EndpointEngine, is_endpoint
+
+    if is_endpoint(config.model.name):
+        _refuse_missing(config, *load_method(config), EndpointEngine.all_kinds())
+
+
+def _refuse_missing(
+    config: TrialConfig, method: Method[Any, Any], method_config: Any, kinds: frozenset[type[Work[Any]]]
+) -> None:
+    needs = method.needs(method_config) if isinstance(method, NeedsWork) else {}
+    for kind, hint in needs.items():
+        if kind not in kinds:
+            instead = hint or "choose a method that goes by answers, for instance gepa, gpo or few-shot"
+            why = f"'{config.method}' needs {kind.title()}, which '{config.model.name}' cannot give; {instead}."
+            raise ConfigError(why, setting="method", value=config.method)
+
+
 # -- parts of a trial --------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +180,7 @@ class Subject(NamedTuple):
     model: ShardedModel
     facts: dict[str, Any]
     hardware: str
+    kinds: frozenset[type[Work[Any]]] | None = None
 
 
 def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
@@ -148,10 +196,10 @@ def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
     task.train(), task.dev()
     served = (models or local_models())(config.model)
     layout = config.make_layout(*extractor(task, config.task.extractor))
-    model = ShardedModel(served.executor, layout, config.shard_size)
+    model = ShardedModel(served.executor, layout, served.shard_size or config.shard_size)
     # A layout that this model cannot have is told before anything is written.
     model.ask(EncodePrompt(" "))
-    return Subject(task, model, served.facts, served.hardware)
+    return Subject(task, model, served.facts, served.hardware, served.kinds)
 
 
 @dataclass(frozen=True)
@@ -181,8 +229,11 @@ def assemble(config: TrialConfig, models: Models | None = None) -> Parts:
         GreaterRayError: as ``load_subject``; also where an option of the method is wrong or the writer cannot be used.
     """
     models = models or local_models()
+    check_method(config)
     method, method_config = load_method(config)
-    task, model, facts, hardware = load_subject(config, models)
+    task, model, facts, hardware, kinds = load_subject(config, models)
+    if kinds is not None:
+        _refuse_missing(config, method, method_config, kinds)
     writer = _serve_writer(config, models)
     weights = {"weights": facts.get("weights")}
     if config.optimizer_model is not None:
@@ -195,7 +246,7 @@ def assemble(config: TrialConfig, models: Models | None = None) -> Parts:
         hardware=hardware,
         method=method,
         method_config=method_config,
-        writer=ShardedWriter(writer.executor),
+        writer=ShardedWriter(writer.executor, "model" if config.optimizer_model is None else "optimizer_model"),
         writer_facts=writer.facts if config.optimizer_model is not None else None,
         inputs={**row_hash(task), **{name: value for name, value in weights.items() if value is not None}},
     )
@@ -220,6 +271,4 @@ def _serve_writer(config: TrialConfig, models: Models) -> Served:
     try:
         return models(config.optimizer_model)
     except (ConfigError, ModelError) as error:
-        if error.setting is not None and error.setting.startswith("model."):
-            raise error.about(f"optimizer_{error.setting}") from error
-        raise
+        raise error.renamed("model", "optimizer_model") from None

@@ -1,23 +1,26 @@
-"""What to run: frozen pydantic models that refuse unknown keys, read from YAML and overridden by ``key=value``.
+"""What to run: frozen pydantic models that refuse unknown keys.
 
 The identity of a trial is a hash of what changes its result: the same from a config and from a record's config.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from greater_ray.errors import ConfigError, Place, did_you_mean
-from greater_ray.types import PLACEMENTS, SLOTS, TEMPLATE_DATE, Layout
+from greater_ray.errors import ConfigError, did_you_mean
+from greater_ray.types import PLACEMENTS, SLOTS, TEMPLATE_DATE, Demonstration, Layout
 
 AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "choice", "number", "text"]
+
+
+# The type of an error whose value may hold a password, which no message must show.
+_MAY_BE_SECRET = "may_be_secret"
 
 
 class Config(BaseModel, frozen=True, extra="forbid"):
@@ -29,8 +32,37 @@ def _split_at_commas(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+class EndpointConfig(Config):
+    """How a server is asked, for a model ``openai/NAME``. Only ``answers`` changes results and is part of identity.
+
+    ``base_url`` is where it is (None: the environment variable OPENAI_BASE_URL), ``api_key_env`` the environment
+    variable with its key. At most ``concurrency`` requests are open at a time, per run or cell of a grid; one may take
+    ``timeout`` seconds and is repeated ``retries`` times. ``answers`` is how the answer is asked for once the model has
+    reasoned: ``continue`` has it go on after the extractor, which not every server can, ``turn`` asks it in a turn of
+    its own, and ``auto`` continues where the server is known to do so.
+    """
+
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = Field(default=8, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=8, ge=0)
+    answers: Literal["auto", "continue", "turn"] = "auto"
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        if value is not None and (not re.match(r"https?://[^/]", value) or re.search(r"[@?#]", value)):
+            why = "input should be http(s)://HOST[:PORT]/PATH without a user or a query"
+            raise PydanticCustomError(_MAY_BE_SECRET, why)
+        return value
+
+
 class ModelConfig(Config):
-    """Which model, and how it is held. Set ``threads`` to repeat a run to the last bit on a machine of other size."""
+    """Which model, and how it is held. Set ``threads`` to repeat a run to the last bit on a machine of other size.
+
+    ``endpoint`` is for a model that a server computes, ``openai/NAME``; then nothing else applies.
+    """
 
     name: str
     revision: str | None = None
@@ -38,22 +70,32 @@ class ModelConfig(Config):
     device: str = "auto"
     attn_implementation: str | None = None
     threads: int | None = Field(default=None, ge=1)
+    endpoint: EndpointConfig | None = None
 
 
 class TaskConfig(Config):
     """Which rows, where from, and how answers are read.
 
-    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own file. ``question_template`` puts a
+    ``data`` is ``hub``, ``synthetic`` or a local folder; ``rows`` is a user's own file, with ``dev_rows`` and
+    ``test_rows`` for other splits, or ``hub:ORG/NAME:CONFIG``: a data set of the hub, of which ``rows_split`` names one
+    split (else it is used with its own splits) and ``rows_revision`` a commit. ``question_template`` puts a
     question together from columns (``{title}``, or jinja2); ``id_column`` and ``split_column`` name the columns of ids
     and splits. ``choices_column`` names the column with a list of options, or several columns with commas in between.
     ``choices`` are the labels of a closed set (answer type ``choice``), ``metric`` scores text, ``tolerance`` is how
     far a number may be off: absolute below 1, relative above. With ``reading`` ``likelihood`` the likeliest choice is
     taken for the answer, and what was generated is read beside it. A split size of None means the task's own rule.
+    ``split`` is another rule for a benchmark: ``gpo`` takes the rows of GPO's authors as they are, ``gpo-sizes`` as
+    many rows by position.
     """
 
     name: str
     data: str = "hub"
+    split: Literal["gpo", "gpo-sizes"] | None = None
     rows: str | None = None
+    dev_rows: str | None = None
+    test_rows: str | None = None
+    rows_split: str | None = None
+    rows_revision: str | None = None
     question_column: str = "question"
     question_template: str | None = None
     id_column: str | None = None
@@ -79,7 +121,7 @@ class LayoutConfig(Config):
     message, or where a text with ``{question}`` and ``{prompt}`` has them. ``system`` is a fixed system message.
     ``thinking`` switches a model's thoughts on or off where its chat template can; None leaves it to the template.
     ``date`` (YYYY-MM-DD) is what a chat template that writes a date takes for today, and ``chat_template_kwargs`` are
-    further arguments of the template.
+    further arguments of the template. ``extractor_turn`` asks for the answer in a user's turn of its own.
     """
 
     joint: str = " "
@@ -90,6 +132,7 @@ class LayoutConfig(Config):
     thinking: bool | None = None
     date: str = TEMPLATE_DATE
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    extractor_turn: bool = False
 
     @field_validator("date")
     @classmethod
@@ -154,16 +197,50 @@ class Budget(Config):
     optimizer_seconds: float | None = Field(default=None, gt=0)
 
 
+class GivenDemonstration(Config):
+    """A worked example of one's own; ``answer`` is written as it would follow the extractor."""
+
+    question: str
+    answer: str
+    rationale: str | None = None
+
+
+def given(shown: Iterable[GivenDemonstration]) -> tuple[Demonstration, ...]:
+    """Return worked examples of one's own as they are shown."""
+    return tuple(Demonstration(f"given#{k}", d.question, d.answer, d.rationale) for k, d in enumerate(shown, 1))
+
+
 class EvaluationConfig(Config):
-    """What is measured at the end. ``dev_select_top`` chooses among that many best prompts by dev accuracy."""
+    """What is measured at the end. ``dev_select_top`` chooses among that many best prompts by dev accuracy.
+
+    ``demonstrations`` are shown in front of every question that is answered here, as turns: so many training rows,
+    drawn by the seed, or those that are given.
+    """
 
     splits: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
     dev_select_top: int = Field(default=0, ge=0, le=10)
+    demonstrations: int | tuple[GivenDemonstration, ...] = 0
+
+    @field_validator("demonstrations", mode="before")
+    @classmethod
+    def _number_or_given(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        try:
+            return tuple(map(GivenDemonstration.model_validate, value)) or 0
+        except (TypeError, ValidationError):
+            allowed = "a number of training rows, or a list of {question, answer, rationale}"
+            raise PydanticCustomError("demonstrations", "input should be {allowed}", {"allowed": allowed}) from None
 
 
 # Keys that version 0.1.0 did not know, with the value that stands for what it did: with that value they are no part of
 # a trial's identity, so that what was run before is found again.
 _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
+    ("task", "split", None),
+    ("task", "dev_rows", None),
+    ("task", "test_rows", None),
+    ("task", "rows_split", None),
+    ("task", "rows_revision", None),
     ("task", "choices_column", None),
     ("task", "question_template", None),
     ("task", "id_column", None),
@@ -177,6 +254,10 @@ _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("layout", "date", TEMPLATE_DATE),
     ("layout", "chat_template_kwargs", {}),
     ("layout", "thinking", None),
+    ("layout", "extractor_turn", False),
+    ("evaluation", "demonstrations", 0),
+    ("method_config", "demonstrations", []),
+    ("method_config", "form", "text"),
     ("method_config", "label_loss", "ce"),
 )
 
@@ -206,6 +287,11 @@ class TrialConfig(Config):
         for section, key, before in _LATER_KEYS:
             if key in value[section] and value[section][key] == before:
                 del value[section][key]
+        for model in filter(None, (value["model"], value["optimizer_model"])):
+            # Where a server is, and how it is asked for how long, changes no answer.
+            endpoint = model.pop("endpoint")
+            if endpoint is not None and endpoint["answers"] != "auto":
+                model["answers"] = endpoint["answers"]
         return fingerprint(value)
 
     def make_layout(self, extractor: str, label_prefix: str, choices: tuple[str, ...] = ()) -> Layout:
@@ -221,6 +307,7 @@ class TrialConfig(Config):
             placement=self.layout.placement,
             system=self.layout.system,
             thinking=self.layout.thinking,
+            extractor_turn=self.layout.extractor_turn,
             date=self.layout.date,
             template_kwargs=tuple((k, json.dumps(v)) for k, v in sorted(self.layout.chat_template_kwargs.items())),
             max_reasoning_tokens=decoding.max_reasoning_tokens,
@@ -254,6 +341,8 @@ def parse(config_type: type[Any], values: Mapping[str, Any], where: str = "") ->
         if first["type"] == "missing":
             raise ConfigError("missing.", setting=option) from None
         message = first["msg"][0].lower() + first["msg"][1:]
+        if first["type"] == _MAY_BE_SECRET:
+            raise ConfigError(f"{message}.", setting=option) from None
         raise ConfigError(f"{message}, not {first['input']!r}.", setting=option, value=first["input"]) from None
 
 
@@ -266,98 +355,3 @@ def _keys_at(config_type: type[BaseModel], location: Iterable[Any]) -> list[str]
         inner = [kind for kind in get_args(annotation) if hasattr(kind, "model_fields")]
         current = inner[0] if inner else annotation
     return sorted(getattr(current, "model_fields", {}))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML or is not a mapping.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"'{path}' cannot be read ({error.strerror}).", setting="config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = Place(str(path), mark.line + 1 if mark is not None else None)
-        raise ConfigError("not valid YAML.", setting="config", place=place) from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"'{path}' must hold a mapping of options, not {type(values).__name__}.", setting="config")
-    return values
-
-
-def line_in_yaml(path: Path, setting: str, below: str | None = None) -> int | None:
-    """Return the line, from 1, on which a YAML file sets ``setting`` or the nearest key above it.
-
-    With ``below`` the setting is looked for under that key of the file. None: not even its first part stands there.
-    """
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    if below is not None:
-        node = _child(node, below)[1]
-    line = None
-    for part in setting.split("."):
-        found, node = _child(node, part)
-        if found is None:
-            break
-        line = found
-    return line
-
-
-def _child(node: Any, part: str) -> tuple[int | None, Any]:
-    """Return the line and the node of a key of a mapping, or of an entry of a list by its number."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == part:
-                return int(key.start_mark.line) + 1, value
-    if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
-        entry = node.value[int(part)]
-        return int(entry.start_mark.line) + 1, entry
-    return None, None
-
-
-def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings; later layers win. None does not override, but under ``budget``, where it lifts a limit."""
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            if isinstance(value, Mapping):
-                found = result.get(key)
-                below = found if isinstance(found, Mapping) else {}
-                result[key] = {**below, **value} if key == "budget" else merged(below, value)
-            elif value is not None or key not in result:
-                result[key] = value
-    return result
-
-
-def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """Turn ``["task.seed=3", "method_config.top_k=20"]`` into a nested mapping; values are YAML.
-
-    Raises:
-        ConfigError: an assignment without ``=`` or with an empty key.
-    """
-    result: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not all(key.split(".")):
-            raise ConfigError(
-                f"'{assignment}' must have the form key=value, for instance method_config.top_k=20.", setting="set"
-            )
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        *parents, last = key.split(".")
-        node = result
-        for parent in parents:
-            child = node.setdefault(parent, {})
-            if not isinstance(child, dict):
-                raise ConfigError(
-                    f"'{assignment}' sets a value below '{parent}', which is already a value.", setting="set"
-                )
-            node = child
-        node[last] = value
-    return result

@@ -58,9 +58,13 @@ class GreaterRayError(Exception):
         front += [str(self.place)] if self.place is not None else []
         return ": ".join([*front, _KEY.sub(lambda key: name(key[1]), self.why)])
 
-    def about(self, setting: str) -> "GreaterRayError":
-        """Return the same error about another setting, for instance the writer's model in place of the model."""
-        return type(self)(self.why, setting=setting, value=self.value, allowed=self.allowed, place=self.place)
+    def renamed(self, section: str, to: str) -> "GreaterRayError":
+        """Return the same error with the settings of one section as those of another of the same form."""
+        if self.setting is None or not self.setting.startswith(f"{section}."):
+            return self
+        why = self.why.replace(f"§{section}.", f"§{to}.")
+        setting = to + self.setting.removeprefix(section)
+        return type(self)(why, setting=setting, value=self.value, allowed=self.allowed, place=self.place)
 
 
 class ConfigError(GreaterRayError):
@@ -77,6 +81,10 @@ class MarkupError(DataError):
 
 class ModelError(GreaterRayError):
     """A model cannot be found, loaded or used for what was asked."""
+
+
+class EndpointError(ModelError):
+    """A server does not answer as it should: no trial is to blame, and the same command goes on."""
 
 
 class MethodError(GreaterRayError):

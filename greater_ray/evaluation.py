@@ -37,10 +37,13 @@ def evaluate(
     ``lines`` hold what an interrupted run has answered, which is taken over, and get every further shard. ``on_rows``
     is told how many rows are done, ``check`` is asked before every group of shards and may raise.
     """
+    shown = tuple(demonstration.id for demonstration in model.layout.demonstrations) if model.layout else ()
     known = {
         line["shard"]: line
         for line in lines.read_as(_saved)
-        if line["split"] == split and tuple(line["prompt_ids"]) == prompt
+        if line["split"] == split
+        and tuple(line["prompt_ids"]) == prompt
+        and tuple(line.get("demonstrations", ())) == shown
     }
     scored = reads_likeliest(task)
     shards = split_shards(rows, model.shard_size)
@@ -53,6 +56,7 @@ def evaluate(
         for k, ((answers,), usage) in zip(group, answered, strict=True):
             records = [read_answer(task, e, a) for e, a in zip(shards[k], answers, strict=True)]
             line = {"split": split, "prompt_ids": list(prompt), "shard": k, "usage": asdict(usage)}
+            line |= {"demonstrations": list(shown)} if shown else {}
             known[k] = line | {"rows": [r.model_dump(mode="json") for r in records]}
         lines.append([known[k] for k in group])
         on_rows(sum(len(shards[k]) for k in known), len(rows))
@@ -60,7 +64,8 @@ def evaluate(
         model.mark_seen(shard)
     results = [ExampleRecord.model_validate(row) for k in range(len(shards)) for row in known[k]["rows"]]
     usage = total(Usage(**known[k]["usage"]) for k in range(len(shards)))
-    return Evaluation(summarize(split, prompt, results, metric_of(task)), usage)
+    record = summarize(split, prompt, results, metric_of(task))
+    return Evaluation(record.model_copy(update={"demonstrations": shown}), usage)
 
 
 def _saved(line: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def read_answer(task: Task, example: Example, answer: Answer) -> ExampleRecord:
         strict_prediction=generated.strict_prediction,
         strict_score=generated.strict_score,
         truncated=rollout.truncated,
-        reasoning_tokens=len(rollout.reasoning),
+        reasoning_tokens=len(rollout.reasoning) if answer.reasoning_tokens is None else answer.reasoning_tokens,
         label_ce=rollout.label_ce,
         prompt_nll=rollout.prompt_nll,
         answer_text=answer.answer_text,
@@ -118,7 +123,7 @@ def summarize(
             "generated_accuracy_interval": (beside_accuracy.low, beside_accuracy.high),
             "generated_unreadable_rate": sum(r.generated_prediction is None for r in rows) / num,
         }
-    label_ce = statistics.mean([r.label_ce for r in rows])
+    label_ce = statistics.mean(losses) if (losses := _losses(rows)) else None
     return EvaluationRecord(
         split=split,
         prompt_ids=prompt,
@@ -126,8 +131,8 @@ def summarize(
         accuracy=accuracy.estimate,
         accuracy_interval=(accuracy.low, accuracy.high),
         strict_accuracy=sum(r.strict_score for r in rows) / num,
-        label_ce=label_ce.estimate,
-        label_ce_interval=(label_ce.low, label_ce.high),
+        label_ce=label_ce.estimate if label_ce else None,
+        label_ce_interval=(label_ce.low, label_ce.high) if label_ce else None,
         unreadable_rate=sum(r.prediction is None for r in rows) / num,
         truncated_rate=sum(r.truncated for r in rows) / num,
         examples=tuple(rows),
@@ -139,7 +144,8 @@ def summarize(
 def compare(before: EvaluationRecord, after: EvaluationRecord) -> ComparisonRecord:
     """Compare two prompts on the same rows of a split."""
     result = statistics.paired([e.score for e in before.examples], [e.score for e in after.examples])
-    change = statistics.mean([a.label_ce - b.label_ce for b, a in zip(before.examples, after.examples, strict=True)])
+    losses = _losses(before.examples), _losses(after.examples)
+    change = statistics.mean([a - b for b, a in zip(*losses, strict=True)]) if all(losses) else None
     return ComparisonRecord(
         split=after.split,
         difference=result.difference.estimate,
@@ -147,6 +153,12 @@ def compare(before: EvaluationRecord, after: EvaluationRecord) -> ComparisonReco
         wins=result.wins,
         losses=result.losses,
         p_value=result.p_value,
-        label_ce_difference=change.estimate,
-        label_ce_interval=(change.low, change.high),
+        label_ce_difference=change.estimate if change else None,
+        label_ce_interval=(change.low, change.high) if change else None,
     )
+
+
+def _losses(rows: Sequence[ExampleRecord]) -> list[float]:
+    """Return the losses of all rows, or none where the model does not tell them."""
+    losses = [r.label_ce for r in rows if r.label_ce is not None]
+    return losses if len(losses) == len(rows) else []

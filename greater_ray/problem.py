@@ -7,8 +7,9 @@ from greater_ray.assembly import Parts
 from greater_ray.config import TrialConfig
 from greater_ray.errors import DataError
 from greater_ray.evaluation import read_answer
-from greater_ray.protocols import Problem, Task, reads_likeliest, rows_of
-from greater_ray.types import Example, TokenIds
+from greater_ray.final import evaluated_rows
+from greater_ray.protocols import Problem, Task, reads_likeliest
+from greater_ray.types import TokenIds
 from greater_ray.work import PromptRoom
 
 
@@ -29,7 +30,7 @@ def moved(config: TrialConfig, facts: Mapping[str, Any]) -> str | None:
 
 def problem_of(parts: Parts) -> Problem:
     """Return what the method gets."""
-    evaluated = _evaluated_rows(parts)
+    evaluated = evaluated_rows(parts)
     return Problem(
         examples=tuple(parts.task.train()),
         model=parts.model,
@@ -43,13 +44,6 @@ def problem_of(parts: Parts) -> Problem:
     )
 
 
-def _evaluated_rows(parts: Parts) -> list[Example]:
-    """Return the rows that the end will answer, whatever the search finds."""
-    settings = parts.config.evaluation
-    selecting = ["dev"] if settings.dev_select_top > 1 else []
-    return [row for split in dict.fromkeys([*selecting, *settings.splits]) for row in rows_of(parts.task, split)]
-
-
 def refuse_long_prompts(parts: Parts, problem: Problem, prompts: Collection[TokenIds]) -> None:
     """Tell before the search what would only show in the final evaluation.
 
@@ -59,7 +53,7 @@ def refuse_long_prompts(parts: Parts, problem: Problem, prompts: Collection[Toke
     model, length, room = parts.model, max(map(len, prompts)), problem.room
     if room is None or length <= room:
         return
-    rows = _evaluated_rows(parts)
+    rows = evaluated_rows(parts)
     while len(rows) > 1:
         half = rows[: len(rows) // 2]
         fits = (model.ask(PromptRoom(half)) or 0) >= length

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel
 
 from greater_ray.records import ExampleRecord
-from greater_ray.types import Answer, Conversation, Example, Generation, TokenIds, Usage
+from greater_ray.types import Answer, Conversation, Demonstration, Example, Generation, TokenIds, Usage
 from greater_ray.work import Answers, EncodePrompt, PromptRoom, Unit, Work
 
 ResultT = TypeVar("ResultT")
@@ -250,7 +250,8 @@ class MethodState(BaseModel, frozen=True, extra="forbid"):
     """Where an optimizer stands, as JSON. Every method's state extends this one.
 
     ``best`` holds the best distinct prompts so far, lowest loss first; ``initial_loss`` is the start's, if measured.
-    A method that can tell that nothing more will change sets ``finished``.
+    A method that can tell that nothing more will change sets ``finished``. ``demonstrations`` are shown with the result
+    in the final evaluation, in front of every question; the start prompt is then measured without any.
     """
 
     step: int = 0
@@ -259,6 +260,7 @@ class MethodState(BaseModel, frozen=True, extra="forbid"):
     steps_since_best: int = 0
     finished: bool = False
     initial_loss: float | None = None
+    demonstrations: tuple[Demonstration, ...] = ()
 
     @property
     def result(self) -> TokenIds:
@@ -309,6 +311,18 @@ class ResolvesConfig(Protocol[ConfigT]):
 
 
 ConfigT_contra = TypeVar("ConfigT_contra", bound=BaseModel, contravariant=True)
+
+
+@runtime_checkable
+class NeedsWork(Protocol[ConfigT_contra]):
+    """A method that asks the task model for more than text and answers, which not every model can give."""
+
+    def needs(self, config: ConfigT_contra) -> Mapping[type[Work[Any]], str]:
+        """Return the kinds of work beyond prompts as text and ``Answers``: a model without them is refused.
+
+        Each has a hint how to do without it; an empty one tells that there is no way.
+        """
+        ...
 
 
 @runtime_checkable

@@ -6,9 +6,9 @@ from greater_ray import provenance
 from greater_ray.assembly import Parts
 from greater_ray.checkpoint import Search
 from greater_ray.evaluation import compare
-from greater_ray.final import Ending
+from greater_ray.final import Ending, Shown
 from greater_ray.protocols import MethodState, StepInfo
-from greater_ray.records import PromptRecord, StepRecord, TrialRecord
+from greater_ray.records import DemonstrationRecord, PromptRecord, StepRecord, TrialRecord
 from greater_ray.types import TokenIds
 from greater_ray.work import CheckPrompts
 
@@ -37,20 +37,21 @@ def trial_record(parts: Parts, search: Search, initial: TokenIds, ending: Ending
     losses = {ids: loss for loss, ids in state.best}
     if state.initial_loss is not None:
         losses[initial] = state.initial_loss
+    before, after = (initial, ending.shown_before), (ending.best, ending.shown_after)
     return TrialRecord(
         trial_id=config.trial_id(),
         config=config,
         stop_reason=search.stop_reason or "",
         steps=state.step,
-        initial=_prompt_record(parts, initial, losses),
-        best=_prompt_record(parts, ending.best, losses),
-        finalists=tuple(_prompt_record(parts, ids, losses) for _, ids in state.best),
+        initial=_prompt_record(parts, *before, losses),
+        best=_prompt_record(parts, *after, losses),
+        finalists=tuple(_prompt_record(parts, ids, ending.shown_after, losses) for _, ids in state.best),
         chosen_by=ending.chosen_by,
         evaluations=tuple(evaluations.values()),
         comparisons=tuple(
-            compare(evaluations[split, initial], evaluations[split, ending.best])
+            compare(evaluations[split, *before], evaluations[split, *after])
             for split in config.evaluation.splits
-            if ending.best != initial and (split, initial) in evaluations
+            if after != before and (split, *before) in evaluations
         ),
         optimization_usage=ending.searched,
         evaluation_usage=ending.usage,
@@ -63,7 +64,7 @@ def trial_record(parts: Parts, search: Search, initial: TokenIds, ending: Ending
     )
 
 
-def _prompt_record(parts: Parts, ids: TokenIds, losses: dict[TokenIds, float]) -> PromptRecord:
+def _prompt_record(parts: Parts, ids: TokenIds, shown: Shown, losses: dict[TokenIds, float]) -> PromptRecord:
     (check,) = parts.model.ask(CheckPrompts([ids]))
     return PromptRecord(
         ids=ids,
@@ -71,4 +72,5 @@ def _prompt_record(parts: Parts, ids: TokenIds, losses: dict[TokenIds, float]) -
         full_text=(parts.config.layout.frozen_prefix + check.text).strip(),
         survives_retokenization=check.survives,
         loss=losses.get(ids),
+        demonstrations=tuple(DemonstrationRecord(**d._asdict()) for d in shown),
     )

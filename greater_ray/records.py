@@ -36,7 +36,7 @@ Spent = Annotated[
 
 
 class ExampleRecord(Record):
-    """One answer: the gold label, what was read, and how likely the gold label was.
+    """One answer: the gold label, what was read, and how likely the gold label was, where the model tells.
 
     Scores are from 0 to 1; the strict one goes by the reasoning alone. Where the likeliest of the task's choices is
     taken for the answer, ``generated_prediction`` and ``generated_score`` tell what was read from the text beside it,
@@ -54,8 +54,8 @@ class ExampleRecord(Record):
     choice_nlls: dict[str, float] | None = None
     truncated: bool
     reasoning_tokens: int
-    label_ce: float
-    prompt_nll: float
+    label_ce: float | None
+    prompt_nll: float | None
     answer_text: str
     reasoning_text: str
 
@@ -78,17 +78,20 @@ class EvaluationRecord(Record):
     """One prompt on one split. Rates are shares of the rows; pairs are 95 % confidence limits.
 
     ``accuracy`` is the mean score by ``metric``: the share of right answers where a score is 0 or 1. If the likeliest
-    choice was taken for the answer, what was read from the generated text has figures of its own.
+    choice was taken for the answer, what was read from the generated text has figures of its own. ``demonstrations``
+    are the ids of the worked examples that stood in front of every question. Losses are None where the model does not
+    tell likelihoods.
     """
 
     split: Literal["train", "dev", "test"]
     prompt_ids: tuple[int, ...]
+    demonstrations: tuple[str, ...] = ()
     num_examples: int
     accuracy: float
     accuracy_interval: tuple[float, float]
     strict_accuracy: float
-    label_ce: float
-    label_ce_interval: tuple[float, float]
+    label_ce: float | None
+    label_ce_interval: tuple[float, float] | None
     unreadable_rate: float
     truncated_rate: float
     metric: str = "accuracy"
@@ -107,18 +110,40 @@ class ComparisonRecord(Record):
     wins: int
     losses: int
     p_value: float
-    label_ce_difference: float
-    label_ce_interval: tuple[float, float]
+    label_ce_difference: float | None
+    label_ce_interval: tuple[float, float] | None
+
+
+class DemonstrationRecord(Record):
+    """A worked example: ``label`` is its answer as it would follow the extractor."""
+
+    id: str
+    question: str
+    label: str
+    rationale: str | None = None
 
 
 class PromptRecord(Record):
-    """A prompt as token ids and as text; ``full_text`` includes the frozen prefix, as the model sees it."""
+    """A prompt as token ids and as text; ``full_text`` includes the frozen prefix, as the model sees it.
+
+    ``demonstrations`` are the worked examples that it was measured with, in front of every question.
+    """
 
     ids: tuple[int, ...]
     text: str
     full_text: str
     survives_retokenization: bool
     loss: float | None = None
+    demonstrations: tuple[DemonstrationRecord, ...] = ()
+
+    def given(self) -> list[dict[str, str | None]]:
+        """Return the demonstrations as settings that show them again."""
+        return [{"question": d.question, "answer": d.label, "rationale": d.rationale} for d in self.demonstrations]
+
+    def was_measured(self, evaluation: EvaluationRecord) -> bool:
+        """Tell whether an evaluation is of this prompt with these demonstrations."""
+        shown = tuple(demonstration.id for demonstration in self.demonstrations)
+        return (evaluation.prompt_ids, evaluation.demonstrations) == (self.ids, shown)
 
 
 class StepRecord(Record):
@@ -168,12 +193,12 @@ class TrialRecord(Record):
 
     def evaluation(self, split: str, prompt: PromptRecord) -> EvaluationRecord | None:
         """Return the evaluation of a prompt on a split, if it was made."""
-        return next((e for e in self.evaluations if e.split == split and e.prompt_ids == prompt.ids), None)
+        return next((e for e in self.evaluations if e.split == split and prompt.was_measured(e)), None)
 
     @property
     def no_improvement(self) -> bool:
         """Tell whether the result is the initial prompt."""
-        return self.best.ids == self.initial.ids
+        return (self.best.ids, self.best.demonstrations) == (self.initial.ids, self.initial.demonstrations)
 
     @property
     def nothing_usable(self) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from greater_ray.assembly import Models, Parts, assemble, load_subject, row_hash
 from greater_ray.config import TrialConfig
+from greater_ray.demonstrations import evaluation_demonstrations, fitting, showing
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.evaluation import evaluate
 from greater_ray.observer import Observer
@@ -85,8 +86,9 @@ def evaluate_prompt(
     Raises:
         ConfigError: the prompt is empty or the split is unknown or has no rows.
     """
-    task, model, facts, _ = load_subject(config, models)
-    for note in filter(None, (inferred(task), moved(config, facts))):
+    subject = load_subject(config, models)
+    task, model = subject.task, subject.model
+    for note in filter(None, (inferred(task), moved(config, subject.facts))):
         message(note)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
@@ -96,4 +98,5 @@ def evaluate_prompt(
     rows = rows_of(task, split)
     if not rows:
         raise ConfigError(f"'{split}' of '{config.task.name}' has no rows.", setting="split")
-    return evaluate(task, model, split, rows, ids, NoLines(), on_rows=on_rows).record
+    shown = fitting(model, evaluation_demonstrations(config, task), [ids], rows, message)
+    return evaluate(task, showing(model, shown, ids), split, rows, ids, NoLines(), on_rows=on_rows).record

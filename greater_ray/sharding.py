@@ -6,8 +6,10 @@ shard. What the kinds of work are, and how each is cut, remembered and joined, s
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from greater_ray.errors import ModelError
 from greater_ray.ledger import Allow, anything, portions
 from greater_ray.protocols import Executor
 from greater_ray.types import Conversation, Example, Generation, Layout, Shard, Usage, split_shards, total
@@ -18,16 +20,20 @@ ResultT = TypeVar("ResultT")
 
 
 class LocalExecutor:
-    """Computes every unit in this process, on one engine."""
-
-    width = 1
+    """Computes every unit in this process, on one engine: as many at a time as it takes."""
 
     def __init__(self, engine: BaseEngine) -> None:
-        self.engine = engine
+        self.engine, self.width = engine, engine.concurrency
 
     def run(self, units: Sequence[Unit]) -> list[tuple[Any, Usage]]:
-        """Compute the units in order; see ``Executor``."""
-        return [self.engine.run(unit) for unit in units]
+        """Compute the units in order; see ``Executor``. After the first error no further unit is begun."""
+        if self.width == 1:
+            return [self.engine.run(unit) for unit in units]
+        pool = ThreadPoolExecutor(self.width)
+        try:
+            return list(pool.map(self.engine.run, units))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 class ShardedModel:
@@ -92,17 +98,21 @@ class ShardedModel:
 
 
 class ShardedWriter(ShardedModel):
-    """A ``TextModel`` over an executor, with a ledger of its own."""
+    """A ``TextModel`` over an executor, with a ledger of its own; errors name the setting that the model comes from."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, setting: str = "optimizer_model") -> None:
         super().__init__(executor, None)
+        self._setting = setting
 
     def generate(
         self, conversations: Sequence[Conversation], *, max_tokens: int, temperature: float, seed: int
     ) -> list[Generation]:
         """Continue every conversation; see ``TextModel``. Every row has a seed of its own."""
         seeds = tuple(seed * 2**20 + row for row in range(len(conversations)))
-        return self.ask(Generate(tuple(conversations), seeds, max_tokens, temperature))
+        try:
+            return self.ask(Generate(tuple(conversations), seeds, max_tokens, temperature))
+        except ModelError as error:
+            raise error.renamed("model", self._setting) from None
 
     def note_unreadable(self, count: int) -> None:
         """Count replies that could not be read; see ``TextModel``."""

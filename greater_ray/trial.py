@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from greater_ray.assembly import Parts
 from greater_ray.checkpoint import Checkpoint, Search
 from greater_ray.config import Budget
+from greater_ray.demonstrations import refuse_unusable
 from greater_ray.errors import BudgetSpent, Interrupted, MethodError
 from greater_ray.final import evaluate_finalists
 from greater_ray.ledger import Ledger
@@ -56,6 +57,7 @@ class Trial:
             for note in filter(None, (inferred(self.parts.task), moved(self.parts.config, self.parts.facts))):
                 self.observer.message(note)
             problem = problem_of(self.parts)
+            refuse_unusable(self.parts.config, self.parts.task, self.parts.model)
             search = self.checkpoint.load(self.parts.method) or Search(self._start(problem))
             if not search.state.step:
                 refuse_long_prompts(self.parts, problem, {search.state.prompt_ids, search.state.result})
@@ -115,6 +117,7 @@ class Trial:
             self.store.evaluations,
             on_rows=self.observer.evaluating,
             check=self._check_interrupt,
+            message=self.observer.message,
         )
         return trial_record(self.parts, search, initial, ending)
 

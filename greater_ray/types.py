@@ -4,6 +4,7 @@ Vocabulary (used everywhere): a *question* x is answered with *reasoning* r unde
 the model state its answer, and the *label* y is the gold answer as it would follow the extractor.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,12 +22,17 @@ SWITCHES = ("enable_thinking", "thinking")
 TEMPLATE_DATE = "2024-07-26"
 
 
+# What an extractor opens in front of a label, and what closes it in a whole sentence.
+_CLOSED = {"(": ")", "**": "**"}
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One labelled row.
 
     ``target`` is the gold answer as the data set prints it, for instance ``"(A)"``; ``label`` is the text that is
-    scored after the extractor, for instance ``"A"``. ``references`` are further right answers, where there are any.
+    scored after the extractor, for instance ``"A"``. ``references`` are further right answers, where there are any;
+    ``rationale`` is the row's own way to the answer, where it shows one.
     """
 
     id: str
@@ -34,6 +40,12 @@ class Example:
     target: str
     label: str
     references: tuple[str, ...] = ()
+    rationale: str | None = None
+
+    @property
+    def shown(self) -> "Demonstration":
+        """The row as a worked example."""
+        return Demonstration(self.id, self.question, self.label, self.rationale)
 
 
 Shard = tuple[Example, ...]
@@ -49,6 +61,18 @@ class Message(NamedTuple):
 Conversation = tuple[Message, ...]
 
 
+class Demonstration(NamedTuple):
+    """A worked example that is shown as two turns: its question, and its answer as it would follow the extractor.
+
+    ``rationale`` is the reasoning in front of the answer, where there is some.
+    """
+
+    id: str
+    question: str
+    label: str
+    rationale: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The text around the prompt: all that changes the token ids of a sequence besides x, p, r and y.
@@ -59,6 +83,12 @@ class Layout:
     ``{prompt}`` stands in a text that is the user's turn. ``system`` is a fixed system message; ``thinking``
     switches a model's thoughts on or off by the arguments ``SWITCHES`` of its chat template. ``date`` is what the
     template takes for today, ``template_kwargs`` are further arguments of it: pairs of name and JSON text.
+
+    ``demonstrations`` stand in front of the question as turns of user and assistant, and belong to what precedes it.
+    Their questions are asked under the text ``demonstrated``, placed as p is: it is constant where p varies.
+
+    With ``extractor_turn`` the extractor is a user's turn of its own behind r, in place of glue and extractor, and the
+    assistant's next turn begins with y.
     """
 
     extractor: str
@@ -74,6 +104,9 @@ class Layout:
     thinking: bool | None = None
     date: str = TEMPLATE_DATE
     template_kwargs: tuple[tuple[str, str], ...] = ()
+    demonstrations: tuple[Demonstration, ...] = ()
+    demonstrated: str = ""
+    extractor_turn: bool = False
 
     @property
     def prompt_first(self) -> bool:
@@ -84,25 +117,51 @@ class Layout:
     def conversation(self, question: str, prompt: str, *, system_role: bool) -> Conversation:
         """Return the turns that ask a question under a prompt, given without its frozen prefix.
 
-        Without a ``system_role`` in the chat template, what belongs into the system message stands in front of the
-        rest of the user's turn.
+        Demonstrations stand in front of it. Without a ``system_role`` in the chat template, a fixed system message
+        stands in front of the first user's turn, and a prompt that belongs there in every user's turn.
         """
-        own = self.frozen_prefix + prompt
+        apart = self.placement == "system" and system_role
+        turns: list[Message] = []
+        for shown in self.demonstrations:
+            turns.append(Message("user", shown.question if apart else self._asked(shown.question, self.demonstrated)))
+            turns += self.answered(shown)
+        turns.append(Message("user", question if apart else self._asked(question, prompt)))
+        system = self._trimmed(prompt) if apart else self.system
+        if system is None:
+            return tuple(turns)
+        if system_role:
+            return Message("system", system), *turns
+        first, *rest = turns
+        return Message("user", "\n\n".join(filter(None, (system, first.content)))), *rest
+
+    def answered(self, shown: Demonstration) -> Conversation:
+        """Return what follows a demonstration's question: the assistant gives its reasoning, extractor and label.
+
+        Where the extractor is a turn of its own, it is asked behind a reasoning.
+        """
+        if self.extractor_turn:
+            label = Message("assistant", shown.label)
+            if not (shown.rationale or "").strip():
+                return (label,)
+            return Message("assistant", (shown.rationale or "").strip()), Message("user", self.extractor.strip()), label
+        closing = next((end for begin, end in _CLOSED.items() if self.extractor.endswith(begin)), "")
+        answer = f"{self.extractor.lstrip()}{self.label_prefix}{shown.label}{closing}"
+        rationale = (shown.rationale or "").strip()
+        return (Message("assistant", rationale + (self.glue or " ") + answer if rationale else answer),)
+
+    def _trimmed(self, prompt: str) -> str:
+        """Return frozen prefix and prompt as they stand in a message of their own, or at its beginning."""
+        return (self.frozen_prefix + prompt).rstrip() if self.frozen_prefix else prompt.strip()
+
+    def _asked(self, question: str, prompt: str) -> str:
+        """Return the user's turn."""
         if self.placement == "after":
             # Without a frozen prefix the prompt's own leading blank separates it from the question.
-            user = question + (self.joint if self.frozen_prefix else self.joint.rstrip(" ")) + own
-        else:
-            own = own.rstrip() if self.frozen_prefix else own.strip()
-            if self.placement == "system" and system_role:
-                return Message("system", own), Message("user", question)
-            form = "{prompt}" + self.joint + "{question}" if self.placement in PLACEMENTS else self.placement
-            filled = dict(zip(SLOTS, (question, own), strict=True))
-            user = "".join(filled.get(part, part) for part in re.split(f"({'|'.join(map(re.escape, SLOTS))})", form))
-        if self.system is None:
-            return (Message("user", user),)
-        if system_role:
-            return Message("system", self.system), Message("user", user)
-        return (Message("user", "\n\n".join(filter(None, (self.system, user)))),)
+            joint = self.joint if self.frozen_prefix else self.joint.rstrip(" ")
+            return question + joint + self.frozen_prefix + prompt
+        form = "{prompt}" + self.joint + "{question}" if self.placement in PLACEMENTS else self.placement
+        filled = dict(zip(SLOTS, (question, self._trimmed(prompt)), strict=True))
+        return "".join(filled.get(part, part) for part in re.split(f"({'|'.join(map(re.escape, SLOTS))})", form))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,32 +237,38 @@ class Rollout:
     ``label_ce`` is the mean cross-entropy of the label tokens, ``prompt_nll`` the mean negative log-probability of the
     prompt tokens given all before them (nats), ``label_hit`` whether every label token is the argmax (teacher-forced).
     Where the loss compares choices, ``choice_ce`` is minus the log of the label's share among them (nats), and
-    ``choice_hit`` whether the label is the likeliest.
+    ``choice_hit`` whether the label is the likeliest. What a model does not tell is None.
     """
 
     reasoning: TokenIds
     truncated: bool
-    label_ce: float
-    prompt_nll: float
-    label_hit: bool
+    label_ce: float | None
+    prompt_nll: float | None
+    label_hit: bool | None
     choice_ce: float | None = None
     choice_hit: bool | None = None
 
     def label_loss(self, spec: LossSpec) -> float:
         """Return the label's term of the loss."""
-        if spec.label == "ce":
-            return self.label_ce
-        assert self.choice_ce is not None
-        return self.choice_ce
+        loss = self.label_ce if spec.label == "ce" else self.choice_ce
+        assert loss is not None
+        return loss
+
+    def fluency(self, spec: LossSpec) -> float:
+        """Return the prompt's term of the loss, without its weight."""
+        assert self.prompt_nll is not None
+        return math.exp(self.prompt_nll) if spec.fluency == "exp" else self.prompt_nll
 
     def label_is_best(self, spec: LossSpec) -> bool:
         """Tell whether the label is the argmax: token by token, or among the choices."""
-        return self.label_hit if spec.label == "ce" else bool(self.choice_hit)
+        return bool(self.label_hit if spec.label == "ce" else self.choice_hit)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A rollout read out: the reasoning as text, and what the model says after the extractor.
+
+    ``reasoning_tokens`` is how many tokens the reasoning had where that is not the number of its ids (an endpoint).
 
     ``choice_nlls``: the mean negative log-likelihood per token of each of the layout's choices after the extractor, in
     nats, where they were asked for.
@@ -213,6 +278,7 @@ class Answer:
     reasoning_text: str
     answer_text: str
     choice_nlls: tuple[float, ...] | None = None
+    reasoning_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

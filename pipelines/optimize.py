@@ -7,10 +7,11 @@ import argparse
 from pathlib import Path
 
 from greater_ray.assembly import resolve_config
-from greater_ray.config import TrialConfig, merged, parse_assignments
+from greater_ray.config import TrialConfig
 from greater_ray.observer import Observer
 from greater_ray.records import StepRecord
 from greater_ray.runs import run_config
+from greater_ray.settings import merged, parse_assignments
 
 
 class Steps(Observer):

@@ -25,7 +25,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "fixed": {"method_config": {"prompt": "Take care."}},
     "evoprompt-de": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
     "evoprompt-ga": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
-    "gpo": {"method_config": {"batch_size": 2, "num_proposals": 3}},
+    "gpo": {"method_config": {"batch_size": 2, "num_proposals": 3, "exemplars": 4}},
     "opro": {"method_config": {"num_proposals": 3}},
     "textgrad": {"method_config": {"batch_size": 2}},
     # A random model answers nothing rightly, so that it could show no rationale.

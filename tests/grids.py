@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from greater_ray.config import ModelConfig, merged
+from greater_ray.config import ModelConfig
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import GridConfig, load_grid
 from greater_ray.grid.run import Progress
+from greater_ray.settings import merged
 from greater_ray.types import Usage
 from greater_ray.work import BaseEngine, Unit
 

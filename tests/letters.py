@@ -1,14 +1,16 @@
 """A task model for methods that write whole prompts: any text is a prompt, and the test says what it scores."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 
 from greater_ray.methods._archive import Scored, TextState
 from greater_ray.methods._writer import TextConfig
 from greater_ray.protocols import Method, Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.types import Answer, Conversation, Example, LossSpec, TokenIds
-from greater_ray.work import Answers, Rollouts
+from greater_ray.work import Answers, Rollouts, TextEmbeddings
 from tests.prompt_table import LetterWriter
 from tests.scripted import ScriptedModel
 
@@ -29,6 +31,12 @@ class LetterModel(ScriptedModel):
     def answers(self, work: Answers) -> list[list[Answer]]:
         self.answered.extend((self.text(p)[1:], len(work.examples)) for p in work.prompts)
         return [[self._answer(p, e) for e in work.examples] for p in work.prompts]
+
+    def text_embeddings(self, work: TextEmbeddings) -> list[list[float]]:
+        """Count letters, to length one."""
+        self.asked.append(("text_embeddings", list(work.texts)))
+        counts = [[text.lower().count(letter) for letter in ascii_lowercase] for text in work.texts]
+        return [[n / math.hypot(*count) for n in count] for count in counts]
 
     def _answer(self, prompt: TokenIds, example: Example) -> Answer:
         right = self.right(self.text(prompt)[1:], example)

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from greater_ray.config import line_in_yaml
 from greater_ray.errors import ConfigError, DataError, GreaterRayError
+from greater_ray.settings import line_in_yaml
 
 # Settings that are no key of a trial's config, by the option that gives them.
 ARGUMENTS = {

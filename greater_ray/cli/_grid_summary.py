@@ -157,6 +157,8 @@ def _cost_row(cell: CellResult) -> tuple[str, ...]:
 
 def _loss(score: SplitScore) -> str:
     """Write the loss of the right answer, before and after; ``*`` where the change is more than noise."""
+    if score.loss_after is None:
+        return "-"
     if score.loss_interval is None:
         return f"{score.loss_after:.2f}"
     low, high = score.loss_interval

@@ -39,7 +39,16 @@ SETTINGS = (
     Setting("--threads", "model.threads", int, "N", "Threads of the CPU to use.", _MODEL),
     Setting("--task", "task.name", str, "NAME", "See `greater-ray list tasks`; not needed with --rows.", _TASK),
     Setting("--data", "task.data", str, "SOURCE", "hub (default), synthetic, or a folder with official files.", _TASK),
-    Setting("--rows", "task.rows", str, "FILE", "Your own questions and answers: JSONL, CSV, TSV, Parquet.", _TASK),
+    Setting(
+        "--rows", "task.rows", str, "FILE",
+        "Your own questions and answers: JSONL, CSV, TSV, Parquet, or hub:ORG/NAME:CONFIG.", _TASK,
+    ),
+    Setting("--dev-rows", "task.dev_rows", str, "FILE", "Own rows for dev, where --rows has those for train.", _TASK),
+    Setting("--test-rows", "task.test_rows", str, "FILE", "Own rows for test, likewise.", _TASK),
+    Setting(
+        "--rows-split", "task.rows_split", str, "NAME", "The one split to take of a hub data set (all).", _TASK
+    ),
+    Setting("--rows-revision", "task.rows_revision", str, "REV", "Commit, tag or branch of a hub data set.", _TASK),
     Setting("--question-column", "task.question_column", str, "NAME", "Column of the questions (question).", _TASK),
     Setting(
         "--question-template", "task.question_template", str, "TEXT",
@@ -238,7 +247,7 @@ def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, An
     Raises:
         ConfigError: the ``--config`` file or a ``--set`` assignment is unusable.
     """
-    from greater_ray.config import merged, parse_assignments, read_yaml
+    from greater_ray.settings import merged, parse_assignments, read_yaml
 
     from_file = read_yaml(given.config) if given.config is not None else {}
     options: dict[str, Any] = {}
@@ -250,7 +259,11 @@ def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, An
     layers = [dict(base or {}), from_file, options, parse_assignments(assignments)]
     settings = merged(*map(_long_form, layers))
     task = settings.get("task")
-    if isinstance(task, dict) and task.get("rows") and not task.get("name"):
+    if (
+        isinstance(task, dict)
+        and any(task.get(key) for key in ("rows", "dev_rows", "test_rows"))
+        and not task.get("name")
+    ):
         task["name"] = "rows"
     for key in ("model.name", "optimizer_model.name", "task.name", "method", "preset"):
         value = _at(settings, key)

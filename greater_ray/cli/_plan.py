@@ -9,7 +9,8 @@ from greater_ray.cli._options import Given
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import GridConfig
 from greater_ray.grid.estimate import Estimate, estimate
-from greater_ray.grid.run import Inputs, open_cells
+from greater_ray.grid.inputs import Inputs
+from greater_ray.grid.run import open_cells
 from greater_ray.grid.store import GridStore
 from greater_ray.grid.transfer import transfer_models
 

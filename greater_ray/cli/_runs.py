@@ -1,6 +1,7 @@
 """Reading run folders, and handing prompts to other programs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from greater_ray.grid.config import parse_only
 from greater_ray.grid.store import GRID_FILE
 from greater_ray.records import TrialRecord
 from greater_ray.results import load
-from greater_ray.types import SWITCHES
+from greater_ray.types import SWITCHES, Demonstration
 
 FORMATS = ("text", "messages", "json")
 
@@ -48,16 +49,23 @@ def default_folder(config: TrialConfig) -> Path:
 def export(record: TrialRecord, form: str) -> Any:
     """Return the best prompt as text, as chat messages, or as JSON with all that is needed to use it.
 
-    Messages have the prompt where the search had it, and ``{question}`` for the question.
+    Messages have the prompt where the search had it, the demonstrations that it was measured with, and ``{question}``
+    for the question.
 
     Raises:
         ConfigError: an unknown format.
     """
     if form not in FORMATS:
         raise unknown_name("format", form, FORMATS)
+    from greater_ray.tasks import extractor, load_task
+
     if form == "text":
         return record.best.full_text
     layout = record.config.make_layout("", "")
+    if record.best.demonstrations:
+        layout = record.config.make_layout(*extractor(load_task(record.config.task), record.config.task.extractor))
+        shown = tuple(Demonstration(**d.model_dump()) for d in record.best.demonstrations)
+        layout = replace(layout, demonstrations=shown, demonstrated=record.best.text)
     turns = layout.conversation("{question}", record.best.text, system_role=record.model.get("system_role", True))
     messages = [turn._asdict() for turn in turns]
     if form == "messages":
@@ -68,7 +76,8 @@ def export(record: TrialRecord, form: str) -> Any:
         "placement": layout.placement,
         # For ``apply_chat_template``; a template ignores a name that it does not read.
         "chat_template_kwargs": {} if layout.thinking is None else dict.fromkeys(SWITCHES, layout.thinking),
-        "extractor": {"variant": record.config.task.extractor, "glue": layout.glue, **_extractor(record.config)},
+        "extractor": {"variant": record.config.task.extractor, "glue": layout.glue, **_extractor(record.config)}
+        | ({"turn": "user"} if layout.extractor_turn else {}),
         "model": record.model,
         "task": record.task,
         "trial_id": record.trial_id,

@@ -31,19 +31,25 @@ def _range(limits: tuple[float, float]) -> str:
 
 def print_evaluation(console: "Console", record: EvaluationRecord, name: str) -> None:
     """Print one prompt's figures on one split."""
-    low, high = record.label_ce_interval
     lines = (
         f"{name}, {record.split}: {record.num_examples} rows",
         f"  {record.metric:<11} {percent(record.accuracy)}  95 % interval {_range(record.accuracy_interval)}"
         + ("  (likeliest choice)" if record.generated_accuracy is not None else ""),
         *_generated(record),
         f"  strict      {percent(record.strict_accuracy)}  (answer read from the reasoning alone)",
-        f"  label loss  {record.label_ce:.4f}  95 % interval [{low:.4f}, {high:.4f}]",
+        *_label_loss(record),
         f"  unreadable  {percent(record.unreadable_rate)}",
         f"  truncated   {percent(record.truncated_rate)}  (reasoning cut at its limit)",
     )
     for line in lines:
         console.print(line, soft_wrap=True)
+
+
+def _label_loss(record: EvaluationRecord) -> list[str]:
+    if record.label_ce is None or record.label_ce_interval is None:
+        return ["  label loss  not told by this model"]
+    low, high = record.label_ce_interval
+    return [f"  label loss  {record.label_ce:.4f}  95 % interval [{low:.4f}, {high:.4f}]"]
 
 
 def print_trial(console: "Console", record: TrialRecord) -> None:
@@ -52,6 +58,9 @@ def print_trial(console: "Console", record: TrialRecord) -> None:
     console.print(f"\n{title}: {record.steps} steps, stopped by {record.stop_reason}", style="bold", soft_wrap=True)
     console.print(f"prompt before: {record.initial.full_text}", soft_wrap=True)
     console.print(f"prompt after:  {record.best.full_text}", soft_wrap=True)
+    if shown := record.best.demonstrations:
+        beside = "" if record.initial.demonstrations == shown else ", not under the start prompt"
+        console.print(f"demonstrations in front of every question: {len(shown)}{beside}", soft_wrap=True)
     if record.chosen_by:
         losses = [f"{p.loss:.4f}" if p.loss is not None else "-" for p in (record.initial, record.best)]
         console.print(f"criterion on {record.chosen_by[0]} rows: {losses[0]} before, {losses[1]} after")
@@ -118,10 +127,11 @@ def _table(record: TrialRecord) -> "Table":
         row(f"{metric} {when}", lambda e: f"{percent(e.accuracy)} {_range(e.accuracy_interval)}")
     table.add_row("difference", *(_difference(compared.get(split)) for split in pairs))
     table.add_row("p value", *(f"{compared[s].p_value:.3g}" if s in compared else "-" for s in pairs))
-    for k, when in enumerate(("before", "after")):
-        chosen = [pair[k] for pair in pairs.values()]
-        row(f"loss {when}", lambda e: f"{e.label_ce:.3f} [{e.label_ce_interval[0]:.3f}, {e.label_ce_interval[1]:.3f}]")
-    table.add_row("difference", *(_loss_difference(compared.get(split)) for split in pairs))
+    if any(e.label_ce is not None for pair in pairs.values() for e in pair if e is not None):
+        for k, when in enumerate(("before", "after")):
+            chosen = [pair[k] for pair in pairs.values()]
+            row(f"loss {when}", _loss)
+        table.add_row("difference", *(_loss_difference(compared.get(split)) for split in pairs))
     beside = any(e.generated_accuracy is not None for pair in pairs.values() for e in pair if e is not None)
     generated = (("generated text", "generated_accuracy"), ("unreadable text", "generated_unreadable_rate"))
     for name, field in (
@@ -135,8 +145,15 @@ def _table(record: TrialRecord) -> "Table":
     return table
 
 
+def _loss(record: EvaluationRecord) -> str:
+    if record.label_ce is None or record.label_ce_interval is None:
+        return "-"
+    low, high = record.label_ce_interval
+    return f"{record.label_ce:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def _loss_difference(comparison: ComparisonRecord | None) -> str:
-    if comparison is None:
+    if comparison is None or comparison.label_ce_interval is None:
         return "-"
     low, high = comparison.label_ce_interval
     return f"{comparison.label_ce_difference:+.3f} [{low:+.3f}, {high:+.3f}]"
@@ -172,9 +189,10 @@ def verdict(record: TrialRecord) -> list[str]:
     if not held_out.wins + held_out.losses:
         sentence = f"On {held_out.split} rows both prompts are right on the very same rows: no difference at all."
     notes = [sentence]
-    low, high = held_out.label_ce_interval
-    beyond = "by more than noise explains" if low > 0 or high < 0 else "within noise"
-    notes.append(f"The loss of the right answer changed {beyond} there ({_loss_difference(held_out)}).")
+    if held_out.label_ce_interval is not None:
+        low, high = held_out.label_ce_interval
+        beyond = "by more than noise explains" if low > 0 or high < 0 else "within noise"
+        notes.append(f"The loss of the right answer changed {beyond} there ({_loss_difference(held_out)}).")
     if held_out.split == "dev":
         notes.append("Test rows were not evaluated.")
     if not record.best.survives_retokenization:

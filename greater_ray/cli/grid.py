@@ -14,8 +14,8 @@ import typer
 from greater_ray.cli._errors import written_keys
 from greater_ray.cli._help import Command
 from greater_ray.cli._options import Given, with_options
-from greater_ray.config import merged, parse_assignments, read_yaml
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
+from greater_ray.settings import merged, parse_assignments, read_yaml
 
 if TYPE_CHECKING:
     from greater_ray.grid.config import GridConfig

@@ -10,8 +10,9 @@ from greater_ray.cli._errors import written_keys
 from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import Given, with_options
 from greater_ray.cli.grid import Where, running, with_where
-from greater_ray.config import merged, parse, parse_assignments
+from greater_ray.config import parse
 from greater_ray.errors import ConfigError, DataError, StoreError
+from greater_ray.settings import merged, parse_assignments
 
 if TYPE_CHECKING:
     from greater_ray.paper.plan import TablePlan, View

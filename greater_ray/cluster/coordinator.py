@@ -17,7 +17,7 @@ from ray import tune
 from greater_ray.assembly import Served, local_models
 from greater_ray.cluster.pool import PoolExecutor
 from greater_ray.config import ModelConfig
-from greater_ray.errors import PoolError, StoreError
+from greater_ray.errors import EndpointError, PoolError, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import CellObserver, Progress, run_cell
 from greater_ray.grid.store import CellState, GridStore
@@ -82,7 +82,7 @@ def coordinate(config: dict[str, Any], plan: Plan) -> None:
     try:
         outcome = run_cell(cell, store, plan.serve, observer, restore=restore)
         end: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, **_scores(store, outcome)}
-    except (PoolError, StoreError) as error:
+    except (EndpointError, PoolError, StoreError) as error:
         end = {"state": "stopped", "reason": str(error)}
     tune.report({**observer.progress._asdict(), **end})
 
@@ -91,7 +91,7 @@ def _scores(store: GridStore, outcome: CellState) -> dict[str, float]:
     """Return the scores of a finished cell for trackers, before and after the search, by split."""
     if outcome.folder is None:
         return {}
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     for score in scores(store.record(outcome.folder)):
         found |= {
             f"{score.split}_accuracy_before": score.before,
@@ -99,7 +99,7 @@ def _scores(store: GridStore, outcome: CellState) -> dict[str, float]:
             f"{score.split}_accuracy": score.after,
             f"{score.split}_label_loss": score.loss_after,
         }
-    return found
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _get_ready_for_the_end() -> None:

@@ -199,11 +199,15 @@ class Wave:
     def cells(self) -> list[Cell]:
         """Return the cells, mixed in proportion to their models' replicas: any first few keep all pools at work."""
         turns = [
-            ((place + 1) / (self.demands[cell.config.model].count or 1), number, cell)
+            ((place + 1) / self._replicas(cell.config.model), number, cell)
             for number, group in enumerate(self.groups)
             for place, cell in enumerate(group)
         ]
         return [cell for *_, cell in sorted(turns, key=lambda turn: turn[:2])]
+
+    def _replicas(self, model: ModelConfig) -> int:
+        # An endpoint has none.
+        return (self.demands[model].count if model in self.demands else None) or 1
 
 
 def _number(trial: Any) -> int:

@@ -5,16 +5,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from greater_ray.assembly import resolve_config
-from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, merged, parse
+from greater_ray.assembly import check_method, resolve_config
+from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, parse
 from greater_ray.errors import ConfigError
 from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
-from greater_ray.models.endpoint import is_endpoint, refuse_endpoint
+from greater_ray.models.endpoint import is_endpoint
 from greater_ray.plugins import load
 from greater_ray.protocols import Method
+from greater_ray.settings import merged
 
-# Results depend on the number of threads in their last bits, so a grid fixes it; no machine decides it.
-DEFAULTS: dict[str, Any] = {"model": {"threads": 1}}
+
+def model_settings(own: Mapping[str, Any], shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the settings of a model of a grid: its own over those that all models ``shared``.
+
+    Results depend on the number of threads in their last bits, so a grid fixes it; no machine decides it. How models
+    are held does not apply to an endpoint.
+    """
+    shared = shared or {}
+    if is_endpoint(str(own["name"])):
+        return merged({key: value for key, value in shared.items() if key == "endpoint"}, own)
+    return merged({"threads": 1}, {key: value for key, value in shared.items() if key != "endpoint"}, own)
 
 
 @dataclass(frozen=True)
@@ -100,39 +110,41 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
         for method in axes.methods:
             plugin: Method[Any, Any] = load("methods", method["name"])
             for task in axes.tasks:
+                seeded = plugin.seeded or _draws(grid.settings, *map(_sections, (model, method, task)))
                 for name in expand(task["name"]):
                     # A deterministic method gives the same record for every seed: it runs once.
-                    for seed in axes.seeds if plugin.seeded else axes.seeds[:1]:
+                    for seed in axes.seeds if seeded else axes.seeds[:1]:
                         settings = merged(
-                            DEFAULTS,
-                            _writer_defaults(grid.settings, model, method, task),
                             grid.settings,
                             _sections(model),
                             _sections(method),
                             _sections(task),
                             {
-                                "model": _own(model, ModelConfig),
                                 "task": {**_own(task, TaskConfig), "name": name},
                                 "method": method["name"],
-                                "seed": seed if plugin.seeded else 0,
+                                "seed": seed if seeded else 0,
                             },
                         )
-                        if settings.get("optimizer_model"):
-                            writer = settings["optimizer_model"]
+                        settings["model"] = model_settings(_own(model, ModelConfig), settings.get("model"))
+                        if writer := settings.get("optimizer_model"):
                             writer = {"name": writer} if isinstance(writer, str) else writer
-                            settings["optimizer_model"] = merged(DEFAULTS["model"], writer)
+                            settings["optimizer_model"] = model_settings(writer)
+                        config = resolve_config(settings)
+                        check_method(config)
                         yield Cell(
-                            config=resolve_config(settings),
+                            config=config,
                             method=str(method.get("label") or method["name"]),
                             task=f"{task['label']}/{name}" if "label" in task else name,
                             model=str(model.get("label") or model["name"]),
-                            seed=str(seed) if plugin.seeded else "-",
+                            seed=str(seed) if seeded else "-",
                         )
 
 
-def _writer_defaults(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Fix the threads of the model that writes prompts too, where there is one."""
-    return {"optimizer_model": DEFAULTS["model"]} if any(layer.get("optimizer_model") for layer in layers) else {}
+def _draws(*layers: Mapping[str, Any]) -> bool:
+    """Tell whether the evaluation draws demonstrations by the seed: then no method is deterministic."""
+    evaluation = merged(*layers).get("evaluation")
+    number = evaluation.get("demonstrations") if isinstance(evaluation, Mapping) else None
+    return isinstance(number, int) and number > 0
 
 
 def _sections(entry: Entry) -> Entry:
@@ -159,11 +171,11 @@ def task_model(grid: GridConfig, entry: Entry) -> ModelConfig:
     """Return the model that an entry of ``models`` or of ``transfer.models`` stands for.
 
     Raises:
-        ConfigError: a value that is not allowed, or an endpoint.
+        ConfigError: a value that is not allowed.
     """
-    settings = merged(DEFAULTS["model"], grid.settings.get("model", {}), _own(entry, ModelConfig))
-    model: ModelConfig = parse(ModelConfig, settings, "model")
-    refuse_endpoint(model)
+    model: ModelConfig = parse(
+        ModelConfig, model_settings(_own(entry, ModelConfig), grid.settings.get("model")), "model"
+    )
     return model
 
 

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from greater_ray.config import Config, ModelConfig, TaskConfig, merged, parse, read_yaml
+from greater_ray.config import Config, ModelConfig, TaskConfig, parse
 from greater_ray.errors import ConfigError, unknown_name
+from greater_ray.settings import merged, read_yaml
 
 AXES = ("method", "task", "model", "seed")
 # Sections of a trial's config that an entry of an axis may set beside its own keys.

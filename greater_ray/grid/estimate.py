@@ -4,11 +4,12 @@ An order of magnitude, not a promise: rows of other tasks are longer or shorter,
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from greater_ray.assembly import Models, load_method
-from greater_ray.config import Budget, TrialConfig
-from greater_ray.errors import GreaterRayError
+from greater_ray.config import Budget, GivenDemonstration, TrialConfig
+from greater_ray.demonstrations import evaluation_demonstrations
+from greater_ray.errors import ConfigError, GreaterRayError
 from greater_ray.grid.cells import Cell
 from greater_ray.ledger import spent_by_limit
 from greater_ray.records import TrialRecord
@@ -44,9 +45,14 @@ def estimate(cells: Sequence[Cell], models: Models) -> list[Estimate]:
     result = []
     for cell in cells:
         rows = _rows(cell.config, sizes)
-        config = _probe(cell.config, rows)
-        # Cells that differ only in their task's name or seed share a probe.
-        key = config.model_dump_json(exclude={"task": {"name"}, "seed": True, "budget": True})
+        try:
+            config = _probe(cell.config, rows)
+        except ConfigError as error:
+            result.append(Estimate(0, 0, str(error)))
+            continue
+        # Cells that differ only in their task's name or seed share a probe, whichever rows are shown.
+        unlike: Any = {"task": {"name"}, "seed": True, "budget": True, "evaluation": {"demonstrations"}}
+        key = config.model_dump_json(exclude=unlike) + repr(cell.config.evaluation.demonstrations)
         if key not in probes:
             try:
                 probes[key] = run_config(config, models=models)
@@ -70,9 +76,21 @@ def _probe(config: TrialConfig, rows: Rows) -> TrialConfig:
         update={
             "task": config.task.model_copy(update=few),
             "budget": Budget(steps=min(1, config.budget.steps if config.budget.steps is not None else 1)),
-            "evaluation": config.evaluation.model_copy(update={"splits": ("test",), "dev_select_top": 0}),
+            "evaluation": config.evaluation.model_copy(
+                update={"splits": ("test",), "dev_select_top": 0, "demonstrations": _shown(config)}
+            ),
         }
     )
+
+
+def _shown(config: TrialConfig) -> int | tuple[GivenDemonstration, ...]:
+    """Return the cell's own demonstrations: few rows may be fewer than are to be drawn, and their length counts."""
+    from greater_ray.tasks import load_task
+
+    if config.evaluation.demonstrations == 0:
+        return 0
+    shown = evaluation_demonstrations(config, load_task(config.task))
+    return tuple(GivenDemonstration(question=d.question, answer=d.label, rationale=d.rationale) for d in shown)
 
 
 def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
@@ -94,7 +112,7 @@ def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:
     if probe.steps and not bounds:
         return Estimate(0, 0, "only patience ends its search")
     steps = min(bounds) if probe.steps else 0
-    prompts = 2 if probe.steps else len({e.prompt_ids for e in probe.evaluations})
+    prompts = 2 if probe.steps else len({(e.prompt_ids, e.demonstrations) for e in probe.evaluations})
     probed = sum(e.num_examples for e in probe.evaluations)
     answered = prompts * sum(getattr(rows, split) for split in config.evaluation.splits)
     if probe.steps and config.evaluation.dev_select_top > 1:

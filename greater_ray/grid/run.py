@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from greater_ray.assembly import Models, Served, assemble, local_models, row_hash
-from greater_ray.config import ModelConfig, TaskConfig, TrialConfig
-from greater_ray.errors import GreaterRayError, Interrupted, PoolError, StoreError
+from greater_ray.assembly import Models, Served, assemble, local_models
+from greater_ray.config import ModelConfig, TrialConfig
+from greater_ray.errors import EndpointError, GreaterRayError, Interrupted, PoolError, StoreError
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import GridConfig, TransferConfig
+from greater_ray.grid.inputs import Inputs, files_hash, reach
 from greater_ray.grid.store import CellState, GridStore
 from greater_ray.grid.transfer import Missing, plan_transfer, sources_in, transfer_models
 from greater_ray.observer import Observer
@@ -151,6 +152,8 @@ def run_plan(
     """
     observer = observer or GridObserver()
     cells = list(plan.cells)
+    reach({cell.config.model for cell in cells}, "models")
+    reach(plan.targets, "transfer.models")
     inputs = Inputs(cells)
     store = GridStore(out)
     store.claim()
@@ -207,59 +210,13 @@ def run_transfer(
         sources, lost = sources_in(store)
         inputs = Inputs(sources)
         transfers, missing = plan_transfer(store, sources, transfer, inputs.of)
+        reach(dict.fromkeys(cell.config.model for cell in transfers), "transfer.models")
         inputs.add(transfers)
         store.write_grid(store.read_grid()["name"], transfers, whole=True)
         _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
         return GridResult([], inputs.states(store, transfers), lost + missing)
     finally:
         store.close()
-
-
-class Inputs:
-    """Hashes of what configs only name: the rows, and the files of models that lie on this disk.
-
-    Rows are loaded here, once per task, so that a mistake shows before anything starts.
-
-    Raises:
-        DataError: rows are missing or broken.
-    """
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self._rows: dict[TaskConfig, dict[str, str]] = {}
-        self._files: dict[tuple[ModelConfig, ModelConfig | None], dict[str, str]] = {}
-        self.add(cells)
-
-    def add(self, cells: Sequence[Cell]) -> None:
-        """Take in further cells."""
-        from greater_ray.tasks import load_task
-
-        for cell in cells:
-            config = cell.config.task
-            if config not in self._rows:
-                task = load_task(config)
-                task.train(), task.dev()
-                self._rows[config] = row_hash(task)
-            models = cell.config.model, cell.config.optimizer_model
-            if models not in self._files:
-                self._files[models] = files_hash(cell.config)
-
-    def of(self, cell: Cell) -> dict[str, str]:
-        """Return the hashes of a cell's rows and files."""
-        return {**self._rows[cell.config.task], **self._files[cell.config.model, cell.config.optimizer_model]}
-
-    def states(self, store: GridStore, cells: Sequence[Cell]) -> list[tuple[Cell, CellState]]:
-        """Tell how far each cell is with these inputs."""
-        states = store.states({cell.trial_id: self.of(cell) for cell in cells})
-        return [(cell, states[cell.trial_id]) for cell in cells]
-
-
-def files_hash(config: TrialConfig) -> dict[str, str]:
-    """Return the hashes of the files of models, that of the writer apart; nothing for one that is not at hand."""
-    from greater_ray.models.identity import sample_files
-
-    named = {"files": config.model, "optimizer_files": config.optimizer_model}
-    found = {key: sample_files(model) for key, model in named.items() if model is not None}
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def open_cells(store: GridStore, cells: Sequence[Cell], inputs: Inputs, retry_failed: bool) -> list[Cell]:
@@ -325,7 +282,7 @@ def run_cell(
     """Run one cell to its record, or record why it failed; ``restore`` may fill an empty run folder beforehand.
 
     Raises:
-        Interrupted, PoolError, StoreError: nothing is wrong with the cell; it can go on later.
+        Interrupted, EndpointError, PoolError, StoreError: nothing is wrong with the cell; it can go on later.
     """
     inputs: dict[str, str] = {}
     try:
@@ -335,7 +292,7 @@ def run_cell(
         folder = store.cell_folder(cell, inputs)
         restore(folder)
         run_parts(parts, folder, observer=observer, should_stop=should_stop, files=files)
-    except (Interrupted, PoolError, StoreError):
+    except (Interrupted, EndpointError, PoolError, StoreError):
         raise
     except GreaterRayError as error:
         return _failed(cell, store, inputs, str(error), "")
@@ -380,7 +337,7 @@ class LocalBackend:
 
             try:
                 state = run_cell(cell, store, serve, CellObserver(cell, report), self.should_stop)
-            except (PoolError, StoreError) as error:
+            except (EndpointError, PoolError, StoreError) as error:
                 # Its model does not load, or its folder is in use or damaged: no matter of the other cells.
                 observer.ended(cell, "stopped", str(error))
             else:

@@ -1,15 +1,16 @@
 """Phase two: every optimized prompt on every target model, beside the prompt it started from, on the same rows."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from greater_ray.assembly import resolve_config
-from greater_ray.config import ModelConfig, TrialConfig, merged
+from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.errors import ConfigError, StoreError
-from greater_ray.grid.cells import DEFAULTS, Cell, title_of
+from greater_ray.grid.cells import Cell, model_settings, title_of
 from greater_ray.grid.config import Entry, TransferConfig
 from greater_ray.grid.store import GridStore
 from greater_ray.records import TrialRecord
+from greater_ray.settings import merged
 
 
 class Missing(NamedTuple):
@@ -83,8 +84,11 @@ def transfer_models(config: TrialConfig, transfer: TransferConfig) -> list[Model
 def transfer_cell(record: TrialRecord, source: Cell, entry: Entry, splits: Iterable[str]) -> Cell:
     """Return the cell that measures a record's prompt on one target model; text is what travels, not token ids."""
     best, first = record.best.full_text, record.initial.full_text
+    own, common = record.best.given(), record.initial.given()
+    reference = None if (best, own) == (first, common) else first
+    shown = {"evaluation": {"demonstrations": common}} if own == common else {"method_config": {"demonstrations": own}}
     return Cell(
-        config=_measuring(best, first if first != best else None, record.config, entry, splits),
+        config=_measuring(best, reference, record.config, entry, splits, shown if own else {}),
         method=source.method,
         task=source.task,
         model=str(entry.get("label", entry["name"])),
@@ -94,13 +98,20 @@ def transfer_cell(record: TrialRecord, source: Cell, entry: Entry, splits: Itera
 
 
 def _measuring(
-    prompt: str, reference: str | None, config: TrialConfig, entry: Entry, splits: Iterable[str]
+    prompt: str,
+    reference: str | None,
+    config: TrialConfig,
+    entry: Entry,
+    splits: Iterable[str],
+    shown: Mapping[str, Any] | None = None,
 ) -> TrialConfig:
-    """Return what measures two prompts on a target model, with rows and texts of the source's config."""
+    """Return what measures two prompts on a target model, with rows and texts of the source's config.
+
+    ``shown`` are settings for the demonstrations that stood with the source's prompts.
+    """
     settings = merged(
-        DEFAULTS,
         {
-            "model": {key: value for key, value in entry.items() if key in ModelConfig.model_fields},
+            "model": model_settings({key: value for key, value in entry.items() if key in ModelConfig.model_fields}),
             "task": config.task.model_dump(mode="json", exclude={"extractor"}),
             "method": "fixed",
             "method_config": {"prompt": prompt, "reference": reference},
@@ -109,6 +120,7 @@ def _measuring(
             "evaluation": {"splits": list(splits)},
             "shard_size": config.shard_size,
         },
+        shown or {},
     )
     try:
         return resolve_config(settings)

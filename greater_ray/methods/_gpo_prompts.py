@@ -1,4 +1,4 @@
-"""What GPO asks the writer, in our own words: the refinement, the summary and the feedback."""
+"""What GPO asks the writer, in our own words: the refinement, the merging of two prompts and the feedback."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,16 +12,15 @@ from greater_ray.types import Conversation, Example
 
 # Stands where the prompt goes; a reply that repeats it is refused as an unfilled tag.
 SLOT = "<SLOT>"
-SUMMARY_TAGS = ("<summary>", "</summary>")
 FEEDBACK_TAGS = ("<reason>", "</reason>")
 
 TASK = f"Find a text for {SLOT} that makes a language model answer the questions of one task correctly."
-HISTORY = (
-    "These texts were used for it before. The number with each is the share of questions answered correctly, on a "
-    "scale from 0 to 100, so higher is better."
-)
-SUMMARIZED = "What the search has shown so far, summed up:"
+SCALE = "is the share of questions answered correctly, on a scale from 0 to 100, so higher is better."
+HISTORY = f"These texts were used for it before. The number with each {SCALE}"
+MERGED = "This text was merged from those that were used for it so far:"
 CURRENT = "The text in use now:"
+SCORED = f"A score {SCALE}"
+REASONS = "Why texts in use before led to wrong answers:"
 REASON = "Why the text in use now led to wrong answers:"
 EXEMPLARS = (
     f"A few questions of the task, with {SLOT} in its place and the answer that counts as right. Whatever else the "
@@ -34,24 +33,27 @@ EDIT = (
     f"one for {SLOT}, {AFTER}"
 )
 FORMAT = f"Put the new text, and nothing else, between {START_TAG} and {END_TAG}."
-SUMMARIZE = (
-    "A prompt for a language model is being improved over many rounds. Merge the summary of the rounds before with "
-    "the prompt of this round and its score (0 to 100, higher is better) into one new summary: which wording helped, "
-    f"which did not, and where to go. At most five sentences, between {SUMMARY_TAGS[0]} and {SUMMARY_TAGS[1]}."
+MERGE = (
+    "Two prompts for a language model are given with their scores. Merge them into one new prompt that keeps what "
+    f"makes each of them work. A score {SCALE} Put the new prompt, and nothing else, between {START_TAG} and {END_TAG}."
 )
 EXPLAIN = (
     "A language model used the prompt below and gave wrong answers to the questions that follow. Say in one short "
     f"paragraph what about the prompt explains the mistakes. Put it between {FEEDBACK_TAGS[0]} and {FEEDBACK_TAGS[1]}."
 )
 # What must not come back as a prompt.
-WORDING = "\n".join((TASK, HISTORY, SUMMARIZED, CURRENT, REASON, EXEMPLARS, GENERATE, EDIT, FORMAT))
+WORDING = "\n".join((TASK, HISTORY, MERGED, CURRENT, SCORED, REASONS, REASON, EXEMPLARS, GENERATE, EDIT, FORMAT, MERGE))
 
 
 class Momentum(NamedTuple):
-    """What a step is told besides the current prompt: earlier prompts, or a summary, and a reason for mistakes."""
+    """What a step is told besides the current prompt.
+
+    Earlier prompts, or one that was ``merged`` from them; reasons for earlier mistakes, and the one for those of now.
+    """
 
     past: tuple[Scored, ...] = ()
-    summary: str = ""
+    merged: Scored | None = None
+    reasons: tuple[str, ...] = ()
     reason: str = ""
 
 
@@ -79,10 +81,15 @@ def refine(
     parts = [TASK]
     if momentum.past:
         parts.append(HISTORY)
-        parts.extend(f"Text: {past.text}\nScore: {percent(past.score)}" for past in momentum.past)
-    if momentum.summary:
-        parts.append(f"{SUMMARIZED}\n{momentum.summary}")
-    parts.append(f"{CURRENT}\n{current.text}")
+        parts.extend(f"Text: {_scored(past)}" for past in momentum.past)
+    if momentum.merged is not None:
+        parts.append(f"{MERGED}\n{_scored(momentum.merged)}")
+    if momentum.past:
+        parts.append(f"{CURRENT}\n{current.text}")
+    else:
+        parts += [f"{CURRENT}\n{_scored(current)}", SCORED]
+    if momentum.reasons:
+        parts.append("\n".join([REASONS, *(f"- {reason}" for reason in momentum.reasons)]))
     if momentum.reason:
         parts.append(f"{REASON}\n{momentum.reason}")
     if rows:
@@ -94,13 +101,13 @@ def refine(
     return chat("\n\n".join([*parts, FORMAT]))
 
 
-def summarize(summary: str, current: Scored) -> Conversation:
-    """Ask for the summary of all rounds up to this one (the paper's momentum by real-time summary)."""
-    before = summary or "There were no rounds before."
-    return chat(
-        f"{SUMMARIZE}\n\nSummary of the rounds before:\n{before}\n\n"
-        f"Prompt of this round:\n{current.text}\nScore: {percent(current.score)}"
-    )
+def merge(earlier: Scored, current: Scored) -> Conversation:
+    """Ask for one prompt made of two scored ones (the paper's momentum by summarization)."""
+    return chat(f"{MERGE}\n\nPrompt 1:\n{_scored(earlier)}\n\nPrompt 2:\n{_scored(current)}")
+
+
+def _scored(prompt: Scored) -> str:
+    return f"{prompt.text}\nScore: {percent(prompt.score)}"
 
 
 def explain(current: Scored, mistakes: Sequence[tuple[Example, ExampleRecord]], max_words: int) -> Conversation:

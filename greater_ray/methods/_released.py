@@ -1,10 +1,12 @@
-"""What GReaTer's released code does beside the paper: the preset ``released``, and three quirks that options switch on.
+"""What GReaTer's released code does beside the paper: the preset ``released``, and quirks that options switch on.
 
 ``docs/methods.md`` lists every difference. Algorithm 1 in ``greater.py`` knows nothing of it but these calls.
 """
 
 from collections.abc import Sequence
 from typing import Any
+
+from greater_ray.types import TokenIds
 
 PRESET: dict[str, Any] = {
     "budget": {"steps": 106},
@@ -31,6 +33,17 @@ PRESET: dict[str, Any] = {
 }
 
 
+def allowed(ban_previous: bool, likeliest: Sequence[TokenIds], prompt: TokenIds, position: int) -> tuple[TokenIds, ...]:
+    """Take the token in front of the position out of every row's list, if banned: before the top k are taken from it.
+
+    At the first position that is the last token of the prompt.
+    """
+    if not ban_previous:
+        return tuple(likeliest)
+    previous = prompt[position - 1]
+    return tuple(tuple(token for token in tokens if token != previous) for tokens in likeliest)
+
+
 def period_among(texts: Sequence[str], position: int, initial_length: int) -> int | None:
     """Return the first candidate with a period, in the second half of the prompt: it is taken, and no later one."""
     if position < 0.5 * initial_length:
@@ -50,3 +63,8 @@ def restarts(below: float | None, loss: float, num_rows: int) -> bool:
     In their code it does not with exactly 100 rows.
     """
     return below is not None and loss < below and num_rows != 100
+
+
+def restart(prompt: TokenIds) -> dict[str, Any]:
+    """Return what a restart changes: the current prompt is its start, and its length the initial one."""
+    return {"position": 0, "open": False, "best": (), "initial_length": len(prompt)}

@@ -1,13 +1,14 @@
-"""How alike two prompts are, from their text alone: plain Python, deterministic, nothing to download.
-
-The GPO paper takes sentence embeddings. These lexical measures take their place; ``docs/methods/gpo.md`` says so.
-"""
+"""How alike two prompts are: by a model's embeddings of them, or from their words alone."""
 
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
+
+from greater_ray.errors import ModelError
+from greater_ray.protocols import GradientModel
+from greater_ray.work import TextEmbeddings
 
 SHORTEST, LONGEST = 3, 5
 
@@ -16,7 +17,7 @@ class Similarity(Protocol):
     """Tells how alike a text is to others."""
 
     def __call__(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Return one number from 0 (nothing shared) to 1 (the same) per text."""
+        """Return one number per text, at most 1, which is the same text."""
         ...
 
 
@@ -55,6 +56,29 @@ def word_overlap(query: str, texts: Sequence[str]) -> list[float]:
     """Jaccard index of the sets of words."""
     own = set(words(query))
     return [len(own & other) / len(own | other) if own | other else 0.0 for other in map(set, map(words, texts))]
+
+
+def embedded(model: GradientModel, notes: list[str], otherwise: Similarity | None = None) -> Similarity:
+    """Return the cosine of embeddings: the mean of a model's last hidden states over a text's tokens.
+
+    Where the model gives none, ``otherwise`` takes their place and ``notes`` tell it.
+
+    Raises:
+        ModelError: the model gives no embeddings, and nothing may take their place.
+    """
+
+    def cosine(query: str, texts: Sequence[str]) -> list[float]:
+        try:
+            own, *others = model.ask(TextEmbeddings([query, *texts]))
+        except ModelError as error:
+            if otherwise is None:
+                why = f"{str(error).rstrip('.')}; §method_config.similarity may be tf-idf, which needs no model."
+                raise ModelError(why, setting="method_config.similarity", value="embeddings") from error
+            notes.append("likeness by words: this model gives no embeddings")
+            return otherwise(query, texts)
+        return [math.fsum(a * b for a, b in zip(own, other, strict=True)) for other in others]
+
+    return cosine
 
 
 SIMILARITIES: dict[str, Similarity] = {"tf-idf": tf_idf, "word-overlap": word_overlap}

@@ -27,7 +27,7 @@ from greater_ray.methods._rounds import new_proposals
 from greater_ray.methods._writer import PERSONA, ReplyForm, RewriteConfig, chat, reply_rule, word_rule, wording
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.types import Conversation, Example, LossSpec, TokenIds
-from greater_ray.work import Rollouts
+from greater_ray.work import Rollouts, Work
 
 
 class ApeConfig(RewriteConfig):
@@ -81,6 +81,11 @@ class Ape:
     def most_steps(self, config: ApeConfig, num_rows: int) -> int:
         """Return how many steps all samples of all queries take."""
         return config.queries * config.steps_per_query
+
+    def needs(self, config: ApeConfig) -> dict[type[Work[Any]], str]:
+        """See ``NeedsWork``."""
+        without = "set §method_config.criterion to accuracy"
+        return {Rollouts: without} if config.criterion == "likelihood" else {}
 
     def start(self, problem: Problem, config: ApeConfig) -> TextState:
         """Tokenize the initial prompt, which is kept where no instruction is better.
@@ -148,8 +153,9 @@ def _values(problem: Problem, config: ApeConfig, prompts: Sequence[TokenIds], ro
         return []
     if config.criterion == "accuracy":
         return [accuracy(records) for records in problem.score(prompts, rows)]
-    rollouts = problem.model.ask(Rollouts(rows, prompts, LossSpec(), reasoning_of=()))
-    return [math.exp(-math.fsum(r.label_ce for r in of_prompt) / len(rows)) for of_prompt in rollouts]
+    loss = LossSpec()
+    rollouts = problem.model.ask(Rollouts(rows, prompts, loss, reasoning_of=()))
+    return [math.exp(-math.fsum(r.label_loss(loss) for r in of_prompt) / len(rows)) for of_prompt in rollouts]
 
 
 def induction_request(shown: Sequence[Example], max_words: int | None, form: ReplyForm) -> Conversation:

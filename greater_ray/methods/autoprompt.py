@@ -18,7 +18,7 @@ from greater_ray.methods._tokens import (
 )
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import TokenIds
-from greater_ray.work import CheckPrompts, Gradients, OneHotGradient, SteepestTokens, TokenTexts
+from greater_ray.work import CheckPrompts, Gradients, OneHotGradient, SteepestTokens, TokenTexts, Work
 
 
 class AutoPromptConfig(NoReasoningConfig):
@@ -50,6 +50,10 @@ class AutoPrompt:
     config_type = AutoPromptConfig
     state_type = MethodState
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"budget": {"steps": 100}}}
+
+    def needs(self, config: AutoPromptConfig) -> dict[type[Work[Any]], str]:
+        """See ``NeedsWork``."""
+        return {Gradients: ""}
 
     def start(self, problem: Problem, config: AutoPromptConfig) -> MethodState:
         """Tokenize the initial prompt.

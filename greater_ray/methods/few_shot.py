@@ -4,8 +4,9 @@ Brown et al., "Language Models are Few-Shot Learners", NeurIPS 2020; with ration
 written by the task model itself under the trigger of Kojima et al., NeurIPS 2022. The GReaTer paper compares with
 five-shot inference in Appendix E and states neither the examples nor their form.
 
-The demonstrations are text of the prompt. Where the prompt stands after the question, as by default, the question comes
-first, and the wording says so; the usual layout has it last, often in chat turns of its own.
+The demonstrations are turns in front of the question: the user asks each under the prompt, and the assistant says the
+answer in the extractor's words. In the form ``text`` they are part of the prompt; where it stands after the question,
+the question comes first, and the wording says so.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from pydantic import Field
 from greater_ray.config import Config
 from greater_ray.methods._archive import start_ids
 from greater_ray.protocols import MethodState, Problem, StepInfo
-from greater_ray.types import Example, TokenIds
+from greater_ray.types import Demonstration, Example
 
 # The prompt in pieces, of which only the demonstrations vary.
 OPENING = (
@@ -31,14 +32,15 @@ CLOSING_ANSWER_ONLY_FIRST = "Now state the answer to the question that follows i
 
 
 class FewShotConfig(Config):
-    """``shots`` examples; ``style`` says whether they show a rationale or the answer alone.
+    """``shots`` examples, as ``turns`` or ``text``; ``style`` says whether they show a rationale or the answer alone.
 
     ``initial_prompt`` is the zero-shot prompt: what the result is compared with, what rationales are written under,
-    and what ends the prompt where rationales are shown. Examples that do not fit into ``max_prompt_tokens``, or into
-    the context window beside the longest row, are left out, the last one first.
+    and in the form of turns what every question is asked under. Examples that do not fit into ``max_prompt_tokens``,
+    or into the context window beside the longest row, are left out, the last one first.
     """
 
     shots: int = Field(default=5, ge=0)
+    form: Literal["turns", "text"] = "turns"
     style: Literal["rationale", "answer-only"] = "rationale"
     initial_prompt: str = "Let's think step by step."
     max_prompt_tokens: int = Field(default=4096, ge=1)
@@ -50,7 +52,7 @@ class FewShotState(MethodState, frozen=True):
     drawn: tuple[str, ...] = ()
 
 
-class Demonstration(NamedTuple):
+class Worked(NamedTuple):
     """A training row with the rationale that the model wrote for it, if one is shown."""
 
     example: Example
@@ -58,9 +60,14 @@ class Demonstration(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The row as it stands in the prompt."""
+        """The row as it stands in a prompt."""
         reasoning = "" if self.rationale is None else f"Reasoning: {self.rationale}\n"
         return f"Question: {self.example.question.strip()}\n{reasoning}Answer: {self.example.target}"
+
+    @property
+    def turns(self) -> Demonstration:
+        """The row as it stands in front of a question."""
+        return self.example.shown._replace(rationale=self.rationale)
 
 
 class FewShot:
@@ -97,16 +104,19 @@ class FewShot:
         """Draw the demonstrations and put the prompt together: the only step."""
         notes: list[str] = []
         shown = demonstrations(problem, config, state, notes)
-        ids, text = _encoded(problem, config, shown)
-        limit = problem.prompt_limit(config.max_prompt_tokens)
-        while shown and len(ids) > limit:
-            notes.append(f"row '{shown[-1].example.id}' is left out: {len(ids)} tokens are too many")
+        turns = config.form == "turns"
+        limit = config.max_prompt_tokens if turns else problem.prompt_limit(config.max_prompt_tokens)
+        # How many turns fit beside the rows is known where they are shown.
+        while shown and (size := _size(problem, config, shown)) > limit:
+            notes.append(f"row '{shown[-1].example.id}' is left out: {size} tokens are too many")
             shown = shown[:-1]
-            ids, text = _encoded(problem, config, shown)
+        text = prompt_text(config, () if turns else shown, problem.prompt_first)
+        ids = problem.encode(text)
         update = {
             "step": state.step + 1,
             "prompt_ids": ids,
             "drawn": tuple(d.example.id for d in shown),
+            "demonstrations": tuple(d.turns for d in shown) if turns else (),
             "finished": True,
         }
         info = StepInfo(
@@ -122,14 +132,12 @@ class FewShot:
         return state.model_copy(update=update), info
 
 
-def demonstrations(
-    problem: Problem, config: FewShotConfig, state: FewShotState, notes: list[str]
-) -> list[Demonstration]:
+def demonstrations(problem: Problem, config: FewShotConfig, state: FewShotState, notes: list[str]) -> list[Worked]:
     """Draw rows at random; with rationales among those that the model answers rightly, cut-off ones last."""
     rng = problem.rng(state.step, "demonstrations")
     rows = list(problem.examples)
     if config.style == "answer-only":
-        return [Demonstration(row) for row in rng.sample(rows, min(config.shots, len(rows)))]
+        return [Worked(row) for row in rng.sample(rows, min(config.shots, len(rows)))]
     if not config.shots:
         return []
     (records,) = problem.score([state.prompt_ids], rows)
@@ -138,10 +146,10 @@ def demonstrations(
     right.sort(key=lambda pair: pair[1].truncated)
     if len(right) < config.shots:
         notes.append(f"only {len(right)} of {len(rows)} training rows were answered rightly")
-    return [Demonstration(row, record.reasoning_text.strip()) for row, record in right[: config.shots]]
+    return [Worked(row, record.reasoning_text.strip()) for row, record in right[: config.shots]]
 
 
-def prompt_text(config: FewShotConfig, shown: Sequence[Demonstration], prompt_first: bool = False) -> str:
+def prompt_text(config: FewShotConfig, shown: Sequence[Worked], prompt_first: bool = False) -> str:
     """Return the prompt in words for where it stands; without demonstrations it is the zero-shot prompt."""
     if not shown:
         return config.initial_prompt
@@ -155,9 +163,11 @@ def prompt_text(config: FewShotConfig, shown: Sequence[Demonstration], prompt_fi
     return "\n\n".join([opening, *numbered, end])
 
 
-def _encoded(problem: Problem, config: FewShotConfig, shown: Sequence[Demonstration]) -> tuple[TokenIds, str]:
-    text = prompt_text(config, shown, problem.prompt_first)
-    return problem.encode(text), text
+def _size(problem: Problem, config: FewShotConfig, shown: Sequence[Worked]) -> int:
+    """Return how many tokens the examples take: their own texts, or the prompt that they are part of."""
+    if config.form == "turns":
+        return sum(len(problem.encode(d.text)) for d in shown)
+    return len(problem.encode(prompt_text(config, shown, problem.prompt_first)))
 
 
 PLUGIN = FewShot()

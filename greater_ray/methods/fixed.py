@@ -6,7 +6,7 @@ Published prompts come from a file: ``prompts_file`` and ``key``.
 
 from typing import Any, ClassVar, Literal
 
-from greater_ray.config import Config
+from greater_ray.config import Config, GivenDemonstration, given
 from greater_ray.errors import ConfigError
 from greater_ray.methods._prompt_files import look_up
 from greater_ray.protocols import MethodState, Problem, StepInfo
@@ -17,10 +17,14 @@ AS_IT_IS: dict[str, Any] = {"layout": {"frozen_prefix": ""}, "budget": {"steps":
 
 
 class PromptConfig(Config):
-    """``reference`` is a prompt to compare with on the same rows; without one only ``prompt`` is measured."""
+    """``reference`` is a prompt to compare with on the same rows; without one only ``prompt`` is measured.
+
+    ``demonstrations`` stand with ``prompt`` alone; those of ``evaluation.demonstrations`` with both.
+    """
 
     prompt: str = ""
     reference: str | None = None
+    demonstrations: tuple[GivenDemonstration, ...] = ()
 
 
 class FixedConfig(PromptConfig):
@@ -69,7 +73,9 @@ class Given:
         """
         chosen = _encode(problem, "prompt", config.prompt)
         reference = chosen if config.reference is None else _encode(problem, "reference", config.reference)
-        return FixedState(prompt_ids=reference, chosen=chosen, finished=True)
+        return FixedState(
+            prompt_ids=reference, chosen=chosen, finished=True, demonstrations=given(config.demonstrations)
+        )
 
     def step(self, problem: Problem, config: PromptConfig, state: FixedState) -> tuple[FixedState, StepInfo]:
         """Never called: the state is finished from the start."""

@@ -9,28 +9,33 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from greater_ray.methods import _gpo_prompts as prompts
 from greater_ray.methods._archive import Scored, TextState, advanced, dev_rows, info, start_ids
 from greater_ray.methods._proposals import Proposal, clean, propose
 from greater_ray.methods._rounds import Round, find, new_proposals, shuffled
-from greater_ray.methods._similarity import SIMILARITIES, Similarity, word_distance
-from greater_ray.methods._writer import Asker, TextConfig, between
+from greater_ray.methods._similarity import SIMILARITIES, Similarity, embedded, tf_idf, word_distance
+from greater_ray.methods._trajectory import RankedT, choose, retrieve
+from greater_ray.methods._writer import Asker, TextConfig, between, prompt_reader
 from greater_ray.protocols import Candidate, Problem, StepInfo
 from greater_ray.types import Example
+from greater_ray.work import TextEmbeddings, Work
 
 
 class GpoConfig(TextConfig):
-    """Options of GPO; the defaults are those of the authors' run script, which are the paper's choices.
+    """Options of GPO; the defaults are the paper's choices, and those of the authors' run script where it is silent.
 
     The number of steps is ``epochs`` times the number of batches of ``batch_size`` training rows, and the decay of
     the edit limit is stretched over it; the method ends there. ``momentum`` says which ``trajectory`` prompts are
-    shown: the newest and those most like it (``relevance``, by ``similarity``), the newest ones (``recency``), the
-    best ones (``importance``), none, or instead a ``summary`` that the writer carries on. ``decay`` is how the limit
-    on changed words goes from ``max_edit`` to ``min_edit`` after ``warmup_steps``; ``none`` sets no limit.
-    ``refinement`` asks for a new prompt or for an edited one. ``feedback`` adds the writer's reason for mistakes on a
-    training batch, whose responses are cut to ``max_response_words``.
+    shown: the newest and those most like it (``relevance``, by ``similarity``: ``embeddings`` or words, and ``auto``
+    takes words where the model gives no embeddings), the newest ones (``recency``), the
+    best ones (``importance``), none, or instead one prompt that the writer merges from the one merged before and the
+    current one (``summary``). In ascending ``order`` the one that comes first by its momentum is shown last, nearest to
+    the request. ``decay`` is how the limit on changed words goes from ``max_edit`` to ``min_edit`` after
+    ``warmup_steps``; ``none`` sets no limit. ``refinement`` asks for a new prompt or for an edited one. ``feedback``
+    adds the writer's reason for mistakes on a training batch, whose responses are cut to ``max_response_words``, and
+    ``reflections`` those of earlier steps, chosen as prompts are. ``exemplars`` are drawn once or in every step.
     """
 
     temperature: float = Field(default=1.0, ge=0)
@@ -39,28 +44,45 @@ class GpoConfig(TextConfig):
     num_proposals: int = Field(default=8, ge=1)
     momentum: Literal["relevance", "recency", "importance", "summary", "none"] = "relevance"
     trajectory: int = Field(default=3, ge=1)
-    similarity: Literal["tf-idf", "word-overlap"] = "tf-idf"
+    similarity: Literal["auto", "embeddings", "tf-idf", "word-overlap"] = "auto"
+    order: Literal["ascending", "descending"] = "ascending"
     decay: Literal["cosine", "linear", "fixed", "none"] = "cosine"
     max_edit: int = Field(default=50, ge=1)
     min_edit: int = Field(default=10, ge=1)
     warmup_steps: int = Field(default=0, ge=0)
     refinement: Literal["generate", "edit"] = "generate"
     feedback: bool = False
+    reflections: bool = False
     exemplars: int = Field(default=3, ge=0)
+    exemplars_drawn: Literal["once", "every-step"] = "once"
     max_response_words: int = Field(default=200, ge=2)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.decay in ("cosine", "linear") and self.min_edit > self.max_edit:
             raise ValueError(f"min_edit ({self.min_edit}) must not be above max_edit ({self.max_edit})")
+        if self.reflections and not self.feedback:
+            raise ValueError("reflections are the feedback of earlier steps, so they need feedback")
         return self
 
 
+class Reflection(BaseModel, frozen=True, extra="forbid"):
+    """Why a prompt led to mistakes, with its score."""
+
+    text: str
+    score: float
+
+
 class GpoState(TextState, frozen=True):
-    """``trajectory`` holds the numbers of the prompts that were current, in order; the last one is current now."""
+    """``trajectory`` holds the numbers of the prompts that were current, in order; the last one is current now.
+
+    ``merged`` is the number of the prompt that sums up the earlier ones, ``reflections`` what the writer gave for
+    reasons, in order.
+    """
 
     trajectory: tuple[int, ...] = (0,)
-    summary: str = ""
+    merged: int | None = None
+    reflections: tuple[Reflection, ...] = ()
 
 
 class Gpo:
@@ -74,12 +96,23 @@ class Gpo:
     state_type = GpoState
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         # The method knows its own number of steps: 18 with 50 rows, 39 with 100. This only bounds it.
-        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}}
+        "paper": {"layout": {"frozen_prefix": ""}, "budget": {"steps": 100}},
+        # The paper's baseline that carries SGD with momentum over: a merged prompt, edited without a limit.
+        "sgdm": {
+            "layout": {"frozen_prefix": ""},
+            "budget": {"steps": 100},
+            "method_config": {"momentum": "summary", "refinement": "edit", "decay": "none"},
+        },
     }
 
     def most_steps(self, config: GpoConfig, num_rows: int) -> int:
         """Return the number of batches in all epochs."""
         return num_steps(config, num_rows)
+
+    def needs(self, config: GpoConfig) -> dict[type[Work[Any]], str]:
+        """See ``NeedsWork``."""
+        without = "set §method_config.similarity to tf-idf"
+        return {TextEmbeddings: without} if config.similarity == "embeddings" else {}
 
     def start(self, problem: Problem, config: GpoConfig) -> GpoState:
         """Tokenize the initial prompt."""
@@ -96,9 +129,17 @@ class Gpo:
         current = archive[state.trajectory[-1]]
         total = num_steps(config, len(problem.examples))
         limit = edit_limit(config, state.step + 1, total)
-        summary = _summary(problem, config, state, current, notes)
+        archive, merged = _merged(problem, config, state, archive, current, notes)
         reason = _reason(problem, config, state, current, notes)
-        momentum = prompts.Momentum(_past(config, archive, state.trajectory), summary, reason)
+        reflections = (*state.reflections, *([Reflection(text=reason, score=current.score)] if reason else []))
+        otherwise = tf_idf if config.similarity == "auto" else None
+        similarity = SIMILARITIES.get(config.similarity) or embedded(problem.model, notes, otherwise)
+        momentum = prompts.Momentum(
+            past=_past(config, archive, state.trajectory, similarity),
+            merged=None if merged in (None, current.number) else archive[merged],
+            reasons=_earlier(config, reflections, bool(reason), similarity),
+            reason=reason,
+        )
         rows = _exemplars(problem, config, state.step)
         edit = config.refinement == "edit"
         conversation = prompts.refine(current, momentum, rows, limit, edit=edit, prompt_first=problem.prompt_first)
@@ -125,7 +166,8 @@ class Gpo:
             current,
             failed,
             trajectory=path,
-            summary=summary,
+            merged=merged,
+            reflections=reflections,
             finished=state.step + 1 >= total,
         )
         return state, info(state, current, _shown(known, proposals, offered), notes)
@@ -162,49 +204,66 @@ def edit_limit(config: GpoConfig, current: int, total: int) -> int | None:
 # -- the momentum ------------------------------------------------------------------------------------------------------
 
 
-def retrieve(
-    archive: Sequence[Scored], trajectory: Sequence[int], num: int, by: str, similarity: Similarity
+def _in_order(config: GpoConfig, chosen: Sequence[RankedT]) -> tuple[RankedT, ...]:
+    return tuple(reversed(chosen)) if config.order == "ascending" else tuple(chosen)
+
+
+def _past(
+    config: GpoConfig, archive: Sequence[Scored], trajectory: Sequence[int], similarity: Similarity
 ) -> tuple[Scored, ...]:
-    """Return at most ``num`` prompts of the trajectory, each once.
-
-    ``relevance``: the newest, then those most like it; ``recency``: the newest ones; ``importance``: the best ones.
-    Among equals the newer one goes first, by importance the older one.
-    """
-    newest_first = [archive[number] for number in dict.fromkeys(reversed(trajectory))]
-    if by == "recency":
-        return tuple(newest_first[:num])
-    if by == "importance":
-        order = dict.fromkeys(trajectory)
-        return tuple(sorted((archive[number] for number in order), key=lambda s: -s.score)[:num])
-    newest, *past = newest_first
-    alike = similarity(newest.text, [scored.text for scored in past])
-    ranked = sorted(range(len(past)), key=lambda k: -alike[k])
-    return (newest, *(past[k] for k in ranked[: num - 1]))
-
-
-def _past(config: GpoConfig, archive: Sequence[Scored], trajectory: Sequence[int]) -> tuple[Scored, ...]:
     if config.momentum in ("none", "summary"):
         return ()
-    return retrieve(archive, trajectory, config.trajectory, config.momentum, SIMILARITIES[config.similarity])
+    return _in_order(config, retrieve(archive, trajectory, config.trajectory, config.momentum, similarity))
 
 
-def _summary(problem: Problem, config: GpoConfig, state: GpoState, current: Scored, notes: list[str]) -> str:
-    """Let the writer merge the summary so far with the current prompt; an unreadable one leaves it as it was."""
+def _earlier(
+    config: GpoConfig, reflections: Sequence[Reflection], one_is_new: bool, similarity: Similarity
+) -> tuple[str, ...]:
+    """Return the reasons of earlier steps that are shown, chosen as prompts are; a new one is shown apart."""
+    if not config.reflections or config.momentum in ("none", "summary"):
+        return ()
+    chosen = choose(reflections[::-1], config.trajectory, config.momentum, similarity)
+    apart = reflections[-1] if one_is_new else None
+    return tuple(reflection.text for reflection in _in_order(config, chosen) if reflection is not apart)
+
+
+def _merged(
+    problem: Problem,
+    config: GpoConfig,
+    state: GpoState,
+    archive: tuple[Scored, ...],
+    current: Scored,
+    notes: list[str],
+) -> tuple[tuple[Scored, ...], int | None]:
+    """Let the writer merge the prompt merged so far with the current one, and score what it writes.
+
+    Returns the archive and the number of the merged prompt; one that cannot be used leaves the one before.
+    """
     if config.momentum != "summary":
-        return ""
-    asker, asked = Asker(problem, config, state.step, notes=notes), [prompts.summarize(state.summary, current)]
-    (text,) = asker.gather(asked, "summary", between(*prompts.SUMMARY_TAGS), temperature=0.0)
-    if not (text or "").strip():
-        notes.append("no readable summary: the one before stays")
-    return (text or "").strip() or state.summary
+        return archive, None
+    earlier = current.number if state.merged is None else state.merged
+    if earlier == current.number:
+        return archive, earlier
+    asker = Asker(problem, config, state.step, notes=notes)
+    texts = asker.gather([prompts.merge(archive[earlier], current)], "merge", prompt_reader("tagged"), temperature=0.0)
+    (proposal,) = _judged(problem, config, archive, texts)
+    known = find(archive, proposal.text) if proposal.status == "duplicate" else None
+    if known is not None:
+        return archive, known.number
+    if not proposal.usable:
+        notes.append(f"no merged prompt that can be used ({proposal.status}): the one before stays")
+        return archive, earlier
+    archive = Round(problem, archive, [proposal], dev_rows(problem), state.step, [current.number]).archive
+    notes.append(f"merged: {archive[-1].text} (score {prompts.percent(archive[-1].score)})")
+    return archive, archive[-1].number
 
 
 def _reason(problem: Problem, config: GpoConfig, state: GpoState, current: Scored, notes: list[str]) -> str:
     """Let the writer explain the mistakes on this step's training batch."""
     if not config.feedback:
         return ""
-    epoch, k = divmod(state.step, num_steps(config, len(problem.examples)) // config.epochs)
-    rows = shuffled(problem, epoch)[k * config.batch_size : (k + 1) * config.batch_size]
+    k = state.step % (num_steps(config, len(problem.examples)) // config.epochs)
+    rows = shuffled(problem, 0)[k * config.batch_size : (k + 1) * config.batch_size]
     (records,) = problem.score([current.ids], rows)
     mistakes = [(e, r) for e, r in zip(rows, records, strict=True) if not r.correct]
     if not mistakes:
@@ -233,8 +292,8 @@ def select(offered: Sequence[Scored], current: Scored, trajectory: Sequence[int]
 
 
 def _exemplars(problem: Problem, config: GpoConfig, step: int) -> list[Example]:
-    rows = problem.examples
-    return problem.rng(step, "exemplars").sample(rows, min(config.exemplars, len(rows)))
+    rows, drawn_at = problem.examples, step if config.exemplars_drawn == "every-step" else 0
+    return problem.rng(drawn_at, "exemplars").sample(rows, min(config.exemplars, len(rows)))
 
 
 def _judged(

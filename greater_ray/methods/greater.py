@@ -16,7 +16,16 @@ from greater_ray.methods import _released
 from greater_ray.methods._tokens import INITIAL_PROMPT, remember, replaced
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import LossSpec, Rollout, TokenIds
-from greater_ray.work import CheckPrompts, EncodePrompt, Gradients, OneHotGradient, Proposals, Rollouts, TokenTexts
+from greater_ray.work import (
+    CheckPrompts,
+    EncodePrompt,
+    Gradients,
+    OneHotGradient,
+    Proposals,
+    Rollouts,
+    TokenTexts,
+    Work,
+)
 
 
 class GreaterConfig(Config):
@@ -96,6 +105,10 @@ class Greater:
         "released": _released.PRESET,
     }
 
+    def needs(self, config: GreaterConfig) -> dict[type[Work[Any]], str]:
+        """See ``NeedsWork``."""
+        return {Gradients: ""}
+
     def start(self, problem: Problem, config: GreaterConfig) -> GreaterState:
         """Tokenize the initial prompt.
 
@@ -160,7 +173,7 @@ class Greater:
             }
         )
         if _released.restarts(config.restart_below, loss, len(problem.examples)):
-            return state.model_copy(update={"position": 0, "open": False, "best": ()}), info
+            return state.model_copy(update=_released.restart(prompt)), info
         return self._advance(problem, config, state, text), info
 
     @staticmethod
@@ -223,9 +236,8 @@ def propose(
     rng = problem.rng(state.step, "proposal")
     num_rows = len(problem.examples)
     size = min(config.proposal_samples, num_rows)
-    banned = {prompt[position - 1]} if config.ban_previous_token else set()
-    if state.open and not config.placeholder_candidate:
-        banned.add(prompt[position])
+    banned = {prompt[position]} if state.open and not config.placeholder_candidate else set()
+    likeliest = _released.allowed(config.ban_previous_token, likeliest, prompt, position)
     # A prompt that fails elsewhere would fail with every candidate: then the filter has nothing to tell.
     settled = prompt[:position] if state.open else prompt
     filtering = config.filter_round_trip and (not settled or model.ask(CheckPrompts([settled]))[0].survives)
@@ -237,8 +249,8 @@ def propose(
         depth = max(map(len, likeliest))
         if top_k > depth:
             deeper = model.ask(Proposals(problem.examples, prompt, position, 4 * top_k, config.token_filter))
-            used_up = max(map(len, deeper)) <= depth
-            likeliest = tuple(deeper)
+            likeliest = _released.allowed(config.ban_previous_token, deeper, prompt, position)
+            used_up = max(map(len, likeliest)) <= depth
         found: set[int] = set()
         for _ in range(config.intersections):
             rows = rng.sample(range(num_rows), size)
@@ -262,8 +274,7 @@ def propose(
 def criterion(config: GreaterConfig, rollouts: list[Rollout]) -> float:
     """The selection criterion over all rows: mean total loss (Eq. 6), or mistake rate plus weighted NLL."""
     weight = config.fluency_weight if config.selection_fluency_weight is None else config.selection_fluency_weight
-    exp = config.fluency == "exp"
-    fluency = math.fsum(math.exp(r.prompt_nll) if exp else r.prompt_nll for r in rollouts)
+    fluency = math.fsum(r.fluency(config.loss) for r in rollouts)
     if config.criterion == "mistakes":
         fit = math.fsum(not r.label_is_best(config.loss) for r in rollouts)
     else:

@@ -17,7 +17,7 @@ from greater_ray.methods._tokens import INITIAL_PROMPT, remember
 from greater_ray.methods._writer import WORDS, Asker, TextConfig
 from greater_ray.methods.greater import Greater, GreaterConfig, GreaterState, criterion
 from greater_ray.protocols import Candidate, Problem, StepInfo
-from greater_ray.work import CheckPrompts, Rollouts
+from greater_ray.work import CheckPrompts, Gradients, Rollouts, Work
 
 
 class GreaterTextualConfig(GreaterConfig, TextConfig):
@@ -58,6 +58,10 @@ class GreaterTextual:
 
     def __init__(self) -> None:
         self._search = Greater()
+
+    def needs(self, config: GreaterTextualConfig) -> dict[type[Work[Any]], str]:
+        """See ``NeedsWork``."""
+        return {Gradients: ""}
 
     def start(self, problem: Problem, config: GreaterTextualConfig) -> GreaterTextualState:
         """Tokenize the initial prompt.

@@ -14,7 +14,7 @@ from greater_ray.methods._archive import start_ids
 from greater_ray.methods._tokens import NoReasoningConfig, drawn, remember, without_reasoning
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import TokenIds
-from greater_ray.work import CheckPrompts, EncodePrompt, NearestTokens, PromptGradients, TokenEmbeddings
+from greater_ray.work import CheckPrompts, EncodePrompt, NearestTokens, PromptGradients, TokenEmbeddings, Work
 
 Matrix = tuple[tuple[float, ...], ...]
 # The moments of AdamW and its guard against division by zero, as torch has them.
@@ -53,6 +53,10 @@ class Pez:
     config_type = PezConfig
     state_type = PezState
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"budget": {"steps": 120}}}
+
+    def needs(self, config: PezConfig) -> dict[type[Work[Any]], str]:
+        """See ``NeedsWork``."""
+        return {PromptGradients: ""}
 
     def start(self, problem: Problem, config: PezConfig) -> PezState:
         """Tokenize the initial prompt; its embedding rows are looked up in the first step.

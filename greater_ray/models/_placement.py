@@ -41,14 +41,7 @@ def surroundings(tokenizer: Any, layout: Layout) -> Surroundings:
             value=layout.thinking,
         )
     turns = layout.conversation(_QUESTION, _PROMPT, system_role=shows_system(tokenizer))
-    given = {name: json.loads(value) for name, value in layout.template_kwargs}
-    if layout.thinking is not None:
-        given |= dict.fromkeys(switches(tokenizer), layout.thinking)
-    try:
-        text = render(tokenizer, turns, layout.date, given)
-    except BROKEN as error:
-        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
-        raise ModelError(f"its chat template cannot be used ({reason}).", setting="model.name") from error
+    text = _rendered(tokenizer, turns, layout)
     counts = {text.count(_QUESTION), text.count(_PROMPT)}
     if counts != {1}:
         how = "does not show the user's text" if 0 in counts else "shows the user's text more than once"
@@ -60,6 +53,36 @@ def surroundings(tokenizer: Any, layout: Layout) -> Surroundings:
     return Surroundings(opening, between, closing, prompt_first)
 
 
+def second_turn(tokenizer: Any, layout: Layout) -> str:
+    """Return the text behind the reasoning that asks for the answer in a user's turn, up to where the answer begins.
+
+    Raises:
+        ModelError: the chat template does not show what the assistant said before.
+    """
+    turns = (Message("user", "?"), Message("assistant", _PROMPT), Message("user", layout.extractor.strip()))
+    _, said, asking = _rendered(tokenizer, turns, layout).partition(_PROMPT)
+    if not said or layout.extractor.strip() not in asking:
+        why = "its chat template does not show a second question."
+        raise ModelError(why, setting="layout.extractor_turn", value=True)
+    return asking
+
+
+def _rendered(tokenizer: Any, turns: Conversation, layout: Layout) -> str:
+    """Render turns with the template's arguments that a layout holds.
+
+    Raises:
+        ModelError: the chat template refuses them.
+    """
+    given = {name: json.loads(value) for name, value in layout.template_kwargs}
+    if layout.thinking is not None:
+        given |= dict.fromkeys(switches(tokenizer), layout.thinking)
+    try:
+        return render(tokenizer, turns, layout.date, given)
+    except BROKEN as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+        raise ModelError(f"its chat template cannot be used ({reason}).", setting="model.name") from error
+
+
 def render(
     tokenizer: Any, turns: Conversation, date: str = TEMPLATE_DATE, given: Mapping[str, Any] | None = None
 ) -> str:
@@ -68,7 +91,8 @@ def render(
     ``given`` are arguments of the chat template. Raises one of ``BROKEN`` where it cannot be rendered.
     """
     if not tokenizer.chat_template:
-        return "\n\n".join(message.content for message in turns) + "\n"
+        # A question is answered on the next line; all else is a paragraph of its own.
+        return "".join(turn.content + ("\n" if turn.role == "user" else "\n\n") for turn in turns)
     messages = [message._asdict() for message in turns]
     template = _dated(tokenizer.get_chat_template(), date)
     text: str = tokenizer.apply_chat_template(

@@ -2,7 +2,8 @@
 
 The head is all in front of the prompt, the suffix all between prompt and reasoning. Where the prompt follows the
 question, the head is chat opening, x, joint and frozen prefix, and all rows have the same suffix. Where it stands in
-front, all rows have the same head, and x belongs to the suffix.
+front, all rows have the same head, and x belongs to the suffix. Demonstrations belong to the opening, or to the joint
+where the prompt is the system message.
 
 The parts are tokenized once each and concatenated; state is token ids, so no boundary ever moves when a neighbour
 changes. ``build`` names the spans of a whole sequence and asserts that they tile it.
@@ -13,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from greater_ray.errors import ConfigError, DataError, MarkupError, ModelError
-from greater_ray.models._placement import markup_tokens, surroundings
+from greater_ray.models._placement import markup_tokens, second_turn, surroundings
 from greater_ray.types import Example, Layout, PromptCheck, TokenIds
 
 # Gives text that continues something a token to lean on, so that a leading blank is tokenized as inside a sentence.
@@ -63,6 +64,10 @@ class SpanBuilder:
             if value is not None and (markup := self._markup_in(value)) is not None:
                 why = f"contains '{markup}', which is markup of this model."
                 raise ConfigError(why, setting=setting, value=value)
+        for shown in layout.demonstrations:
+            for text in (shown.question, *(turn.content for turn in layout.answered(shown))):
+                if (markup := self._markup_in(text)) is not None:
+                    raise DataError(f"demonstration '{shown.id}' contains '{markup}', which is markup of this model.")
         self.around = surroundings(tokenizer, layout)
 
     @property
@@ -152,15 +157,29 @@ class SpanBuilder:
 
     @cached_property
     def extractor(self) -> TokenIds:
-        """Ids of glue and extractor."""
-        return self._encode_after(".", self.layout.glue + self.layout.extractor)
+        """Ids of all between reasoning and label: glue and extractor, or a turn that asks for the answer."""
+        return self._encode_after(".", "".join(text for _, text in self._asking))
+
+    @cached_property
+    def _asking(self) -> tuple[tuple[str, str], ...]:
+        """The spans between reasoning and label with their texts."""
+        layout = self.layout
+        if not layout.extractor_turn:
+            return ("glue", layout.glue), ("extractor", layout.extractor)
+        return ("glue", ""), ("extractor", second_turn(self.tokenizer, layout))
+
+    def _answer(self, text: str) -> TokenIds:
+        """Ids of a label or choice as it follows the extractor, or begins a turn."""
+        if self.layout.extractor_turn:
+            return self._encode_after(self._asking[1][1], text)
+        return self._encode_after(self.layout.extractor, self.layout.label_prefix + text)
 
     def label(self, example: Example) -> TokenIds:
         """Ids of the gold label as it follows the extractor."""
         if example.label not in self._labels:
             if (markup := self._markup_in(example.label)) is not None:
                 raise DataError(f"row '{example.id}': the answer contains '{markup}', which is markup of this model.")
-            ids = self._encode_after(self.layout.extractor, self.layout.label_prefix + example.label)
+            ids = self._answer(example.label)
             if not ids:
                 raise DataError(f"row '{example.id}': the label '{example.label}' has no tokens.")
             self._labels[example.label] = ids
@@ -176,8 +195,7 @@ class SpanBuilder:
         if not self.layout.choices:
             why = "choices cannot be compared: the task's answers are no closed set; give §task.choices."
             raise ConfigError(why, setting="task.answer_type")
-        prefix = self.layout.label_prefix
-        return tuple(self._encode_after(self.layout.extractor, prefix + choice) for choice in self.layout.choices)
+        return tuple(map(self._answer, self.layout.choices))
 
     @cached_property
     def _before_prompt(self) -> str:
@@ -271,7 +289,7 @@ class SpanBuilder:
         spans["reasoning"] = (len(ids), len(ids) + len(reasoning))
         ids.extend(reasoning)
         offset = len(ids)
-        append(self.extractor, ("glue", layout.glue), ("extractor", layout.extractor))
+        append(self.extractor, *self._asking)
         label = self.label(example)
         spans["label"] = (len(ids), len(ids) + len(label))
         ids.extend(label)

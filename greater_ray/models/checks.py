@@ -92,15 +92,16 @@ def check_gradient(
 @torch.no_grad()
 def check_losses(engine: Engine, layout: Layout, shard: Shard, prompt: TokenIds) -> LossCheck:
     """Compare the losses of decoded rollouts with those of one plain forward pass per row."""
-    rollouts = engine.rollouts(Rollouts(shard, [prompt], LossSpec()), layout)[0][0]
+    loss = LossSpec(fluency="nll")
+    rollouts = engine.rollouts(Rollouts(shard, [prompt], loss), layout)[0][0]
     worst_label = worst_prompt = scale = 0.0
     for example, rollout in zip(shard, rollouts, strict=True):
         row = _row(engine, layout, example, prompt, rollout.reasoning)
         logits = _forward(engine.model, row.ids, None, 0)
         nll = _mean_nll(logits, row.ids, row.prompt_at, len(prompt))
         ce = _mean_nll(logits, row.ids, row.label_at, len(row.label))
-        worst_label = max(worst_label, abs(ce - rollout.label_ce))
-        worst_prompt = max(worst_prompt, abs(nll - rollout.prompt_nll))
+        worst_label = max(worst_label, abs(ce - rollout.label_loss(loss)))
+        worst_prompt = max(worst_prompt, abs(nll - rollout.fluency(loss)))
         scale = max(scale, abs(ce), abs(nll))
     return LossCheck(worst_label, worst_prompt, scale)
 

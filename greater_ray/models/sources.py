@@ -12,9 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from greater_ray.config import Config, ModelConfig, parse, read_yaml
+from greater_ray.config import Config, ModelConfig, parse
 from greater_ray.errors import ConfigError, ModelError, did_you_mean, unknown_name
 from greater_ray.models import _gguf_cache, _hub
+from greater_ray.settings import read_yaml
 
 if TYPE_CHECKING:
     import torch

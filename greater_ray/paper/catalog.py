@@ -8,9 +8,10 @@ import yaml
 from pydantic import Field
 
 from greater_ray.assembly import resolve_config
-from greater_ray.config import Config, EvaluationConfig, merged, parse
+from greater_ray.config import Config, EvaluationConfig, parse
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.plugins import load
+from greater_ray.settings import merged
 from greater_ray.tasks import available_groups, expand
 
 NO_PROMPT = "no prompt is published"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from greater_ray.config import Config, ModelConfig, TaskConfig, merged
+from greater_ray.config import Config, ModelConfig, TaskConfig
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import SECTIONS, TransferConfig, load_grid, matches
@@ -26,6 +26,7 @@ from greater_ray.paper.catalog import (
     table,
     tasks_of,
 )
+from greater_ray.settings import merged
 
 SPLIT = "test"
 LEFT_OUT = "left out by --only"

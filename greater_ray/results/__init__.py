@@ -8,7 +8,19 @@ results.cell_frame()                   # one row per cell and split; also step_f
 """
 
 from greater_ray.results.cells import CellResult, Results
+from greater_ray.results.fields import FieldMean, field_means
 from greater_ray.results.folders import load, of_grid
 from greater_ray.results.scores import Outcome, SplitScore, costs, scores
 
-__all__ = ["CellResult", "Outcome", "Results", "SplitScore", "costs", "load", "of_grid", "scores"]
+__all__ = [
+    "CellResult",
+    "FieldMean",
+    "Outcome",
+    "Results",
+    "SplitScore",
+    "costs",
+    "field_means",
+    "load",
+    "of_grid",
+    "scores",
+]

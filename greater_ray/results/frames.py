@@ -140,7 +140,7 @@ def _step_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
 def _answer_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
     record = cell.record
     for evaluation in record.evaluations:
-        before, after = (evaluation.prompt_ids == prompt.ids for prompt in (record.initial, record.best))
+        before, after = (prompt.was_measured(evaluation) for prompt in (record.initial, record.best))
         when = "both" if before and after else "before" if before else "after" if after else "finalist"
         for answer in evaluation.examples:
             values = {name: getattr(answer, name) for name in _OF_ANSWERS}

@@ -14,7 +14,7 @@ class SplitScore:
     ``selection`` tells that scores on this split chose the prompt, here or under a transfer's source: such rows tell
     nothing about new ones. ``interval`` is the 95 % interval of ``after``. ``change`` with its interval and exact p,
     and ``loss_interval`` (of the change in the mean cross-entropy of the label, nats), are paired; they are None where
-    the prompt has not changed.
+    the prompt has not changed. Losses are None where the model does not tell likelihoods.
     """
 
     split: str
@@ -26,8 +26,8 @@ class SplitScore:
     change: float | None
     change_interval: tuple[float, float] | None
     p_value: float | None
-    loss_before: float
-    loss_after: float
+    loss_before: float | None
+    loss_after: float | None
     loss_interval: tuple[float, float] | None
 
 

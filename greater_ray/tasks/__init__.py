@@ -6,6 +6,7 @@ What other packages use of it is imported from here.
 from greater_ray.tasks._frames import keep_rows
 from greater_ray.tasks._registry import (
     Extractor,
+    answer_room,
     available_groups,
     available_tasks,
     expand,
@@ -13,9 +14,11 @@ from greater_ray.tasks._registry import (
     extractor_variants,
     load_task,
 )
+from greater_ray.tasks.mmlu import fields as mmlu_fields
 
 __all__ = [
     "Extractor",
+    "answer_room",
     "available_groups",
     "available_tasks",
     "expand",
@@ -23,4 +26,5 @@ __all__ = [
     "extractor_variants",
     "keep_rows",
     "load_task",
+    "mmlu_fields",
 ]

@@ -23,6 +23,7 @@ WORD_CHOICES: dict[str, tuple[str, str]] = {
     "yes-no": ("Yes", "No"),
     "valid-invalid": ("valid", "invalid"),
 }
+_LONGEST_WORD = max(len(word) for words in WORD_CHOICES.values() for word in words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class AnswerForm:
         if self.type == "choice":
             return next((choice for choice in self.choices if same_label(choice, target)), None)
         if self.type in WORD_CHOICES:
+            if "\\" not in target and sum(map(str.isalnum, target[:200])) > _LONGEST_WORD:
+                return None  # all that is left of it would be too long; folding a long text takes its time
             bare = fold(target).strip(" .!")
             return next((c for c in self.choices if bare in (c.casefold(), *_short_and_long(c.casefold()))), None)
         return target or None

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from greater_ray.config import AnswerType, TaskConfig
@@ -52,26 +52,34 @@ def answer_form(
     _refuse_contradictions(config, asked)
     if asked is not None:
         return _of_type(asked, config, questions, answers), "configured"
-    fits = {name: [default_form(name).label(answer) is not None for answer in answers] for name in _INFERRED}
+    different = Counter(answers)
+    fits = {name: _fitting(name, different) for name in _INFERRED}
     for name in _INFERRED:
-        if all(fits[name]):
+        if len(fits[name]) == len(different):
             return _narrowed(name, questions, answers), f"inferred: all {len(answers)} answers are '{name}'"
     counts = _labels(answers)
     labels = tuple(sorted(counts))
-    mixed = next((name for name in _INFERRED if any(fits[name])), None)
+    mixed = next((name for name in _INFERRED if fits[name]), None)
     # Where some answers are letters or numbers, a label that is met once is likelier a mistake.
     few = 2 <= len(labels) <= min(MAX_LABELS, len(answers) // ROWS_PER_LABEL)
     if few and (mixed is None or min(counts.values()) >= ROWS_PER_LABEL) and all(map(_is_short, labels)):
         shown = ", ".join(labels)
         return AnswerForm("choice", labels), f"inferred: each of {len(answers)} answers is one of {shown}"
     if mixed is not None:
-        yes, no = fits[mixed].index(True), fits[mixed].index(False)
+        yes = next(index for index, answer in enumerate(answers) if answer in fits[mixed])
+        no = next(index for index, answer in enumerate(answers) if answer not in fits[mixed])
         raise ConfigError(
             f"'{places[yes].file}' is ambiguous: the answer on line {places[yes].line} is a '{mixed}', "
             f"the one on line {places[no].line} ({answers[no][:40]!r}) is not; set §task.answer_type.",
             setting="task.answer_type",
         )
     return AnswerForm("text"), "inferred: no answer is a letter, a number or one of the word pairs"
+
+
+def _fitting(answer_type: AnswerType, answers: Iterable[str]) -> set[str]:
+    """Return the answers that are of a type."""
+    form = default_form(answer_type)
+    return {answer for answer in answers if form.label(answer) is not None}
 
 
 def _is_short(label: str) -> bool:
@@ -115,14 +123,17 @@ def _given_labels(given: Sequence[str]) -> tuple[str, ...]:
 def _labels(answers: Sequence[str]) -> Counter[str]:
     """Count the different labels, each in the way of writing that comes first."""
     written: dict[str, str] = {}
-    return Counter(written.setdefault(spelled(answer), answer.strip()) for answer in answers)
+    counts: Counter[str] = Counter()
+    for answer, count in Counter(answers).items():  # in the order of their first row
+        counts[written.setdefault(spelled(answer), answer.strip())] += count
+    return counts
 
 
 def _narrowed(answer_type: AnswerType, questions: Sequence[str], answers: Sequence[str]) -> AnswerForm:
     """Fit letters to those in use, and words to the way in which the rows write them."""
     if answer_type == "letter":
         form = default_form("letter")
-        used = {label for answer in answers if (label := form.label(answer))}
+        used = {label for answer in set(answers) if (label := form.label(answer))}
         used |= {letter for question in questions for letter in _OPTION_LINE.findall(question)}
         return letter_form(max([LETTERS.index(letter) + 1 for letter in used] + [2]))
     if answer_type in WORD_CHOICES:
@@ -170,9 +181,13 @@ def refuse_equal_golds(form: AnswerForm, answers: Sequence[str], places: Sequenc
     if form.type != "text" or form.metric.name != "exact":
         return
     seen: dict[str, int] = {}
+    known: set[str] = set()
     for index, answer in enumerate(answers):
+        if answer in known:
+            continue
+        known.add(answer)
         first = seen.setdefault(normalize_text(answer), index)
-        if lightly_folded(answers[first]) != lightly_folded(answer):
+        if first != index and lightly_folded(answers[first]) != lightly_folded(answer):
             raise DataError(
                 f"the answers {answers[first][:40]!r} (line {places[first].line}) and {answer[:40]!r} are read as the "
                 "same text; write them so that they differ in more than marks, or set §task.choices.",

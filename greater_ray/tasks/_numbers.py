@@ -15,6 +15,7 @@ _RATIO = r"(?:([0-9]{1,3})[^\S\n]+)?([0-9]+)/([0-9]+)(?![0-9/])"
 _NUMBER = re.compile(
     rf"({_SIGN})?(?:\\?[$€£₹¥]\s?)?({_SIGN})?(?:(?<![0-9/.]){_RATIO}|({_DECIMAL})(?:[eE]([+\-−]?[0-9]{{1,3}})(?![0-9A-Za-z]))?)"
 )
+_DIGIT = re.compile("[0-9]")
 _GOLD_CLOTHES = re.compile(r"\\boxed\s*\{(.*)\}|\\text\s*\{(.*)\}", re.DOTALL)
 # A sign with a blank behind it counts only at the very start: elsewhere it is a bullet or an operator.
 _SPACED_SIGN = re.compile(r"^([^\S\n]*[$*(\\]*)[-−–][^\S\n]+(?=[$\\]*[0-9])")
@@ -223,6 +224,11 @@ def _number_in_words(text: str, last: bool = False) -> str | None:
 def gold_number(text: str) -> str | None:
     """Read a gold answer that is nothing but a number, in the dress that data sets give it; None if it is more."""
     text = text.rpartition("####")[2].strip()
+    # Sentences are told from numbers before they are rewritten, which takes its time.
+    if text.isascii() and (
+        _DIGIT.search(text) is None or ("\\" not in text and sum(map(str.isalpha, text[:200])) > 16)
+    ):
+        return None
     while clothes := _GOLD_CLOTHES.fullmatch(text.strip("$ ")):
         text = clothes[1] if clothes[1] is not None else clothes[2]
     text = _SPACED_SIGN.sub(r"\1-", _plain(text.strip()), count=1).strip()

@@ -57,6 +57,13 @@ def _canonical(name: str) -> str:
     raise unknown_name("task.name", name, names | set(available_groups()))
 
 
+def answer_room(name: str) -> int | None:
+    """How many tokens answers of a task need, where the general default is too few; None for all other names."""
+    aliases = {alias: target for family in _families() for alias, target in family.aliases.items()}
+    found = (info.answer_tokens for info in available_tasks() if info.name == aliases.get(name, name))
+    return next(found, None)
+
+
 def load_task(config: TaskConfig) -> Task:
     """Build the task of a config; rows are read at the first use (those of ``--rows`` at once).
 

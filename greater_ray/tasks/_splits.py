@@ -36,6 +36,28 @@ def positional(total: int, name: str) -> tuple[dict[str, range], str]:
     return ranges, f"rows 0-49 train, then two halves: 50-{middle - 1} dev, {middle}-{total - 1} test"
 
 
+def gpo_sizes(total: int, name: str) -> tuple[dict[str, range], str]:
+    """Split by position into as many rows as GPO's authors have: 48, 48 and 144 of 250.
+
+    They set ten rows aside (five shown to the writer, five demonstrations) and give a fifth of the others to train and
+    dev each. Which rows they drew is not told by the numbers: these are other ones. The last ten are set aside here.
+
+    Returns:
+        The positions of each split, and the rule in words.
+
+    Raises:
+        DataError: too few rows to have any in each split.
+    """
+    fifth = (total - 10) // 5
+    if fifth < 1:
+        raise DataError(
+            f"'{name}' has {total} rows; at least 15 are needed for a fifth of all but ten in train and dev."
+        )
+    ranges = {"train": range(fifth), "dev": range(fifth, 2 * fifth), "test": range(2 * fifth, total - 10)}
+    shown = ", ".join(f"{rows.start}-{rows.stop - 1} {split}" for split, rows in ranges.items())
+    return ranges, f"as many as in GPO: rows {shown}"
+
+
 def first_of_each(rows: Mapping[str, Sequence[T]], config: TaskConfig, name: str) -> dict[str, tuple[T, ...]]:
     """Keep the first so many rows of each split, where a size is configured.
 

@@ -11,17 +11,22 @@ from greater_ray.config import AnswerType, TaskConfig
 from greater_ray.errors import ConfigError
 from greater_ray.protocols import Score, Task
 from greater_ray.tasks._forms import AnswerForm
+from greater_ray.tasks._splits import SPLITS
 from greater_ray.types import Example
 
 
 class TaskInfo(NamedTuple):
-    """One line of the list of tasks. ``answer_type`` is None where the rows decide."""
+    """One line of the list of tasks. ``answer_type`` is None where the rows decide.
+
+    ``answer_tokens`` is how much room an answer needs where the default of ``decoding.max_answer_tokens`` is too small.
+    """
 
     name: str
     answer_type: AnswerType | None
     groups: tuple[str, ...]
     description: str
     synthetic: bool
+    answer_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +133,21 @@ class RowTask:
 
 _FOR_ROWS = (
     "question_template", "id_column", "split_column", "choices_column", "choices", "metric", "tolerance",
+    "dev_rows", "test_rows", "rows_split", "rows_revision",
 )  # fmt: skip
 
 
-def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm) -> None:
+def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm, splits: Sequence[str] = ()) -> None:
     """Refuse settings that would silently have no effect on a task with a fixed form.
 
+    Args:
+        splits: the rules of ``task.split`` that the task knows beside its own.
+
     Raises:
-        ConfigError: ``answer_type`` differs from the task's own, or something is set that goes with a user's own rows.
+        ConfigError: ``answer_type`` differs from the task's own, a split rule is set that the task does not know, or
+            something is set that goes with a user's own rows.
     """
+    refuse_split(name, config, splits)
     if config.answer_type not in (None, form.type):
         raise ConfigError(
             f"answers of '{name}' are '{form.type}', not '{config.answer_type}'.", setting="task.answer_type"
@@ -149,10 +160,32 @@ def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm) -> None:
         raise ConfigError(f"'{config.rows}' goes with §task.name rows, not with '{name}'.", setting="task.rows")
 
 
+def refuse_split(name: str, config: TaskConfig, known: Sequence[str]) -> None:
+    """Refuse a split rule that a task does not know.
+
+    Raises:
+        ConfigError: ``task.split`` is set, and to none of ``known``.
+    """
+    if config.split is not None and config.split not in known:
+        allowed = f"it knows {' and '.join(known)} beside its own rule" if known else "it has one rule alone"
+        why = f"'{config.split}' is no split rule of '{name}'; {allowed}."
+        raise ConfigError(why, setting="task.split", value=config.split, allowed=known)
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def digest(examples: Sequence[Example]) -> str:
     """SHA-256 of questions and gold answers: the same rows have the same digest, wherever they were read from."""
-    text = json.dumps(
-        [[e.question, e.target, *e.references] for e in examples], ensure_ascii=False, separators=(",", ":")
-    )
-    # A lone surrogate is valid in JSON input and has no UTF-8 form.
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    found = hashlib.sha256(b"[")
+    for start in range(0, len(examples), 1000):  # in pieces: the text of all rows together may be large
+        text = _JSON.encode([[e.question, e.target, *e.references] for e in examples[start : start + 1000]])
+        # A lone surrogate is valid in JSON input and has no UTF-8 form.
+        found.update((("," if start else "") + text[1:-1]).encode(errors="surrogatepass"))
+    found.update(b"]")
+    return found.hexdigest()
+
+
+def digest_of_splits(rows: Mapping[str, Sequence[Example]]) -> str:
+    """SHA-256 of rows whose split is given: one that moves to another split changes it."""
+    return hashlib.sha256("".join(f"{split}:{digest(rows[split])}\n" for split in SPLITS).encode()).hexdigest()

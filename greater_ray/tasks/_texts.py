@@ -1,17 +1,21 @@
 """Reading free text, and folding what does not matter in it."""
 
 import re
+from functools import lru_cache
 
 _MARKER = re.compile(r"answer(?:\s+is)?\s*:?", re.IGNORECASE)
+_BETWEEN_WORDS = re.compile(r"[\s,;]+")
+_WORD_CHARACTER = re.compile(r"[^\W_]")
 
 
+@lru_cache(maxsize=1024)  # a text is often folded several times in a row
 def normalize_text(text: str) -> str:
     """Fold what does not matter in a free answer: case, blanks, commas between words, quotes and marks around it.
 
     Where no letter or digit is left (bracket sequences), blanks do not matter at all.
     """
-    folded = re.sub(r"[\s,;]+", " ", text).strip(" .:!?*`\"'“”‘’$_").casefold()
-    return folded if re.search(r"[^\W_]", folded) else folded.replace(" ", "")
+    folded = _BETWEEN_WORDS.sub(" ", text).strip(" .:!?*`\"'“”‘’$_").casefold()
+    return folded if _WORD_CHARACTER.search(folded) else folded.replace(" ", "")
 
 
 def lightly_folded(text: str) -> str:

@@ -8,8 +8,9 @@ from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError
 from greater_ray.protocols import Task
 from greater_ray.tasks._forms import AnswerForm, letter_form
+from greater_ray.tasks._given import GPO_RULE, given, gpo_row, read_gpo, refuse_gpo_without_files
 from greater_ray.tasks._sources import Source, check_data_option, find_file, read_bbh_json, read_hub
-from greater_ray.tasks._splits import SPLITS, first_of_each, grouped, positional
+from greater_ray.tasks._splits import SPLITS, first_of_each, gpo_sizes, grouped, positional
 from greater_ray.tasks._synthetic import GENERATORS, synthetic_source
 from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, digest, refuse_other_type
 from greater_ray.types import Example
@@ -72,12 +73,15 @@ def load(name: str, config: TaskConfig) -> Task:
     """
     subtask = name.removeprefix("bbh/")
     form, _ = _FORMS[subtask]
-    refuse_other_type(name, config, form)
+    refuse_other_type(name, config, form, ("gpo", "gpo-sizes"))
     check_data_option(config.data)
+    refuse_gpo_without_files(name, config, "§task.split gpo-sizes takes as many rows by position.")
     if config.data == "synthetic" and subtask not in GENERATORS:
         names = ", ".join(f"bbh/{known}" for known in sorted(GENERATORS))
         raise ConfigError(f"'{name}' has no synthetic rows; tasks that have: {names}.", setting="task.data")
     title = f"{name} (synthetic)" if config.data == "synthetic" else name
+    if config.split == "gpo":
+        return RowTask(name, form, partial(_load_gpo_rows, subtask, form, config))
     return RowTask(name, form, partial(_load_rows, subtask, config), title)
 
 
@@ -87,6 +91,12 @@ def _source(subtask: str, config: TaskConfig) -> Source:
     if config.data == "hub":
         return read_hub(HUB_ID, "test", subtask)
     return read_bbh_json(find_file(config.data, [f"bbh/{subtask}.json", f"{subtask}.json"], f"bbh/{subtask}"))
+
+
+def _load_gpo_rows(subtask: str, form: AnswerForm, config: TaskConfig) -> Loaded:
+    name = f"bbh/{subtask}"
+    sources = read_gpo(config.data, [name, f"BBH/{subtask}", subtask], name)
+    return given(name, config, sources, gpo_row(name, form), GPO_RULE, f"a question and an answer ({form.type})")
 
 
 def _load_rows(subtask: str, config: TaskConfig) -> Loaded:
@@ -102,7 +112,8 @@ def _load_rows(subtask: str, config: TaskConfig) -> Loaded:
             dropped.append({"id": row_id, "reason": f"broken options: the label {target!r} is not a {form.type}"})
         else:
             examples[row.index] = Example(row_id, str(row.values["input"]), target, label)
-    ranges, rule = positional(len(source.rows), f"bbh/{subtask}")
+    rule_of = positional if config.split is None else gpo_sizes
+    ranges, rule = rule_of(len(source.rows), f"bbh/{subtask}")
     rows = {split: [examples[i] for i in ranges[split] if i in examples] for split in SPLITS}
     chosen = first_of_each(rows, config, f"bbh/{subtask}")
     kept = list(examples.values())

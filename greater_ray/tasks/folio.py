@@ -7,8 +7,9 @@ from typing import Any
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError
 from greater_ray.protocols import Task
+from greater_ray.tasks._files import read_jsonl
 from greater_ray.tasks._forms import letter_form
-from greater_ray.tasks._sources import Row, Source, check_data_option, find_file, read_hub, read_jsonl
+from greater_ray.tasks._sources import Row, Source, check_data_option, find_file, read_hub
 from greater_ray.tasks._splits import DEV, SPLITS, TRAIN, first_of_each, grouped, shuffled
 from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, digest, refuse_other_type
 from greater_ray.types import Example

@@ -1,232 +1,215 @@
-"""A user's own questions and answers, from a JSONL, CSV, TSV or Parquet file."""
+"""A user's own questions and answers: files (JSONL, CSV, TSV, Parquet), or a data set of the hub."""
 
-import re
-from collections.abc import Sequence
-from decimal import Decimal
-from functools import partial
-from pathlib import Path
-from typing import Any
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, overload
 
 from greater_ray.config import TaskConfig
-from greater_ray.errors import ConfigError, DataError, Place, did_you_mean
+from greater_ray.errors import ConfigError, DataError, Place
 from greater_ray.protocols import Task
 from greater_ray.tasks._forms import AnswerForm
 from greater_ray.tasks._inference import answer_form, gold_label, refuse_equal_golds
-from greater_ray.tasks._letters import LETTERS
-from greater_ray.tasks._sources import Row, Source, plain, read_csv, read_jsonl, read_parquet, read_tsv
+from greater_ray.tasks._parts import HUB, Part, parts_of, refuse_empty, stamps
+from greater_ray.tasks._questions import cell, question_and_golds, refuse_unseen_options, split_of
 from greater_ray.tasks._splits import SPLITS, first_of_each, grouped, shuffled, sizes_for, whole_groups
-from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, digest
-from greater_ray.tasks._templates import question_from
+from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, digest, digest_of_splits, refuse_split
 from greater_ray.types import Example
-
-# What data sets call their splits.
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("dev", "development", "valid", "val", "validation", "eval"), "dev"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-# Half of a surrogate pair has no form in UTF-8, and no tokenizer reads a NUL.
-_NO_TEXT = re.compile("[\ud800-\udfff\x00]")
-_READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".tsv": read_tsv, ".parquet": read_parquet}
 
 
 def load(name: str, config: TaskConfig) -> Task:
-    """Build a task from ``config.rows``. The file is read at once: the answer type may depend on it.
+    """Build a task from ``config.rows``. They are read at once: the answer type may depend on them.
 
     Raises:
-        ConfigError: no file is given, or the answer type is ambiguous.
-        DataError: the file is missing, broken or has too few rows.
+        ConfigError: no rows are given, settings contradict each other, or the answer type is ambiguous.
+        DataError: a file is missing, broken or has too few rows.
     """
-    if config.rows is None:
-        raise ConfigError(
-            f"missing; '{name}' needs a file of your own: JSONL, CSV, TSV or Parquet.", setting="task.rows"
-        )
+    refuse_split(name, config, ())
+    if config.rows is None and config.dev_rows is None and config.test_rows is None:
+        why = f"missing; '{name}' needs a file of your own (JSONL, CSV, TSV or Parquet) or {HUB}ORG/NAME."
+        raise ConfigError(why, setting="task.rows")
     if config.data == "synthetic":
         raise ConfigError(f"'synthetic' does not go with '{name}', which reads §task.rows.", setting="task.data")
-    path = Path(config.rows)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ConfigError(f"'{path}' must end in {', '.join(_READERS)}.", setting="task.rows")
-    source = reader(path)
-    if not source.rows:
-        raise DataError(f"'{path}' has a header but no rows.", setting="task.rows")
-    _refuse_unseen_options(path, source.rows, config)
-    pairs = [_pair(path, row, config) for row in source.rows]
-    places = [Place(str(path), row.line) for row in source.rows]
-    questions, answers = [question for question, _ in pairs], [golds[0] for _, golds in pairs]
-    several = any(len(golds) > 1 for _, golds in pairs)
-    form, how = answer_form(config, questions, answers, places, several=several)
-    refuse_equal_golds(form, answers, places)
-    ids = _ids(path, source.rows, config)
-    examples = [_example(path, row, i, p, form) for row, i, p in zip(source.rows, ids, pairs, strict=True)]
-    given = None if config.split_column is None else _given_splits(path, source.rows, config.split_column)
-    return RowTask(name, form, partial(_split, source, examples, config, how, given), f"{name} ({path.name})")
+    later = {"extractor": "plain", "reading": "generated", "train_size": None, "dev_size": None, "test_size": None}
+    content = _content(config.model_copy(update={**later, "seed": 0}), stamps(config))
+    return RowTask(name, content.form, partial(_split, content, config), f"{name} ({content.title})")
 
 
-def _cell(path: Path, row: Row, column: str, setting: str) -> str:
-    """One value as text; true and 3 in JSON are as good as "True" and "3"."""
-    place = Place(str(path), row.line)
-    if column not in row.values:
-        columns = [str(known) for known in row.values]
-        why = f"no column '{column}' (§{setting}); columns: {', '.join(columns) or 'none'}."
-        raise DataError(why + did_you_mean(column, columns), setting="task.rows", place=place, allowed=columns)
-    return _text(row.values[column], place, column, setting)
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """All rows of a user's own, before they are split; ``given`` is the split of each, where that is told."""
+
+    title: str
+    location: str
+    examples: Sequence[Example]
+    given: Sequence[str] | None
+    rule: str
+    form: AnswerForm
+    form_from: str
+    columns: Mapping[str, Mapping[str, Any]]
+    provenance: Mapping[str, Any]
+    sha256: str
 
 
-def _text(value: Any, place: Place, column: str, setting: str) -> str:
-    if not isinstance(value, str | int | float | Decimal | None):
-        why = f"'{column}' must be text or a number, not a {type(value).__name__}."
-        raise DataError(why, setting="task.rows", place=place, value=value)
-    text = plain(value).strip()
-    if (odd := _NO_TEXT.search(text)) is not None:
-        why = f"'{column}' holds the character {odd[0]!a}, which is no text; correct the row."
-        raise DataError(why, setting="task.rows", place=place)
-    if not text:
-        raise DataError(f"'{column}' is empty (§{setting}).", setting="task.rows", place=place)
-    return text
+class _Places(Sequence[Place]):
+    """Where each row stands; made when asked for, since that is needed for errors alone."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Part, int]] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Place: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Place]: ...
+    def __getitem__(self, index: int | slice) -> Place | list[Place]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        part, line = self.rows[index]
+        return Place(part.place, line)
 
 
-def _pair(path: Path, row: Row, config: TaskConfig) -> tuple[str, tuple[str, ...]]:
-    """Question and gold answers as text; with options, they stand below the question and the answer is a letter.
-
-    A list in the answer column holds several right answers.
-    """
-    question = _question(path, row, config)
-    if config.choices_column is None:
-        column, setting = config.answer_column, "task.answer_column"
-        value = row.values.get(column)
-        if isinstance(value, list) and value:
-            place = Place(str(path), row.line)
-            return question, tuple(dict.fromkeys(_text(each, place, column, setting) for each in value))
-        return question, (_cell(path, row, column, setting),)
-    options = _options(path, row, config.choices_column)
-    shown = "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
-    return f"{question}\nOptions:\n{shown}", (_letter(path, row, config.answer_column, options),)
-
-
-def _question(path: Path, row: Row, config: TaskConfig) -> str:
-    if config.question_template is None:
-        return _cell(path, row, config.question_column, "task.question_column")
-    place = Place(str(path), row.line)
-    question = question_from(config.question_template, row.values, place)
-    return _text(question, place, "the question", "task.question_template")
-
-
-def _options(path: Path, row: Row, columns: str) -> list[str]:
-    """Options of a choice: those of a column that holds a list, or one from each of several columns."""
-    names = [name.strip() for name in columns.split(",")]
-    value = row.values.get(names[0])
-    if len(names) == 1 and isinstance(value, list):
-        options = [plain(option).strip() for option in value]
-    else:
-        options = [_cell(path, row, name, "task.choices_column") for name in names]
-    if not 2 <= len(options) <= len(LETTERS) or not all(options):
-        why = f"'{columns}' must hold a list of 2 to {len(LETTERS)} options, or name columns that hold one each."
-        raise DataError(why, setting="task.choices_column", place=Place(str(path), row.line), value=value)
-    return options
-
-
-def _letter(path: Path, row: Row, column: str, options: list[str]) -> str:
-    """The letter of the gold option, which a file gives as a letter, as the option's text or as its index from 0."""
-    text = _cell(path, row, column, "task.answer_column")
-    index = int(text) if text.isdecimal() and int(text) < len(options) else None
-    by_text = options.index(text) if options.count(text) == 1 else None
-    letter = re.fullmatch(r"\(?([A-Z])\)?", text)
-    if isinstance(row.values[column], int):
-        place = index
-    elif letter is not None and LETTERS.index(letter[1]) < len(options):
-        place = LETTERS.index(letter[1])
-    else:
-        if None not in (by_text, index) and by_text != index:
-            why = f"the answer {text!r} is the text of one option and the index of another; write its letter."
-            raise DataError(why, setting="task.rows", place=Place(str(path), row.line), value=text)
-        place = by_text if by_text is not None else index
-    if place is None:
-        why = f"the answer {text[:60]!r} is none of the {len(options)} options, no letter and no index of one."
-        raise DataError(why, setting="task.rows", place=Place(str(path), row.line), value=text)
-    return LETTERS[place]
+# A run asks for its rows more than once, and every cell of a grid does.
+@lru_cache(maxsize=2)
+def _content(config: TaskConfig, stamped: tuple[tuple[int, int] | None, ...]) -> _Content:
+    """Read all rows; ``stamped`` tells a file that has changed from what it was."""
+    parts = parts_of(config)
+    keep_columns = config.metric is not None and ":" in config.metric
+    ids: list[str] = []
+    questions: list[str] = []
+    golds: list[tuple[str, ...]] = []
+    splits: list[str] = []
+    columns: list[Mapping[str, Any]] = []
+    places = _Places()
+    read: dict[str, Mapping[str, Any]] = {}
+    for part in parts:
+        before = len(questions)
+        front = f"rows/{part.split}/{part.label}" if part.split else f"rows/{part.label}"
+        seen: dict[str, int] = {}
+        for row in part.rows():
+            if len(questions) == before:
+                refuse_unseen_options(part, row, config)
+            question, answers = question_and_golds(part, row, config)
+            questions.append(question)
+            golds.append(answers)
+            ids.append(f"{front}#{_id(part, row, config.id_column, seen)}")
+            places.rows.append((part, row.line))
+            if part.split is not None:
+                splits.append(part.split)
+            elif config.split_column is not None:
+                splits.append(split_of(part, row, config.split_column))
+            if keep_columns:
+                columns.append(row.values)
+        if len(questions) == before:
+            raise refuse_empty(part)
+        read[part.split or "rows"] = part.origin(len(questions) - before)
+    several = any(len(answers) > 1 for answers in golds)
+    form, how = answer_form(config, questions, [answers[0] for answers in golds], places, several=several)
+    refuse_equal_golds(form, [answers[0] for answers in golds], places)
+    examples = _examples(ids, questions, golds, form, places)
+    one = len(parts) == 1
+    rule = f"column '{config.split_column}'" if one else "the splits as they are given"
+    origin = dict(read[parts[0].split or "rows"])
+    return _Content(
+        title=parts[0].label,
+        location=origin["location"],
+        examples=examples,
+        given=splits or None,
+        rule=rule,
+        form=form,
+        form_from=how,
+        columns=dict(zip(ids, columns, strict=True)) if keep_columns else {},
+        provenance=origin if one else {"location": origin["location"], "rows": len(examples), "files": read},
+        sha256=_digest(examples, splits, config.id_column is not None, columns),
+    )
 
 
-def _refuse_unseen_options(path: Path, rows: Sequence[Row], config: TaskConfig) -> None:
-    """Refuse to read answers to a choice whose options the model would not be shown.
-
-    Raises:
-        ConfigError: there are columns with options, and neither the options nor the answer type are set.
-    """
-    if config.choices_column is not None or config.answer_type is not None:
-        return
-    values = rows[0].values
-    found = next((name for name in ("choices", "options") if name in values), None)
-    if found is None and {"A", "B"} <= values.keys():
-        found = ",".join(letter for letter in LETTERS if letter in values)
-    if found is not None:
-        raise ConfigError(
-            f"'{path}' has options in '{found}', which the model would not be shown; set §task.choices_column to "
-            f"'{found}', or §task.answer_type to read the answers without them.",
-            setting="task.choices_column",
-        )
+def _id(part: Part, row: Any, column: str | None, seen: dict[str, int]) -> str:
+    """The id of a row: that of a column, in which all differ, or its number from 0."""
+    if column is None:
+        return str(row.index)
+    name = cell(part, row, column, "task.id_column")
+    if name in seen:
+        why = f"the id {name!r} stands on line {seen[name]} already."
+        raise DataError(why, setting="task.id_column", place=Place(part.place, row.line), value=name)
+    seen[name] = row.line
+    return name
 
 
-def _example(path: Path, row: Row, name: str, pair: tuple[str, tuple[str, ...]], form: AnswerForm) -> Example:
-    question, golds = pair
-    label, *references = (gold_label(form, gold, Place(str(path), row.line)) for gold in golds)
-    return Example(f"rows/{path.name}#{name}", question, golds[0], label, tuple(references))
+def _examples(
+    ids: Sequence[str],
+    questions: Sequence[str],
+    golds: Sequence[tuple[str, ...]],
+    form: AnswerForm,
+    places: Sequence[Place],
+) -> list[Example]:
+    labels: dict[str, str] = {}
+    examples = []
+    for index, (name, question, answers) in enumerate(zip(ids, questions, golds, strict=True)):
+        for gold in answers:
+            if gold not in labels:
+                labels[gold] = gold_label(form, gold, places[index])
+        label, *references = (labels[gold] for gold in answers)
+        examples.append(Example(name, question, answers[0], label, tuple(references)))
+    return examples
 
 
-def _ids(path: Path, rows: Sequence[Row], config: TaskConfig) -> list[str]:
-    """Return the ids of rows: those of a column, which must differ, or their numbers from 0."""
-    if config.id_column is None:
-        return [str(row.index) for row in rows]
-    seen: dict[str, int] = {}
-    for row in rows:
-        name = _cell(path, row, config.id_column, "task.id_column")
-        if name in seen:
-            why = f"the id {name!r} stands on line {seen[name]} already."
-            raise DataError(why, setting="task.id_column", place=Place(str(path), row.line), value=name)
-        seen[name] = row.line
-    return list(seen)
+def _digest(
+    examples: Sequence[Example], splits: Sequence[str], named: bool, columns: Sequence[Mapping[str, Any]]
+) -> str:
+    """Hash what a result depends on: questions and answers, and splits, ids and columns where they are told or used."""
+    found = digest_of_splits(_by_split(examples, splits)) if splits else digest(examples)
+    if not named and not columns:
+        return found
+    more = hashlib.sha256(found.encode())
+    for example in examples if named else ():
+        more.update(json.dumps(example.id).encode())
+    for values in columns:
+        more.update(json.dumps(values, default=str, sort_keys=True).encode())
+    return more.hexdigest()
 
 
-def _given_splits(path: Path, rows: Sequence[Row], column: str) -> list[str]:
-    """Return the split of every row, as a column tells it."""
-    splits = []
-    for row in rows:
-        word = _cell(path, row, column, "task.split_column")
-        if word.lower() not in SPLIT_WORDS:
-            why = f"{word!r} is no split; allowed: {', '.join(SPLIT_WORDS)}."
-            raise DataError(why, setting="task.split_column", place=Place(str(path), row.line), value=word)
-        splits.append(SPLIT_WORDS[word.lower()])
-    return splits
+def _by_split(examples: Sequence[Example], splits: Sequence[str]) -> dict[str, list[Example]]:
+    rows: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    for example, split in zip(examples, splits, strict=True):
+        rows[split].append(example)
+    return rows
 
 
-def _split(
-    source: Source, examples: Sequence[Example], config: TaskConfig, how: str, given: Sequence[str] | None
-) -> Loaded:
-    """Split as a column tells, or in a seeded order; then rows with the same question always go to the same split."""
-    where = f"'{source.origin['location']}'"
-    groups = grouped([" ".join(example.question.split()) for example in examples])
-    if given is not None:
-        rows = {split: [e for e, own in zip(examples, given, strict=True) if own == split] for split in SPLITS}
+def _split(content: _Content, config: TaskConfig) -> Loaded:
+    """Split as is told, or in a seeded order; then rows with the same question always go to the same split."""
+    where, examples = f"'{content.location}'", content.examples
+    groups = grouped([_without_blanks(example.question) for example in examples])
+    if content.given is not None:
+        rows, rule = _by_split(examples, content.given), content.rule
         if not rows["train"]:
             raise DataError(f"{where} has no row for train.", setting="task.split_column", value=config.split_column)
-        rule = f"column '{config.split_column}'"
     else:
         rows, rule = _drawn(where, examples, groups, config)
-    chosen = first_of_each(rows, config, str(source.origin["location"]))
-    columns = {example.id: row.values for example, row in zip(examples, source.rows, strict=True)}
+    chosen = first_of_each(rows, config, content.location)
     provenance: dict[str, Any] = {
-        **source.origin,
+        **content.provenance,
         "source": "rows",
         "question_column": config.question_column,
         "answer_column": config.answer_column,
         "choices_column": config.choices_column,
-        "answer_type_from": how,
+        "answer_type_from": content.form_from,
         "split_rule": rule,
-        "rows_sha256": digest(examples),
+        "rows_sha256": content.sha256,
         "dropped": [],
         "duplicates": [[examples[i].id for i in group] for group in groups if len(group) > 1],
     }
-    return Loaded(chosen["train"], chosen["dev"], chosen["test"], provenance, columns)
+    return Loaded(chosen["train"], chosen["dev"], chosen["test"], provenance, content.columns)
+
+
+def _without_blanks(question: str) -> str:
+    """Fold blanks; the very same text where that changes nothing, which keeps no second copy."""
+    folded = " ".join(question.split())
+    return question if folded == question else folded
 
 
 def _drawn(
@@ -246,6 +229,6 @@ def _drawn(
 
 
 PLUGIN = Family(
-    tasks=(TaskInfo("rows", None, (), "your own JSONL, CSV, TSV or Parquet file (--rows)", False),),
+    tasks=(TaskInfo("rows", None, (), "your own JSONL, CSV, TSV or Parquet file, or hub:ORG/NAME (--rows)", False),),
     load=load,
 )

@@ -43,6 +43,11 @@ class Work(Generic[ResultT]):
         super().__init_subclass__(**options)
         cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
+    @classmethod
+    def title(cls) -> str:
+        """Name the kind for people."""
+        return cls.kind.replace("_", " ")
+
     @property
     def shard(self) -> Shard:
         """The rows whose questions a unit reads; their prefixes are metered once. Empty for work without rows."""
@@ -56,7 +61,8 @@ class Work(Generic[ResultT]):
         if not self.shard or layout is None:
             return None
         around = [layout.joint, layout.frozen_prefix, layout.placement, layout.system, layout.thinking]
-        return fingerprint([*around, [example.question for example in self.shard]])
+        shown = [layout.demonstrated, layout.demonstrations]
+        return fingerprint([*around, *shown, [example.question for example in self.shard]])
 
     def units(self, model: Asking) -> list[Self]:
         """Return what is not known yet, cut for replicas: the same units, whoever computes them."""
@@ -106,17 +112,33 @@ class BaseEngine:
 
     Derive from it to bring a model of one's own; it need not know every kind. ``facts`` describe the model in records,
     ``weights`` among them identifies it; ``hardware`` names what it computes on, None stands for this machine's
-    processor.
+    processor. ``concurrency`` is how many units may be asked of it at the same time, each by a thread of its own;
+    ``shard_size`` the rows of a unit where that is no matter of the config, because it computes no two rows together.
     """
 
     facts: dict[str, Any]
     hardware: str | None = None
+    concurrency: int = 1
+    shard_size: int | None = None
     _methods: ClassVar[dict[type[Work[Any]], str]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         own = {method.__dict__["computes"]: name for name, method in vars(cls).items() if _is_marked(method)}
         cls._methods = {**cls._methods, **own}
+
+    @classmethod
+    def all_kinds(cls) -> frozenset[type[Work[Any]]]:
+        """Return the kinds of work that such models can do at best."""
+        return frozenset(cls._methods)
+
+    @property
+    def kinds(self) -> frozenset[type[Work[Any]]]:
+        """The kinds of work that this model can do."""
+        return self.all_kinds()
+
+    def contact(self) -> None:
+        """Make sure that the model answers; one that is loaded does."""
 
     def limit_prefix_memory(self, num_bytes: int) -> None:
         """Keep at most so many bytes of questions' keys and values; an engine that keeps none does nothing."""
@@ -127,14 +149,14 @@ class BaseEngine:
         Raises:
             ModelError: this model cannot do this kind of work.
         """
-        name = self._methods.get(type(unit.work))
-        if name is None:
+        kind = type(unit.work)
+        if kind not in self.kinds:
             raise ModelError(
-                f"'{self.facts.get('name')}' cannot give {unit.work.kind.replace('_', ' ')}; "
-                f"it can give: {', '.join(sorted(kind.kind.replace('_', ' ') for kind in self._methods))}.",
+                f"'{self.facts.get('name')}' cannot give {kind.title()}; "
+                f"it can give: {', '.join(sorted(kind.title() for kind in self.kinds))}.",
                 setting="model.name",
             )
-        result: tuple[Any, Usage] = getattr(self, name)(unit.work, unit.layout)
+        result: tuple[Any, Usage] = getattr(self, self._methods[kind])(unit.work, unit.layout)
         return result
 
 

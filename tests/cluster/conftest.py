@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from greater_ray.config import merged
 from greater_ray.grid.config import GridConfig, load_grid
 from greater_ray.grid.run import LocalBackend, run_grid
 from greater_ray.records import TrialRecord
+from greater_ray.settings import merged
 
 # Without this, a local Ray writes a token file into the user's home.
 os.environ["RAY_AUTH_MODE"] = "disabled"

@@ -8,7 +8,7 @@ import torch
 
 from greater_ray.assembly import assemble, local_models, resolve_config
 from greater_ray.cli._runs import export
-from greater_ray.config import TrialConfig, merged
+from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError, DataError, ModelError
 from greater_ray.methods.opro import SLOT, meta_prompt
 from greater_ray.models._attention import register
@@ -18,6 +18,7 @@ from greater_ray.models.engine import Engine
 from greater_ray.observer import Observer
 from greater_ray.problem import problem_of
 from greater_ray.runs import run_config
+from greater_ray.settings import merged
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.tasks import load_task
 from greater_ray.types import Example, Layout, LossSpec

@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 
 from greater_ray.assembly import Served, assemble, local_models, resolve_config
-from greater_ray.config import ModelConfig, TrialConfig, merged, parse
+from greater_ray.config import ModelConfig, TrialConfig, parse
 from greater_ray.errors import DataError, Interrupted, MethodError
 from greater_ray.ledger import spent_by_limit
 from greater_ray.observer import Observer
@@ -18,6 +18,7 @@ from greater_ray.plugins import load
 from greater_ray.protocols import Problem, Score, Task
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.runs import run_config
+from greater_ray.settings import merged
 from greater_ray.sharding import ShardedModel
 from greater_ray.store import Unsaved
 from greater_ray.trial import Trial
@@ -296,20 +297,20 @@ class Metered(Observer):
         self.searching = False
 
     def serve(self, config: ModelConfig) -> Served:
-        executor, facts, _ = self.models(config)
+        served = self.models(config)
 
         class Noting:
             width = 1
 
             def run(_, units: list[Unit]) -> list[tuple[Any, Usage]]:  # noqa: N805 - self is the meter
-                results = executor.run(units)
+                results = served.executor.run(units)
                 spent = total(usage for _, usage in results)
                 writes = bool(units) and isinstance(units[0].work, Generate)
                 if self.searching and spent.tokens:
                     self.batches.append({name: _counted(name, spent, writes) for name in LEDGER})
                 return results
 
-        return Served(Noting(), facts)
+        return served._replace(executor=Noting())
 
 
 def _counted(limit: str, spent: Usage, writes: bool) -> int:
@@ -451,10 +452,11 @@ def long_row_run(config: TrialConfig, room: int, observer: Observer) -> tuple[Tr
     return Trial(replace(parts, task=task), Unsaved(), observer).run(), task
 
 
-def test_a_prompt_leaves_room_for_the_longest_test_row(configure: Callable, straight: Callable):
-    whole = straight("few-shot")[1]
+def test_a_prompt_leaves_room_for_the_longest_test_row(configure: Callable):
+    text = {"method_config": {"form": "text"}}
+    whole = run_config(configure("few-shot", **text))
     room = len(whole.best.ids) - 1
-    record, task = long_row_run(configure("few-shot"), room, Observer())
+    record, task = long_row_run(configure("few-shot", **text), room, Observer())
     assert len(whole.initial.ids) < len(record.best.ids) <= room, "one example or more is left out, not all"
     after = record.evaluation("test", record.best)
     assert after.examples[-1].id == task.test()[-1].id == "long"
@@ -471,7 +473,8 @@ def test_a_start_prompt_that_does_not_fit_a_test_row_is_refused_before_the_searc
 
 
 def test_a_row_that_is_not_evaluated_is_in_nobodys_way(configure: Callable):
-    record, _ = long_row_run(configure("few-shot", evaluation={"splits": ["dev"]}), 2, Observer())
+    settings = {"evaluation": {"splits": ["dev"]}, "method_config": {"form": "text"}}
+    record, _ = long_row_run(configure("few-shot", **settings), 2, Observer())
     assert len(record.best.ids) > len(record.initial.ids) > 2
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from greater_ray.config import TrialConfig, fingerprint, merged, parse, parse_assignments, read_yaml
+from greater_ray.config import TrialConfig, fingerprint, parse
 from greater_ray.errors import ConfigError
+from greater_ray.settings import merged, parse_assignments, read_yaml
 
 BASE: dict[str, Any] = {"model": {"name": "m"}, "task": {"name": "bbh/navigate"}}
 

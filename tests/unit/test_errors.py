@@ -9,8 +9,8 @@ import pytest
 from greater_ray import optimize
 from greater_ray.cli._errors import Written, sentence
 from greater_ray.cli.app import run
-from greater_ray.config import line_in_yaml
 from greater_ray.errors import ConfigError, DataError, GreaterRayError, Place, SetAsideError, unknown_name
+from greater_ray.settings import line_in_yaml
 
 PACKAGE = Path(__file__).parents[2] / "greater_ray"
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from greater_ray.config import TrialConfig, merged, parse
+from greater_ray.config import TrialConfig, parse
 from greater_ray.errors import StoreError
+from greater_ray.settings import merged
 from greater_ray.store import Lines, RunStore, write_atomic
 
 

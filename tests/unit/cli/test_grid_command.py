@@ -296,8 +296,6 @@ def test_status_shows_failures_and_a_grid_that_runs_now(small: dict, tmp_path: P
         (["bbh-smoke", "--replicas", "-1"], ("--replicas", "-1")),
         (["bbh-smoke", "--concurrency", "0"], ("--concurrency", "0")),
         (["bbh-smoke", "--replica", "1"], ("--replica", "Did you mean '--replicas'?")),
-        (["bbh-smoke", "--transfer-to", "openai/x"], ("--transfer-to: openai/x: ", "is an endpoint")),
-        (["bbh-smoke", "--plan", "--no-probe", "--transfer-to", "openai/x"], ("--transfer-to: openai/x: ",)),
         (["bbh-smoke", "--tracker", "tensorbord"], ("--tracker: 'tensorbord'", "Did you mean 'tensorboard'?")),
     ],
 )
@@ -329,7 +327,7 @@ def test_a_wrong_command_is_one_sentence_and_leaves_nothing(
         (["transfer", "nowhere", "--to", "m", "--set", "model.name=x"], 2, "--set: model: 'name' is unknown"),
         (["transfer", "nowhere", "--to", "m", "--set", "model=x"], 2, "--set: model=x must name a setting"),
         (["transfer", "nowhere", "--to", "m", "--set", "model.dtype=bf16"], 2, "model.dtype: input should be"),
-        (["transfer", "nowhere", "--to", "openai/m"], 2, "is an endpoint"),
+        (["transfer", "nowhere", "--to", "openai/m", "--set", "model.dtype=bfloat16"], 1, "holds no grid"),
     ],
 )
 def test_other_wrong_commands(args: list[str], code: int, part: str, tmp_path: Path, monkeypatch: Any, capsys: Any):

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from greater_ray.config import read_yaml
 from greater_ray.errors import ConfigError
 from greater_ray.grid.cells import Cell, expand_grid, model_titles, replica_configs
 from greater_ray.grid.config import load_grid, parse_only
+from greater_ray.settings import read_yaml
 from tests.grids import tiny_grid
 
 PLAIN: dict[str, Any] = {
@@ -106,6 +106,18 @@ def test_the_product_of_the_axes_with_unseeded_methods_once():
     assert [cell.model for cell in found] == sorted(cell.model for cell in found), "model by model"
     assert {cell.config.seed for cell in found if cell.method == "greater"} == {0, 1}
     assert cells(seeds=[5, 6], methods=["zero-shot-cot"]) == cells(methods=["zero-shot-cot"]), "whatever the seeds are"
+
+
+def test_a_method_that_draws_nothing_has_a_seed_where_the_evaluation_draws_demonstrations():
+    def seeds(demonstrations: Any) -> set[tuple[str, int]]:
+        one = {
+            "methods": [{"name": "zero-shot-cot", "evaluation": {"demonstrations": demonstrations}}],
+            "seeds": [3, 4],
+        }
+        return {(cell.seed, cell.config.seed) for cell in cells(**one)}
+
+    assert seeds(2) == {("3", 3), ("4", 4)}
+    assert seeds(0) == seeds([{"question": "?", "answer": "Yes"}]) == {("-", 0)}
 
 
 def test_a_name_and_a_mapping_with_a_name_mean_the_same():

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 
 from greater_ray.assembly import local_models, resolve_config
-from greater_ray.config import TrialConfig, merged
+from greater_ray.config import TrialConfig
+from greater_ray.demonstrations import evaluation_demonstrations
 from greater_ray.evaluation import summarize
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import load_grid
 from greater_ray.grid.estimate import PROBE_ROWS, Rows, _probe, _scaled, estimate
 from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord
 from greater_ray.runs import run_config
+from greater_ray.settings import merged
+from greater_ray.tasks import load_task
 from greater_ray.types import Usage
 from tests.grids import GREATER, loaded, tiny_grid
 
@@ -123,7 +126,13 @@ def test_the_probe_keeps_the_proportion_of_dev_rows(rows: tuple, sizes: tuple):
 def test_a_probe_is_one_step_without_other_limits():
     probe = _probe(config(budget={"tokens": 1, "patience": 1}, evaluation={"dev_select_top": 2}), ROWS)
     assert probe.budget.model_dump(exclude_none=True) == {"steps": 1}
-    assert probe.evaluation.model_dump() == {"splits": ("test",), "dev_select_top": 0}
+    assert probe.evaluation.model_dump() == {"splits": ("test",), "dev_select_top": 0, "demonstrations": 0}
+    shown = config(evaluation={"demonstrations": PROBE_ROWS + 2})
+    drawn = evaluation_demonstrations(shown, load_task(shown.task))
+    given = _probe(shown, ROWS).evaluation.demonstrations
+    assert [d.question for d in given] == [d.question for d in drawn], (
+        "those of the cell, though the probe has fewer rows"
+    )
 
 
 def test_a_real_grid_costs_about_what_was_estimated(tiny_folder: Path):

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from greater_ray.config import merged
 from greater_ray.errors import DataError, Interrupted, StoreError
 from greater_ray.grid.cells import expand_grid
-from greater_ray.grid.run import GridResult, Inputs, LocalBackend, run_grid
+from greater_ray.grid.inputs import Inputs
+from greater_ray.grid.run import GridResult, LocalBackend, run_grid
 from greater_ray.grid.store import GridStore
 from greater_ray.models.engine import Engine
 from greater_ray.records import TrialRecord
+from greater_ray.settings import merged
 from tests.families import tiny_model
 from tests.grids import GREATER, Told, loaded
 

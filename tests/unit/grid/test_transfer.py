@@ -235,7 +235,10 @@ def test_settings_of_the_grid_hold_for_targets_below_their_own(tiny_folder: Path
     ("target", "parts"),
     [
         ({"name": "m", "dtype": "bf16"}, ("transfer.models: m: model.dtype", "not 'bf16'")),
-        ("openai/x", ("transfer.models: openai/x: model.name", "is an endpoint")),
+        (
+            {"name": "openai/x", "dtype": "float32"},
+            ("transfer.models: openai/x: model.dtype", "does not apply to the endpoint"),
+        ),
     ],
 )
 def test_a_wrong_target_is_told_before_phase_one(target: Any, parts: tuple[str, ...], tiny_folder, tmp_path: Path):

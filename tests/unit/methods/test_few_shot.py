@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from greater_ray.assembly import resolve_config
-from greater_ray.methods.few_shot import PLUGIN, Demonstration, FewShotConfig, FewShotState, prompt_text
+from greater_ray.methods.few_shot import PLUGIN, FewShotConfig, FewShotState, Worked, prompt_text
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.tasks import load_task
@@ -67,7 +67,7 @@ def step(
     model = Reader(room=room)
     model.right = right
     problem = Problem(ROWS, model, seed, dev=DEV, read=read)
-    config = FewShotConfig(**values)
+    config = FewShotConfig(**{"form": "text", **values})
     return model, *PLUGIN.step(problem, config, PLUGIN.start(problem, config))
 
 
@@ -102,6 +102,21 @@ def test_the_prompt_with_answers_alone_needs_no_model():
     assert model.asked == []
 
 
+def test_as_turns_the_rows_leave_the_prompt_as_it_is():
+    model, state, info = step({"r1": False, "r4": False}, shots=2, form="turns")
+    assert (model.text(state.result), info.prompt_text) == (" Let's think step by step.", "Let's think step by step.")
+    assert {d.id for d in state.demonstrations} == {"r1", "r4"} == set(state.drawn)
+    first = state.demonstrations[0]
+    (row,) = (e for e in ROWS if e.id == first.id)
+    assert first == (row.id, row.question, row.label, f"Because of {row.id}.")
+    _, bare, _ = step({}, shots=2, form="turns", style="answer-only")
+    assert [d.rationale for d in bare.demonstrations] == [None, None]
+    assert FewShotState.model_validate_json(state.model_dump_json()) == state
+    _, cut, info = step(ALL, shots=3, form="turns", max_prompt_tokens=150)
+    assert len(cut.demonstrations) == 2
+    assert "is left out" in info.notes[0]
+
+
 def test_it_renders_on_a_real_example():
     config = resolve_config(
         {"model": "smollm2-135m", "task": {"name": "bbh/navigate", "data": "synthetic"}, "method": "few-shot"}
@@ -110,7 +125,7 @@ def test_it_renders_on_a_real_example():
     model = Reader()
     model.right = {}
     problem = Problem(tuple(load_task(config.task).train()), model, 0)
-    settings = FewShotConfig(style="answer-only")
+    settings = FewShotConfig(style="answer-only", form="text")
     state, info = PLUGIN.step(problem, settings, PLUGIN.start(problem, settings))
     assert info.prompt_text.count("\nQuestion: ") == info.prompt_text.count("\nAnswer: ") == len(state.drawn) == 5
 
@@ -175,7 +190,7 @@ def test_examples_that_do_not_fit_are_left_out_from_the_end():
 
 @pytest.mark.parametrize("prompt_first", [False, True])
 def test_the_words_say_where_the_question_is(prompt_first: bool) -> None:
-    shown = [Demonstration(Example("a", "Is it?", "Yes", "Yes"))]
+    shown = [Worked(Example("a", "Is it?", "Yes", "Yes"))]
     text = prompt_text(FewShotConfig(style="answer-only"), shown, prompt_first)
     assert ("question at the very beginning" in text) == (not prompt_first)
     assert ("question that follows" in text) == prompt_first

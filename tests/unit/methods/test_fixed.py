@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from greater_ray.assembly import resolve_config
-from greater_ray.config import merged
 from greater_ray.errors import ConfigError
 from greater_ray.methods._prompt_files import look_up
 from greater_ray.methods.fixed import PLUGIN, FixedConfig
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem
+from greater_ray.settings import merged
 from tests.scripted import ScriptedModel, rows
 
 NESTED: dict[str, Any] = {
@@ -134,6 +134,7 @@ def test_the_text_is_the_identity_and_not_the_file(files: dict[str, str]):
     assert config.method_config == {
         "prompt": "Walk it.",
         "reference": None,
+        "demonstrations": [],
         "prompts_file": None,
         "key": "navigate/APE",
     }
@@ -167,6 +168,7 @@ def test_zero_shot_cot_knows_no_files():
     assert resolve_config(settings() | {"method": "zero-shot-cot"}).method_config == {
         "prompt": "Let's think step by step.",
         "reference": None,
+        "demonstrations": [],
     }
     assert load("methods", "zero-shot-cot").state_type is PLUGIN.state_type
 

@@ -1,13 +1,17 @@
 """GPO's rules, one by one; expected numbers are worked out by hand."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from greater_ray.config import parse
-from greater_ray.errors import ConfigError
+from greater_ray.errors import ConfigError, ModelError
 from greater_ray.methods import _gpo_prompts as prompts
-from greater_ray.methods._similarity import word_overlap
-from greater_ray.methods.gpo import PLUGIN, GpoConfig, GpoState, edit_limit, num_steps, retrieve, select
-from tests.letters import archive, asked, asked_at, setting, statuses, steps, tag
+from greater_ray.methods._similarity import embedded, word_overlap
+from greater_ray.methods._trajectory import retrieve
+from greater_ray.methods.gpo import PLUGIN, GpoConfig, GpoState, edit_limit, num_steps, select
+from tests.letters import LetterModel, archive, asked, asked_at, setting, statuses, steps, tag
 
 START = "Begin."
 
@@ -141,8 +145,8 @@ def test_a_known_better_prompt_is_found_and_the_path_goes_on_from_the_best_propo
     scored = [prompt for prompt, _ in model.answered]
     assert scored == [START, "Worse one", "Middle one", "Better one"], "known prompts are not scored again"
     third = asked(writer.asked[4])
-    assert third.index("Text: Better one\nScore: 90") < third.index("Text: Middle one\nScore: 40")
-    assert third.index("Text: Middle one\nScore: 40") < third.index("Text: Begin.\nScore: 50"), "newest first"
+    assert third.index("Text: Begin.\nScore: 50") < third.index("Text: Middle one\nScore: 40")
+    assert third.index("Text: Middle one\nScore: 40") < third.index("Text: Better one\nScore: 90"), "newest last"
     assert len(writer.asked) == 4 * 2, "once more in the step in which nothing was new"
 
 
@@ -243,34 +247,100 @@ def test_every_part_can_be_left_out():
     assert prompts.REASON not in first_question()
 
 
-def test_a_summary_takes_the_place_of_the_trajectory_and_is_carried_on():
+def test_most_alike_by_embeddings_stands_last_and_descending_order_puts_it_first():
+    """Letters of "abcd" against "abce" and "xyza": 3/4 and 1/4 in common."""
+    past = archive(("xyza", 0.9), ("abce", 0.1), ("abcd", 0.5))
+    _, model, _ = setting({}, lambda conversation, row: None)
+    for order, expected in (("ascending", ["xyza", "abce", "abcd"]), ("descending", ["abcd", "abce", "xyza"])):
+        problem, _, writer = setting({}, lambda conversation, row: tag("Worse one"))
+        state = GpoState(prompt_ids=past[2].ids, archive=past, trajectory=(0, 1, 2), step=3)
+        PLUGIN.step(problem, config(order=order), state)
+        text = asked(writer.asked[0])
+        assert sorted(expected, key=lambda shown: text.index(f"Text: {shown}\n")) == expected
+    assert embedded(model, [])("abcd", ["abce", "xyza"]) == pytest.approx([0.75, 0.25])
+
+
+def test_embeddings_are_asked_for_in_the_first_step_so_that_a_model_without_any_is_refused_there():
+    problem, model, _ = setting(SCORES, lambda conversation, row: tag("Worse one"))
+    steps(PLUGIN, problem, config(), 1)
+    assert model.questions("text_embeddings") == [["Begin."]]
+
+    class Without(LetterModel):
+        def text_embeddings(self, work):
+            raise ModelError("'it' cannot give text embeddings.", setting="model.name")
+
+    why = r"^method_config\.similarity: .*cannot give text embeddings; .*similarity may be tf-idf"
+    with pytest.raises(ModelError, match=why):
+        steps(PLUGIN, replace(problem, model=Without()), config(similarity="embeddings"), 1)
+    problem = replace(setting(SCORES, lambda conversation, row: tag("Worse one"))[0], model=Without())
+    _, info = PLUGIN.step(problem, config(), PLUGIN.start(problem, config()))
+    assert "likeness by words: this model gives no embeddings" in info.notes, "the default goes on, and says so"
+
+
+def test_without_a_trajectory_the_current_prompt_is_shown_with_its_score():
+    text = first_question(momentum="none")
+    assert f"{prompts.CURRENT}\nBegin.\nScore: 50\n\n{prompts.SCORED}" in text
+    assert "Begin.\nScore" not in first_question().partition(prompts.CURRENT)[2]
+
+
+def merging(merged: str, cfg: GpoConfig, num: int):
     calls: list[str] = []
+    proposals = iter(["Worse one", "Middle one", "Better one"])
 
     def reply(conversation, row):
         calls.append(asked(conversation))
-        if prompts.SUMMARIZE in calls[-1]:
-            return f"<summary>after {sum(prompts.SUMMARIZE in c for c in calls)}</summary>"
-        return tag("Worse one") if row == 0 else tag("{unfilled}")
+        if prompts.MERGE in calls[-1]:
+            return tag(merged) if merged else "no tags"
+        return tag(next(proposals)) if row == 0 else tag("{unfilled}")
 
-    problem, _, _ = setting(SCORES, reply)
-    state, _ = steps(PLUGIN, problem, config(momentum="summary"), 2)
-    assert isinstance(state, GpoState)
-    assert state.summary == "after 2"
-    first, second = (c for c in calls if prompts.SUMMARIZE in c)
-    assert "There were no rounds before." in first
-    assert "Prompt of this round:\nBegin.\nScore: 50" in first
-    assert "Summary of the rounds before:\nafter 1\n" in second
-    assert "Prompt of this round:\nWorse one\nScore: 20" in second
-    assert f"{prompts.SUMMARIZED}\nafter 2" in calls[-1]
+    problem, model, writer = setting({**SCORES, "Both in one": 0.7}, reply)
+    return calls, model, writer, *steps(PLUGIN, problem, cfg, num)
+
+
+def test_a_summary_is_a_prompt_merged_from_two_and_shown_with_the_score_that_it_has():
+    calls, model, writer, state, infos = merging("both in one", config(momentum="summary"), 2)
+    assert prompts.MERGED not in calls[0], "there is nothing to merge yet"
+    (merge,) = (call for call in calls if prompts.MERGE in call)
+    assert "Prompt 1:\nBegin.\nScore: 50\n\nPrompt 2:\nWorse one\nScore: 20" in merge
+    assert f"{prompts.MERGED}\nBoth in one\nScore: 70" in calls[-1]
+    assert f"{prompts.CURRENT}\nWorse one\nScore: 20" in calls[-1]
     assert prompts.HISTORY not in calls[-1]
-
-
-def test_an_unreadable_summary_leaves_the_one_before():
-    problem, _, _ = setting(SCORES, lambda conversation, row: tag("Worse one"))
-    state, infos = steps(PLUGIN, problem, config(momentum="summary"), 1)
     assert isinstance(state, GpoState)
-    assert state.summary == ""
-    assert "no readable summary: the one before stays" in infos[0].notes
+    assert state.archive[state.merged].text == "Both in one"
+    assert ("Both in one", 10) in model.answered, "on all dev rows"
+    assert model.text(state.result) == " Both in one", "it is a result like any other"
+    assert "merged: Both in one (score 70)" in infos[1].notes
+    assert [temperature for num, temperature in asked_at(writer) if num == 1] == [0.0]
+
+
+def test_the_merged_prompt_is_merged_again_and_one_that_cannot_be_used_leaves_the_one_before():
+    calls, _, _, state, _ = merging("both in one", config(momentum="summary"), 3)
+    again = [call for call in calls if prompts.MERGE in call][1]
+    assert "Prompt 1:\nBoth in one\nScore: 70\n\nPrompt 2:\nMiddle one\nScore: 40" in again
+    calls, _, _, state, infos = merging("", config(momentum="summary"), 2)
+    assert state.archive[state.merged].text == START
+    assert "no merged prompt that can be used (unreadable): the one before stays" in infos[1].notes
+    assert f"{prompts.MERGED}\nBegin.\nScore: 50" in calls[-1]
+
+
+def test_reflections_show_the_reasons_of_earlier_steps_chosen_as_prompts_are():
+    reasons = iter(["first why", "second why", "third why"])
+    proposals = iter(["Worse one", "Middle one", "Better one"])
+
+    def reply(conversation, row):
+        if prompts.EXPLAIN in asked(conversation):
+            return f"<reason>{next(reasons)}</reason>"
+        return tag(next(proposals)) if row == 0 else tag("{unfilled}")
+
+    problem, _, writer = setting(SCORES, reply)
+    cfg = config(feedback=True, reflections=True, momentum="recency", trajectory=2, batch_size=10)
+    steps(PLUGIN, problem, cfg, 3)
+    asked_for = [asked(c) for c in writer.asked if prompts.TASK in asked(c)]
+    assert prompts.REASONS not in asked_for[0]
+    assert f"{prompts.REASONS}\n- first why\n\n{prompts.REASON}\nsecond why" in asked_for[2]
+    assert f"{prompts.REASONS}\n- second why\n\n{prompts.REASON}\nthird why" in asked_for[-1]
+    with pytest.raises(ConfigError, match="reflections are the feedback of earlier steps"):
+        parse(GpoConfig, {"reflections": True}, "method_config")
 
 
 def test_feedback_shows_the_mistakes_of_the_batch_and_adds_the_reason():
@@ -328,6 +398,14 @@ def test_a_seed_changes_the_exemplars_and_nothing_is_drawn_outside_it():
     assert len({question(seed) for seed in range(5)}) > 1
 
 
+@pytest.mark.parametrize(("drawn", "number"), [("once", 1), ("every-step", 4)])
+def test_exemplars_are_drawn_once_or_in_every_step(drawn: str, number: int):
+    problem, _, writer = setting(SCORES, lambda conversation, row: tag("{unfilled}"))
+    steps(PLUGIN, problem, config(exemplars_drawn=drawn, num_proposals=1), 4)
+    shown = {tuple(re.findall(r"t question \d", asked(c))) for c in writer.asked}
+    assert len(shown) == number
+
+
 def test_the_defaults_are_those_of_the_run_script():
     values = GpoConfig()
     assert (values.epochs, values.batch_size, values.num_proposals, values.exemplars) == (3, 8, 8, 3)
@@ -338,6 +416,7 @@ def test_the_defaults_are_those_of_the_run_script():
         False,
     )
     assert (values.decay, values.max_edit, values.min_edit, values.warmup_steps) == ("cosine", 50, 10, 0)
+    assert (values.similarity, values.order, values.exemplars_drawn) == ("auto", "ascending", "once")
     assert (values.temperature, values.initial_prompt) == (1.0, "Let's think step by step.")
 
 

@@ -193,11 +193,13 @@ def test_a_loss_below_the_threshold_begins_again_except_with_a_hundred_rows(num_
     model = ScriptedModel(ranking={"": (" then",)}, slope={" then": -1.0})
     model.outcomes = {" think then by": (0.1, 0.0, True)}
     cfg = config(num_evaluated=1, restart_below=0.12, fluency_weight=0.0)
-    state, info = step(model, cfg, state_at(model, 1, best=((0.5, (1,)),), step=3), num_rows=num_rows)
+    begun = state_at(model, 1, best=((0.5, (1,)),), step=3).model_copy(update={"initial_length": 9})
+    state, info = step(model, cfg, begun, num_rows=num_rows)
     assert info.best_loss == pytest.approx(0.1)
     assert model.text(state.prompt_ids) == " think then by"
     if restarts:
         assert (state.position, state.best, state.open) == (0, (), False)
+        assert state.initial_length == len(state.prompt_ids) == 3, "the period break acts from its half on"
     else:
         assert (state.position, len(state.best)) == (2, 2)
 

@@ -125,6 +125,14 @@ def test_the_previous_token_can_be_banned():
     assert " step" not in evaluated(step(model, config(ban_previous_token=True), state)[1])
 
 
+def test_the_previous_token_takes_no_place_among_the_k_likeliest():
+    model = ScriptedModel(ranking={"": (" step", " then", " by", " and")})
+    state = state_at(model, 2)
+    for banned, expected in ((False, {" step", " then", " by"}), (True, {" then", " by", " and"})):
+        cfg = config(top_k=3, ban_previous_token=banned, num_evaluated=9)
+        assert set(evaluated(step(model, cfg, state)[1])) == expected
+
+
 def test_at_the_first_position_the_previous_token_is_the_last_one():
     model = ScriptedModel(ranking={"": (" by", " then")})
     assert " by" not in evaluated(step(model, config(ban_previous_token=True), state_at(model, 0))[1])

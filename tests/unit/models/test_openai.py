@@ -1,4 +1,4 @@
-"""An endpoint as the writer, played by a real server on this machine."""
+"""An endpoint as the writer, and what goes wrong with one, played by a real server on this machine."""
 
 import json
 import sys
@@ -13,9 +13,10 @@ import pytest
 
 from greater_ray.assembly import load_engine, resolve_config
 from greater_ray.cli.app import run
-from greater_ray.config import ModelConfig
+from greater_ray.config import EndpointConfig, ModelConfig
 from greater_ray.errors import ConfigError, ModelError
-from greater_ray.models.endpoint import CONCURRENCY, EndpointWriter, is_endpoint, read_reply
+from greater_ray.models._chat import Reply, read_reply
+from greater_ray.models.endpoint import EndpointEngine, is_endpoint
 from greater_ray.runs import run_config
 from greater_ray.sharding import LocalExecutor, ShardedWriter
 from greater_ray.types import Generation, Message
@@ -112,8 +113,9 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     thread.join()
 
 
-def writer(**options: Any) -> EndpointWriter:
-    return EndpointWriter(ModelConfig(name=NAME), **{"timeout": 5.0, "retries": 1, **options})
+def writer(**options: Any) -> EndpointEngine:
+    endpoint = EndpointConfig(**{"timeout": 5.0, "retries": 1, "concurrency": 4, **options})
+    return EndpointEngine(ModelConfig(name=NAME, endpoint=endpoint))
 
 
 def write(text: str = "Write.", **options: Any) -> Generation:
@@ -138,7 +140,7 @@ def test_rows_are_asked_together_and_answered_in_order(endpoint: Endpoint) -> No
     assert [g.truncated for g in generations] == [k == 2 for k in range(10)]
     assert not any(g.error for g in generations)
     assert (usage.calls, usage.prefill_tokens, usage.generated_tokens, usage.tokens) == (10, 70, 30, 100)
-    assert 1 < endpoint.most <= CONCURRENCY
+    assert 1 < endpoint.most <= 4
     sent = next(r for r in endpoint.requests if r["messages"][-1]["content"] == "row 3")
     assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
     assert (sent["model"], sent["max_tokens"], sent["temperature"]) == ("some/writer", 16, 0.5)
@@ -258,9 +260,9 @@ def test_a_slow_endpoint_is_given_up(endpoint: Endpoint) -> None:
 
 def test_the_body_of_an_answer_is_read_with_care() -> None:
     for text in ("", "null", "3", '"text"', '{"choices": {"0": 1}}', '{"choices": [{"message": null}]}'):
-        assert read_reply(text).generation.error == "the endpoint's answer is malformed.", text
+        assert read_reply(text).error == "the endpoint's answer is malformed.", text
     odd = {"choices": [{"message": {"content": "ok"}}], "usage": {"prompt_tokens": "7"}, "model": 3}
-    assert read_reply(json.dumps(odd)) == (Generation("ok"), None, None)
+    assert read_reply(json.dumps(odd)) == Reply("ok")
 
 
 # -- what ends the run -------------------------------------------------------------------------------------------------
@@ -281,7 +283,7 @@ def test_what_would_fail_every_row_ends_the_run(status: int, value: Any, message
     endpoint.play = lambda request, attempt: (status, value)
     with pytest.raises(ModelError) as error:
         writer(retries=0).run(Unit(Generate([row(str(k)) for k in range(20)], range(20), 8, 0.0)))
-    assert str(error.value).startswith(f"optimizer_model.name: '{NAME}'")
+    assert str(error.value).startswith(f"model.name: '{NAME}'")
     assert message in str(error.value)
     assert KEY not in str(error.value)
     assert len(endpoint.requests) < 20, "the rest is not asked"
@@ -298,7 +300,7 @@ def test_an_endpoint_out_of_reach_ends_the_run(endpoint: Endpoint, monkeypatch: 
 
 def test_an_endpoint_needs_a_key_the_package_and_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(ConfigError, match=r"^optimizer_model.dtype: does not apply to the endpoint 'openai/x'"):
+    with pytest.raises(ConfigError, match=r"^model.dtype: does not apply to the endpoint 'openai/x'"):
         load_engine(ModelConfig(name="openai/x", dtype="float32"))
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(ModelError, match="needs a key in the environment variable OPENAI_API_KEY"):
@@ -319,15 +321,6 @@ def test_the_facts_name_the_host_and_no_secret_of_the_address(monkeypatch: pytes
     assert facts["host"] == "models.example:8443"
     assert "hidden" not in json.dumps(facts)
     assert KEY not in json.dumps(facts)
-
-
-def test_as_a_task_model_it_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    task = ["--task", "bbh/navigate", "--data", "synthetic"]
-    for command in (["optimize"], ["evaluate", "--prompt", "Think."], ["doctor"]):
-        assert run([*command, "--model", NAME, *task]) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        assert error.startswith(f"error: --model: '{NAME}' is an endpoint, and a task model is scored token by token")
 
 
 # -- a whole run -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from benchmarks.make_cells import make_cells, measure
 from greater_ray import load
 from greater_ray.cli.app import run
 from greater_ray.grid.cells import Cell
-from greater_ray.grid.run import Inputs
+from greater_ray.grid.inputs import Inputs
 from greater_ray.grid.status import GridStatus
 from greater_ray.grid.store import GridStore
 from greater_ray.grid.transfer import sources_in

@@ -12,7 +12,8 @@ from greater_ray.protocols import Task
 from greater_ray.tasks import available_tasks, expand, extractor, extractor_variants, load_task
 
 NAMES = [info.name for info in available_tasks()]
-BUILT_IN = [name for name in NAMES if name != "rows"]
+# All subjects of MMLU are built the same way.
+BUILT_IN = [name for name in NAMES if name != "rows" and (not name.startswith("mmlu/") or name == "mmlu/anatomy")]
 
 
 def lazy(name: str, tmp_path) -> Task:
@@ -25,7 +26,10 @@ def test_the_groups_have_the_sizes_of_the_benchmark_and_of_the_paper() -> None:
     paper = expand("bbh-paper")
     assert len(paper) == 21
     assert not {"bbh/word_sorting", "bbh/dyck_languages", "bbh/tracking_shuffled_objects_three_objects"} & set(paper)
-    assert set(expand("bbh")) | {"gsm8k", "folio", "rows"} == set(NAMES)
+    assert len(expand("mmlu")) == len({*expand("mmlu")}) == 57
+    fields = {name: len(expand(f"mmlu-{name}")) for name in ("stem", "humanities", "social-sciences", "other")}
+    assert fields == {"stem": 19, "humanities": 13, "social-sciences": 12, "other": 13}
+    assert set(expand("bbh")) | set(expand("mmlu")) | {"gsm8k", "folio", "wsc", "webnlg", "rows"} == set(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,8 @@ def test_the_groups_have_the_sizes_of_the_benchmark_and_of_the_paper() -> None:
         ("bbh_cot_zeroshot_causal_judgment", "bbh/causal_judgement"),
         ("gsm8k_cot_zeroshot", "gsm8k"),
         ("folio", "folio"),
+        ("mmlu_anatomy", "mmlu/anatomy"),
+        ("wsc273", "wsc"),
     ],
 )
 def test_other_names_mean_the_same_task(alias: str, name: str, tmp_path) -> None:
@@ -135,6 +141,11 @@ def test_an_unknown_extractor_is_refused(variant: str, tmp_path) -> None:
     [
         ({"answer_type": "number"}, "task.answer_type: answers of 'bbh/snarks' are 'letter', not 'number'."),
         ({"rows": "mine.csv"}, "task.rows: 'mine.csv' goes with task.name rows, not with 'bbh/snarks'."),
+        (
+            {"split": "gpo"},
+            "task.split: GPO's own rows of 'bbh/snarks' are read from a folder with their files (task.data), "
+            "not from 'hub'. task.split gpo-sizes takes as many rows by position.",
+        ),
         (
             {"data": "hup"},
             "task.data: 'hup' is neither 'hub' nor 'synthetic' nor an existing folder. Did you mean 'hub'?",
