@@ -350,7 +350,8 @@ def _cells(
     strange = settings.keys() - own.keys() - {"task", "model", "optimizer_model"}
     if strange:
         raise unknown_name("set", min(strange), {*SECTIONS, "task", "model"})
-    rows = {**settings.get("task", {}), "name": size.stand_ins.get(task, task)}
+    family = {} if "task" in size.settings else suite.families.get(task.partition("/")[0], {})
+    rows = {**family, **settings.get("task", {}), "name": size.stand_ins.get(task, task)}
     for key in rows:
         if key not in TaskConfig.model_fields:
             raise unknown_name("set", f"task.{key}", TaskConfig.model_fields)
