@@ -62,10 +62,11 @@ class Table(Config):
 
 
 class Suite(Config):
-    """What holds for all cells of one paper's tables."""
+    """What holds for all cells of one paper's tables; ``families`` has settings of tasks where no scale has others."""
 
     seeds: tuple[int, ...]
     settings: dict[str, Any]
+    families: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Supposed(Config):

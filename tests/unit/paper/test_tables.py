@@ -85,6 +85,17 @@ def test_differences_are_paired_and_adjusted_within_the_table(six: tuple[Filled,
     assert all(v.compared is None for v in filled.values if v.number.row.label == "GReaTer")
 
 
+def test_the_same_prompts_are_compared_once(tmp_path: Path):
+    twelve = plan("table12", View(models=("m",)))
+    values = fill(twelve, made_tables(tmp_path / "out", [twelve])).values
+    compared = [v.compared for v in values if v.compared is not None]
+    same = {v.folders for v in values if v.number.row.label in ("APE", "APO", "PE2")}
+    assert len(compared) == 4
+    assert len(same) == 1
+    plain = [compare_over_tasks(values[-1].scores, values[k].scores).p_value for k in (0, 1)]
+    assert [c.p_value for c in compared] == [holm(plain)[k] for k in (0, 1, 1, 1)]
+
+
 def test_a_mean_over_tasks_weighs_every_task_the_same(tmp_path: Path):
     view = View(models=("m",), only={"task": ["bbh/navigate", "bbh/snarks"]}, settings=VIEW.settings)
     one = plan("table1", view)
