@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -344,8 +345,10 @@ def test_pictures_are_made_from_records_alone(name: str, tmp_path: Path):
     assert "synthetic rows" in first[1].read_text()
 
 
-@pytest.mark.skipif(has_matplotlib(), reason="matplotlib is installed")
-def test_without_matplotlib_a_picture_says_what_it_needs(six: tuple[Filled, PaperStore], tmp_path: Path):
+def test_without_matplotlib_a_picture_says_what_it_needs(
+    six: tuple[Filled, PaperStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ConfigError, match=r"greater-ray\[plots\]"):
         draw(six[0], tmp_path)
 
