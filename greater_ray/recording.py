@@ -60,6 +60,7 @@ def trial_record(parts: Parts, search: Search, initial: TokenIds, ending: Ending
         optimizer=parts.writer_facts,
         task={"name": task.name, "answer_type": task.answer_type, **task.provenance},
         model=parts.facts,
+        rendered=parts.rendered,
         environment=provenance.environment() | {"computed_on": parts.hardware},
     )
 

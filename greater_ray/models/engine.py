@@ -34,7 +34,6 @@ from greater_ray.types import (
     Example,
     Generation,
     Layout,
-    PromptCheck,
     PromptGradient,
     Rollout,
     Shard,
@@ -44,8 +43,6 @@ from greater_ray.types import (
 )
 from greater_ray.work import (
     Answers,
-    CheckPrompts,
-    EncodePrompt,
     Generate,
     Gradients,
     PromptGradients,
@@ -140,24 +137,6 @@ class Engine(Vocabulary):
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
         rows = {"decode_rows": 96, "gradient_rows": 8} if on_cpu else {}
         return cls(model, tokenizer, facts=facts, **rows)
-
-    # -- text and tokens ---------------------------------------------------------------------------------------------
-
-    def spans(self, layout: Layout) -> SpanBuilder:
-        """Return the builder of token ids for a layout."""
-        if layout not in self._spans:
-            self._spans[layout] = SpanBuilder(self.tokenizer, layout)
-        return self._spans[layout]
-
-    @computes(EncodePrompt)
-    def encode_prompt(self, work: EncodePrompt, layout: Layout) -> tuple[TokenIds, Usage]:
-        """Tokenize a prompt as it continues the frozen prefix."""
-        return self.spans(layout).encode_prompt(work.text), Usage()
-
-    @computes(CheckPrompts)
-    def check_prompts(self, work: CheckPrompts, layout: Layout) -> tuple[list[PromptCheck], Usage]:
-        """Decode prompts and tell which survive decoding and tokenizing again."""
-        return [self.spans(layout).check(prompt) for prompt in work.prompts], Usage()
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
