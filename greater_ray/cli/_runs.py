@@ -107,7 +107,7 @@ def _rule(layout: Layout, nearest: int, system_role: bool) -> dict[str, Any]:
         "nearest": nearest,
         "likeness": "greater_ray.likeness.nearest",
         "rule": "In front of the last message stand the messages of the nearest questions, the most alike last; a "
-        "question of the same words is left out.",
+        "question that is the same but for blanks is left out.",
         **({"first_message_begins_with": first} if first else {}),
         "pool": pool,
     }
