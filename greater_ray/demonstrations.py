@@ -8,7 +8,7 @@ from greater_ray.config import TrialConfig, given
 from greater_ray.errors import ConfigError
 from greater_ray.protocols import Task
 from greater_ray.sharding import ShardedModel
-from greater_ray.types import Example, Shown, TokenIds
+from greater_ray.types import Demonstration, Example, Shown, TokenIds
 from greater_ray.work import CheckPrompts, EncodePrompt, PromptRoom
 
 
@@ -18,26 +18,33 @@ def evaluation_demonstrations(config: TrialConfig, task: Task) -> Shown:
     With ``evaluation.nearest`` they are a pool; where none are asked for, all training rows are.
 
     Raises:
-        ConfigError: there are fewer training rows than are to be drawn.
+        ConfigError: there are fewer training rows than are to be drawn, or demonstrations than are to be chosen.
     """
-    wanted, nearest = config.evaluation.demonstrations, config.evaluation.nearest
+    shown, nearest = _asked_for(config, task), config.evaluation.nearest
+    if nearest > len(shown):
+        why = f"{nearest} cannot be chosen from {len(shown)} demonstrations."
+        raise ConfigError(why, setting="evaluation.nearest", value=nearest)
+    return Shown(shown, nearest)
+
+
+def _asked_for(config: TrialConfig, task: Task) -> tuple[Demonstration, ...]:
+    wanted = config.evaluation.demonstrations
     if not isinstance(wanted, int):
-        return Shown(given(wanted), nearest)
-    rows = task.train() if wanted or nearest else []
-    if nearest and not wanted:
-        return Shown(tuple(row.shown for row in rows), nearest)
+        return given(wanted)
+    if not wanted:
+        return tuple(row.shown for row in task.train()) if config.evaluation.nearest else ()
+    rows = task.train()
     if wanted > len(rows):
         why = f"{wanted} training rows cannot be drawn from {len(rows)}."
         raise ConfigError(why, setting="evaluation.demonstrations", value=wanted)
-    drawn = random.Random(f"{config.seed}:demonstrations").sample(rows, wanted)
-    return Shown(tuple(row.shown for row in drawn), nearest)
+    return tuple(row.shown for row in random.Random(f"{config.seed}:demonstrations").sample(rows, wanted))
 
 
 def refuse_unusable(config: TrialConfig, task: Task, model: ShardedModel) -> None:
     """Tell before the search what would only show behind it.
 
     Raises:
-        ConfigError: there are fewer training rows than are to be drawn.
+        ConfigError: there are fewer training rows than are to be drawn, or demonstrations than are to be chosen.
         DataError: a demonstration contains chat markup of this model.
     """
     showing(model, evaluation_demonstrations(config, task), ()).ask(EncodePrompt(" "))

@@ -71,10 +71,11 @@ def export(record: TrialRecord, form: str) -> Any:
         shown = tuple(Demonstration(**d.model_dump()) for d in best.demonstrations)
         layout = replace(layout, demonstrations=shown, demonstrated=best.text)
     chosen: dict[str, Any] = {}
+    system_role = record.model.get("system_role", True)
     if best.nearest:
-        chosen = {"demonstrations": _rule(layout, best.nearest, record.model.get("system_role", True))}
-        layout = replace(layout, demonstrations=())
-    turns = layout.conversation("{question}", record.best.text, system_role=record.model.get("system_role", True))
+        chosen = {"demonstrations": _rule(layout, best.nearest, system_role)}
+        layout = replace(layout, demonstrations=(), system=layout.system if system_role else None)
+    turns = layout.conversation("{question}", best.text, system_role=system_role)
     messages = [turn._asdict() for turn in turns]
     if form == "messages":
         return messages

@@ -34,8 +34,10 @@ class PromptConfig(Config):
     @field_validator("nearest")
     @classmethod
     def _has_a_pool(cls, value: int, info: ValidationInfo) -> int:
-        if value and not info.data.get("demonstrations"):
-            raise PydanticCustomError("nearest", "input should be 0 where method_config.demonstrations gives no pool")
+        given = len(info.data.get("demonstrations", ()))
+        if value > given:
+            allowed = "input should be at most {given}, the number of method_config.demonstrations"
+            raise PydanticCustomError("nearest", allowed, {"given": given})
         return value
 
 

@@ -182,7 +182,13 @@ def test_it_is_measured_again_by_evaluate_and_by_transfer_with_the_same_answers(
     )
 
 
-def test_what_is_exported_puts_the_same_conversations_together(straight: Any):
+@pytest.mark.parametrize("placed", [{}, {"placement": "system"}, {"placement": "before"}, {"system": "Be brief."}])
+@pytest.mark.parametrize("system_role", [True, False])
+def test_what_is_exported_puts_the_same_conversations_together(
+    straight: Any, placed: dict[str, Any], system_role: bool
+):
+    config = straight.config.model_copy(update={"layout": straight.config.layout.model_copy(update=placed)})
+    straight = straight.model_copy(update={"config": config, "model": straight.model | {"system_role": system_role}})
     why = r"^format: every question has 2 demonstrations of its own; json gives the pool and the rule\.$"
     with pytest.raises(ConfigError, match=why):
         export(straight, "messages")
@@ -193,11 +199,15 @@ def test_what_is_exported_puts_the_same_conversations_together(straight: Any):
     rows = tuple(Demonstration(**d.model_dump()) for d in straight.best.demonstrations)
     shown = chosen(rows, question, rule["nearest"])
     texts = {entry["question"]: entry["messages"] for entry in rule["pool"]}
-    (last,) = whole["messages"]
+    *system, last = whole["messages"]
     messages = [m for d in shown for m in texts[d.question]]
     messages.append(last | {"content": last["content"].replace("{question}", question)})
+    messages[0] = messages[0] | {"content": rule.get("first_message_begins_with", "") + messages[0]["content"]}
+    messages = [*system, *messages]
     told = replace(layout, demonstrations=rows, demonstrated=straight.best.text, nearest=2)
-    assert tuple(Message(**m) for m in messages) == told.conversation(question, straight.best.text, system_role=True)
+    assert tuple(Message(**m) for m in messages) == told.conversation(
+        question, straight.best.text, system_role=system_role
+    )
 
 
 def test_the_farthest_is_left_out_where_a_row_leaves_no_room(settle: Any):
@@ -224,13 +234,21 @@ def test_random_demonstrations_are_the_trial_they_were(settle: Any):
         ("few-shot", {"method_config": {"form": "text"}},
          r"method_config\.selection: input should be 'random' where method_config\.form is 'text', not 'nearest'"),
         ("fixed", {"method_config": {"nearest": 3}},
-         r"method_config\.nearest: input should be 0 where method_config\.demonstrations gives no pool, not 3"),
+         r"method_config\.nearest: input should be at most 0, the number of method_config\.demonstrations, not 3"),
         ("fixed", {"evaluation": {"nearest": -1}}, r"evaluation\.nearest: input should be greater than or equal to 0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(method: str, settings: dict[str, Any], why: str, settle: Any):
     with pytest.raises(ConfigError, match=why):
         settle(method, **settings)
+
+
+def test_more_than_there_are_to_choose_from_is_refused_before_the_search(settle: Any):
+    for evaluation, number in (({"nearest": 7}, 6), ({"nearest": 7, "demonstrations": 5}, 5)):
+        with pytest.raises(
+            ConfigError, match=rf"^evaluation\.nearest: 7 cannot be chosen from {number} demonstrations\.$"
+        ):
+            run_config(settle("greater", evaluation=evaluation), models=MODELS)
 
 
 def test_the_layout_alone_decides_and_a_row_with_the_same_question_is_left_out():
