@@ -110,9 +110,10 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
         for method in axes.methods:
             plugin: Method[Any, Any] = load("methods", method["name"])
             for task in axes.tasks:
+                seeded = plugin.seeded or _draws(grid.settings, *map(_sections, (model, method, task)))
                 for name in expand(task["name"]):
                     # A deterministic method gives the same record for every seed: it runs once.
-                    for seed in axes.seeds if plugin.seeded else axes.seeds[:1]:
+                    for seed in axes.seeds if seeded else axes.seeds[:1]:
                         settings = merged(
                             grid.settings,
                             _sections(model),
@@ -121,7 +122,7 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
                             {
                                 "task": {**_own(task, TaskConfig), "name": name},
                                 "method": method["name"],
-                                "seed": seed if plugin.seeded else 0,
+                                "seed": seed if seeded else 0,
                             },
                         )
                         settings["model"] = model_settings(_own(model, ModelConfig), settings.get("model"))
@@ -135,8 +136,15 @@ def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
                             method=str(method.get("label") or method["name"]),
                             task=f"{task['label']}/{name}" if "label" in task else name,
                             model=str(model.get("label") or model["name"]),
-                            seed=str(seed) if plugin.seeded else "-",
+                            seed=str(seed) if seeded else "-",
                         )
+
+
+def _draws(*layers: Mapping[str, Any]) -> bool:
+    """Tell whether the evaluation draws demonstrations by the seed: then no method is deterministic."""
+    evaluation = merged(*layers).get("evaluation")
+    number = evaluation.get("demonstrations") if isinstance(evaluation, Mapping) else None
+    return isinstance(number, int) and number > 0
 
 
 def _sections(entry: Entry) -> Entry:

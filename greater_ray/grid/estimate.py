@@ -4,7 +4,7 @@ An order of magnitude, not a promise: rows of other tasks are longer or shorter,
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from greater_ray.assembly import Models, load_method
 from greater_ray.config import Budget, GivenDemonstration, TrialConfig
@@ -50,8 +50,9 @@ def estimate(cells: Sequence[Cell], models: Models) -> list[Estimate]:
         except ConfigError as error:
             result.append(Estimate(0, 0, str(error)))
             continue
-        # Cells that differ only in their task's name or seed share a probe.
-        key = config.model_dump_json(exclude={"task": {"name"}, "seed": True, "budget": True})
+        # Cells that differ only in their task's name or seed share a probe, whichever rows are shown.
+        unlike: Any = {"task": {"name"}, "seed": True, "budget": True, "evaluation": {"demonstrations"}}
+        key = config.model_dump_json(exclude=unlike) + repr(cell.config.evaluation.demonstrations)
         if key not in probes:
             try:
                 probes[key] = run_config(config, models=models)

@@ -9,6 +9,7 @@ The parts are tokenized once each and concatenated; state is token ids, so no bo
 changes. ``build`` names the spans of a whole sequence and asserts that they tile it.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,9 @@ from greater_ray.types import Demonstration, Example, Layout, PromptCheck, Token
 
 # Gives text that continues something a token to lean on, so that a leading blank is tokenized as inside a sentence.
 _ANCHOR = "Use"
+
+# Half of a surrogate pair: bytes of a command line that are not UTF-8, or an escape in a file.
+_HALF = re.compile("[\ud800-\udfff]")
 
 _END = ("reasoning", "glue", "extractor", "label")
 # The order of the spans, where the prompt follows the question and where it stands in front.
@@ -60,14 +64,14 @@ class SpanBuilder:
             ("layout.joint", layout.joint),
             ("layout.glue", layout.glue),
             ("task.extractor", layout.extractor),
+            *(("task.choices", choice) for choice in layout.choices),
         ):
-            if value is not None and (markup := self._markup_in(value)) is not None:
-                why = f"contains '{markup}', which is markup of this model."
-                raise ConfigError(why, setting=setting, value=value)
+            if value is not None and (fault := self._fault(value)) is not None:
+                raise ConfigError(fault, setting=setting, value=value)
         for shown in layout.demonstrations:
             for text in (shown.question, *(turn.content for turn in layout.answered(shown))):
-                if (markup := self._markup_in(text)) is not None:
-                    raise DataError(f"demonstration '{shown.id}' contains '{markup}', which is markup of this model.")
+                if (fault := self._fault(text)) is not None:
+                    raise DataError(f"demonstration '{shown.id}' {fault}")
         self._arounds: dict[tuple[Demonstration, ...], Surroundings] = {}
         # What is next to the prompt, and in which order it stands with the question, is the same for every row.
         self._any = self._around("")
@@ -114,13 +118,17 @@ class SpanBuilder:
         adds_bos = bos_id in self.tokenizer("a").input_ids
         return (bos_id,) if adds_bos or not self.tokenizer.chat_template else ()
 
-    def _markup_in(self, text: str) -> str | None:
-        return next((token for token in self._special if token in text), None)
+    def _fault(self, text: str) -> str | None:
+        """Say what of a text would be no text to the tokenizer: markup, or half of a character."""
+        half = _HALF.search(text)
+        if half is not None:
+            return f"holds {half[0]!a}, half of a character, which is no text."
+        markup = next((token for token in self._special if token in text), None)
+        return None if markup is None else f"contains '{markup}', which is markup of this model."
 
     def _question(self, example: Example) -> str:
-        markup = self._markup_in(example.question)
-        if markup is not None:
-            raise DataError(f"row '{example.id}': the question contains '{markup}', which is markup of this model.")
+        if (fault := self._fault(example.question)) is not None:
+            raise DataError(f"row '{example.id}': the question {fault}")
         return example.question
 
     def _head_text(self, example: Example) -> str:
@@ -190,8 +198,8 @@ class SpanBuilder:
     def label(self, example: Example) -> TokenIds:
         """Ids of the gold label as it follows the extractor."""
         if example.label not in self._labels:
-            if (markup := self._markup_in(example.label)) is not None:
-                raise DataError(f"row '{example.id}': the answer contains '{markup}', which is markup of this model.")
+            if (fault := self._fault(example.label)) is not None:
+                raise DataError(f"row '{example.id}': the answer {fault}")
             ids = self._answer(example.label)
             if not ids:
                 raise DataError(f"row '{example.id}': the label '{example.label}' has no tokens.")
@@ -240,10 +248,10 @@ class SpanBuilder:
         """Tokenize a prompt as it continues what stands in front of it.
 
         Raises:
-            MarkupError: it contains chat markup of this model.
+            MarkupError: it contains chat markup of this model, or half of a character.
         """
-        if (markup := self._markup_in(text)) is not None:
-            raise MarkupError(f"the prompt {text.strip()[:60]!r} contains '{markup}', which is markup of this model.")
+        if (fault := self._fault(text)) is not None:
+            raise MarkupError(f"the prompt {text.strip()[:60]!r} {fault}")
         return self._prompt_ids(text)
 
     def _prompt_ids(self, text: str) -> TokenIds:

@@ -108,6 +108,18 @@ def test_the_product_of_the_axes_with_unseeded_methods_once():
     assert cells(seeds=[5, 6], methods=["zero-shot-cot"]) == cells(methods=["zero-shot-cot"]), "whatever the seeds are"
 
 
+def test_a_method_that_draws_nothing_has_a_seed_where_the_evaluation_draws_demonstrations():
+    def seeds(demonstrations: Any) -> set[tuple[str, int]]:
+        one = {
+            "methods": [{"name": "zero-shot-cot", "evaluation": {"demonstrations": demonstrations}}],
+            "seeds": [3, 4],
+        }
+        return {(cell.seed, cell.config.seed) for cell in cells(**one)}
+
+    assert seeds(2) == {("3", 3), ("4", 4)}
+    assert seeds(0) == seeds([{"question": "?", "answer": "Yes"}]) == {("-", 0)}
+
+
 def test_a_name_and_a_mapping_with_a_name_mean_the_same():
     long = cells(methods=[{"name": "greater"}, {"name": "zero-shot-cot"}], tasks=[{"name": t} for t in PLAIN["tasks"]])
     assert long == cells()
