@@ -3,7 +3,7 @@
 from typing import Any
 
 from greater_ray.models._spans import SpanBuilder
-from greater_ray.types import SLOTS, Layout, PromptCheck, TokenIds, Usage
+from greater_ray.types import Layout, PromptCheck, TokenIds, Usage
 from greater_ray.work import BaseEngine, CheckPrompts, EncodePrompt, RenderedTurns, computes
 
 
@@ -31,7 +31,5 @@ class Turns(BaseEngine):
 
     @computes(RenderedTurns)
     def rendered_turns(self, work: RenderedTurns, layout: Layout) -> tuple[str, Usage]:
-        """Put the surroundings of question and prompt together again."""
-        around = self.spans(layout).around
-        first, second = reversed(SLOTS) if around.prompt_first else SLOTS
-        return around.opening + first + around.between + second + around.closing, Usage()
+        """Return them for a question of which nothing is known."""
+        return self.spans(layout).rendered, Usage()
