@@ -61,6 +61,7 @@ unit:
 
 demo: $(STAMP)
 	@$(BIN)/python pipelines/bbh_grid.py --preset laptop --set settings.task.data=$(DATA) --out runs/demo
+	@$(BIN)/greater-ray report runs/demo
 
 paper-smoke: $(STAMP)
 	@$(BIN)/greater-ray paper run all --scale smoke --out runs/paper-smoke

@@ -149,8 +149,10 @@ class Lines:
         """
         return self.read_as(lambda value: value)
 
-    def read_as(self, parse: Callable[[dict[str, Any]], ValueT]) -> list[ValueT]:
-        """Return what ``parse`` makes of every complete line.
+    def read_as(
+        self, parse: Callable[[dict[str, Any]], ValueT], wanted: Callable[[bytes], bool] | None = None
+    ) -> list[ValueT]:
+        """Return what ``parse`` makes of every complete line; of those alone that are ``wanted``, where that is given.
 
         Raises:
             StoreError: a complete line is no JSON object, or ``parse`` finds it unfit; with file and line.
@@ -162,6 +164,8 @@ class Lines:
                 for number, line in enumerate(file, 1):
                     if not line.endswith(b"\n"):
                         break
+                    if wanted is not None and not wanted(line):
+                        continue
                     value = _object(line, self.path, number)
                     try:
                         found.append(parse(value))
@@ -336,7 +340,9 @@ class NoLines(Lines):
     def append(self, values: list[dict[str, Any]]) -> None:
         """Keep nothing."""
 
-    def read_as(self, parse: Callable[[dict[str, Any]], ValueT]) -> list[ValueT]:
+    def read_as(
+        self, parse: Callable[[dict[str, Any]], ValueT], wanted: Callable[[bytes], bool] | None = None
+    ) -> list[ValueT]:
         """Return nothing."""
         return []
 

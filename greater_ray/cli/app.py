@@ -239,6 +239,44 @@ def export(
     sys.stdout.write((value if isinstance(value, str) else as_json(value)) + "\n")
 
 
+@app.command(cls=Command, rich_help_panel="Look around")
+@with_options(settings=False)
+def report(
+    given: Given,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a grid, of a run or of the papers' tables.")],
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="The HTML file.", show_default="report.html in the folder"),
+    ] = None,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="While it runs: write it every few seconds; the page reloads itself.")
+    ] = False,
+) -> None:
+    """Write results, costs and the life of every prompt as one HTML file, which opens in a browser."""
+    from greater_ray.report import watch, write_report
+    from greater_ray.results import load
+
+    path = to or folder / "report.html"
+    if watching:
+        _complain(f"open {path} in a browser; Ctrl-C ends the watch, not what it watches")
+        progress = _progress_line(given)
+        made = watch(folder, path, lambda report: progress(_states(report.overview["states"])))
+        progress("")
+    else:
+        made = write_report(load(folder), path)
+    if given.json:
+        from greater_ray.cli._display import as_json
+
+        sys.stdout.write(as_json({"file": str(path), "cells": made.overview["states"]}) + "\n")
+        return
+    size = path.stat().st_size / 2**20
+    sys.stdout.write(f"report: {path} ({size:.1f} MiB; cells: {_states(made.overview['states'])})\n")
+
+
+def _states(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in numbers.items()) or "none"
+
+
 register(app)
 app.add_typer(paper, rich_help_panel="Grids")
 

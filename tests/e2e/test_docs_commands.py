@@ -25,6 +25,7 @@ ELSEWHERE = {
     " status ": "tests/unit/cli/test_grid_command.py",
     " export ": "tests/e2e/test_cli.py",
     " paper ": "tests/unit/cli/test_paper_command.py",
+    " report ": "tests/unit/report/test_collect.py",
     " --run ": "tests/unit/results/test_results.py",
 }
 SMALL = ("--train-size", "3", "--dev-size", "2", "--test-size", "2", "--max-reasoning-tokens", "4")
