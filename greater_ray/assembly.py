@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from greater_ray.config import ModelConfig, TrialConfig, parse
+from greater_ray.config import ModelConfig, TrialConfig, fingerprint, parse
 from greater_ray.errors import ConfigError, ModelError, unknown_name
 from greater_ray.plugins import load
 from greater_ray.protocols import Executor, Method, NeedsWork, ResolvesConfig, Task
 from greater_ray.provenance import processor
 from greater_ray.settings import merged
 from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
-from greater_ray.work import BaseEngine, EncodePrompt, Work
+from greater_ray.work import BaseEngine, EncodePrompt, RenderedTurns, Work
 
 Progress = Callable[[str], None]
 
@@ -174,13 +174,17 @@ def _refuse_missing(
 
 
 class Subject(NamedTuple):
-    """What prompts are measured on: rows and a model, with facts about the model and what computes it."""
+    """What prompts are measured on: rows and a model, with facts about the model and what computes it.
+
+    ``rendered`` are the turns as the model's chat template writes them, where it tells (``RenderedTurns``).
+    """
 
     task: Task
     model: ShardedModel
     facts: dict[str, Any]
     hardware: str
     kinds: frozenset[type[Work[Any]]] | None = None
+    rendered: str | None = None
 
 
 def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
@@ -199,14 +203,23 @@ def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
     model = ShardedModel(served.executor, layout, served.shard_size or config.shard_size)
     # A layout that this model cannot have is told before anything is written.
     model.ask(EncodePrompt(" "))
-    return Subject(task, model, served.facts, served.hardware, served.kinds)
+    return Subject(task, model, served.facts, served.hardware, served.kinds, _rendered(model))
+
+
+def _rendered(model: ShardedModel) -> str | None:
+    """Return the turns as the chat template writes them; a model behind an endpoint, or of one's own, need not tell."""
+    try:
+        return model.ask(RenderedTurns())
+    except ModelError:
+        return None
 
 
 @dataclass(frozen=True)
 class Parts:
     """All that the names in a config stand for.
 
-    ``inputs`` are hashes of what a config only names: rows, and the weights of model and writer, as far as told.
+    ``inputs`` are hashes of what a config only names: rows, turns as they are rendered, and the weights of model and
+    writer, as far as told.
     ``writer_facts`` are None where the task model writes.
     """
 
@@ -220,6 +233,7 @@ class Parts:
     writer: ShardedWriter
     writer_facts: dict[str, Any] | None
     inputs: dict[str, str]
+    rendered: str | None = None
 
 
 def assemble(config: TrialConfig, models: Models | None = None) -> Parts:
@@ -231,24 +245,28 @@ def assemble(config: TrialConfig, models: Models | None = None) -> Parts:
     models = models or local_models()
     check_method(config)
     method, method_config = load_method(config)
-    task, model, facts, hardware, kinds = load_subject(config, models)
-    if kinds is not None:
-        _refuse_missing(config, method, method_config, kinds)
+    subject = load_subject(config, models)
+    task, facts = subject.task, subject.facts
+    if subject.kinds is not None:
+        _refuse_missing(config, method, method_config, subject.kinds)
     writer = _serve_writer(config, models)
-    weights = {"weights": facts.get("weights")}
+    named = {"weights": facts.get("weights")}
+    if subject.rendered is not None:
+        named["turns"] = fingerprint(subject.rendered)
     if config.optimizer_model is not None:
-        weights["optimizer_weights"] = writer.facts.get("weights")
+        named["optimizer_weights"] = writer.facts.get("weights")
     return Parts(
         config=config,
         task=task,
-        model=model,
+        model=subject.model,
         facts=facts,
-        hardware=hardware,
+        hardware=subject.hardware,
+        rendered=subject.rendered,
         method=method,
         method_config=method_config,
         writer=ShardedWriter(writer.executor, "model" if config.optimizer_model is None else "optimizer_model"),
         writer_facts=writer.facts if config.optimizer_model is not None else None,
-        inputs={**row_hash(task), **{name: value for name, value in weights.items() if value is not None}},
+        inputs={**row_hash(task), **{name: value for name, value in named.items() if value is not None}},
     )
 
 

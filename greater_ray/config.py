@@ -214,12 +214,14 @@ class EvaluationConfig(Config):
     """What is measured at the end. ``dev_select_top`` chooses among that many best prompts by dev accuracy.
 
     ``demonstrations`` are shown in front of every question that is answered here, as turns: so many training rows,
-    drawn by the seed, or those that are given.
+    drawn by the seed, or those that are given. With ``nearest`` they are a pool, by default all training rows, of which
+    every question is shown so many: those most like it.
     """
 
     splits: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
     dev_select_top: int = Field(default=0, ge=0, le=10)
     demonstrations: int | tuple[GivenDemonstration, ...] = 0
+    nearest: int = Field(default=0, ge=0)
 
     @field_validator("demonstrations", mode="before")
     @classmethod
@@ -256,7 +258,10 @@ _LATER_KEYS: tuple[tuple[str, str, Any], ...] = (
     ("layout", "thinking", None),
     ("layout", "extractor_turn", False),
     ("evaluation", "demonstrations", 0),
+    ("evaluation", "nearest", 0),
     ("method_config", "demonstrations", []),
+    ("method_config", "nearest", 0),
+    ("method_config", "selection", "random"),
     ("method_config", "form", "text"),
     ("method_config", "label_loss", "ce"),
 )

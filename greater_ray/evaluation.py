@@ -37,13 +37,16 @@ def evaluate(
     ``lines`` hold what an interrupted run has answered, which is taken over, and get every further shard. ``on_rows``
     is told how many rows are done, ``check`` is asked before every group of shards and may raise.
     """
-    shown = tuple(demonstration.id for demonstration in model.layout.demonstrations) if model.layout else ()
+    layout = model.layout
+    shown = tuple(demonstration.id for demonstration in layout.demonstrations) if layout else ()
+    nearest = layout.nearest if layout else 0
     known = {
         line["shard"]: line
         for line in lines.read_as(_saved)
         if line["split"] == split
         and tuple(line["prompt_ids"]) == prompt
         and tuple(line.get("demonstrations", ())) == shown
+        and line.get("nearest", 0) == nearest
     }
     scored = reads_likeliest(task)
     shards = split_shards(rows, model.shard_size)
@@ -57,6 +60,7 @@ def evaluate(
             records = [read_answer(task, e, a) for e, a in zip(shards[k], answers, strict=True)]
             line = {"split": split, "prompt_ids": list(prompt), "shard": k, "usage": asdict(usage)}
             line |= {"demonstrations": list(shown)} if shown else {}
+            line |= {"nearest": nearest} if nearest else {}
             known[k] = line | {"rows": [r.model_dump(mode="json") for r in records]}
         lines.append([known[k] for k in group])
         on_rows(sum(len(shards[k]) for k in known), len(rows))
@@ -65,7 +69,7 @@ def evaluate(
     results = [ExampleRecord.model_validate(row) for k in range(len(shards)) for row in known[k]["rows"]]
     usage = total(Usage(**known[k]["usage"]) for k in range(len(shards)))
     record = summarize(split, prompt, results, metric_of(task))
-    return Evaluation(record.model_copy(update={"demonstrations": shown}), usage)
+    return Evaluation(record.model_copy(update={"demonstrations": shown, "nearest": nearest}), usage)
 
 
 def _saved(line: dict[str, Any]) -> dict[str, Any]:

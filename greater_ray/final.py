@@ -9,9 +9,7 @@ from greater_ray.evaluation import evaluate
 from greater_ray.protocols import MethodState, rows_of
 from greater_ray.records import EvaluationRecord
 from greater_ray.store import Lines
-from greater_ray.types import Demonstration, Example, TokenIds, Usage
-
-Shown = tuple[Demonstration, ...]
+from greater_ray.types import Example, Shown, TokenIds, Usage
 
 
 @dataclass
@@ -25,8 +23,8 @@ class Ending:
 
     best: TokenIds
     searched: Usage
-    shown_before: Shown = ()
-    shown_after: Shown = ()
+    shown_before: Shown = field(default_factory=Shown)
+    shown_after: Shown = field(default_factory=Shown)
     chosen_by: tuple[str, ...] = ()
     evaluations: dict[tuple[str, TokenIds, Shown], EvaluationRecord] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
@@ -55,10 +53,10 @@ def evaluate_finalists(
     finalists = ranked or [state.result]
     ending = Ending(finalists[0], searched)
     rows = evaluated_rows(parts)
-    if state.demonstrations:
-        if settings.demonstrations:
+    if own := Shown(state.demonstrations, state.nearest):
+        if settings.demonstrations or settings.nearest:
             message("the method shows demonstrations of its own: those of the evaluation are left out")
-        ending.shown_after = fitting(parts.model, state.demonstrations, finalists, rows, message)
+        ending.shown_after = fitting(parts.model, own, finalists, rows, message)
     else:
         asked = evaluation_demonstrations(parts.config, parts.task)
         ending.shown_after = fitting(parts.model, asked, [initial, *finalists], rows, message)

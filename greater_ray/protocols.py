@@ -251,7 +251,8 @@ class MethodState(BaseModel, frozen=True, extra="forbid"):
 
     ``best`` holds the best distinct prompts so far, lowest loss first; ``initial_loss`` is the start's, if measured.
     A method that can tell that nothing more will change sets ``finished``. ``demonstrations`` are shown with the result
-    in the final evaluation, in front of every question; the start prompt is then measured without any.
+    in the final evaluation, in front of every question; the start prompt is then measured without any. With ``nearest``
+    they are a pool, and every question is shown so many of them, those most like it.
     """
 
     step: int = 0
@@ -261,6 +262,7 @@ class MethodState(BaseModel, frozen=True, extra="forbid"):
     finished: bool = False
     initial_loss: float | None = None
     demonstrations: tuple[Demonstration, ...] = ()
+    nearest: int = 0
 
     @property
     def result(self) -> TokenIds:

@@ -6,10 +6,10 @@ from greater_ray import provenance
 from greater_ray.assembly import Parts
 from greater_ray.checkpoint import Search
 from greater_ray.evaluation import compare
-from greater_ray.final import Ending, Shown
+from greater_ray.final import Ending
 from greater_ray.protocols import MethodState, StepInfo
 from greater_ray.records import DemonstrationRecord, PromptRecord, StepRecord, TrialRecord
-from greater_ray.types import TokenIds
+from greater_ray.types import Shown, TokenIds
 from greater_ray.work import CheckPrompts
 
 
@@ -60,6 +60,7 @@ def trial_record(parts: Parts, search: Search, initial: TokenIds, ending: Ending
         optimizer=parts.writer_facts,
         task={"name": task.name, "answer_type": task.answer_type, **task.provenance},
         model=parts.facts,
+        rendered=parts.rendered,
         environment=provenance.environment() | {"computed_on": parts.hardware},
     )
 
@@ -72,5 +73,6 @@ def _prompt_record(parts: Parts, ids: TokenIds, shown: Shown, losses: dict[Token
         full_text=(parts.config.layout.frozen_prefix + check.text).strip(),
         survives_retokenization=check.survives,
         loss=losses.get(ids),
-        demonstrations=tuple(DemonstrationRecord(**d._asdict()) for d in shown),
+        demonstrations=tuple(DemonstrationRecord(**d._asdict()) for d in shown.rows),
+        nearest=shown.nearest,
     )

@@ -79,13 +79,14 @@ class EvaluationRecord(Record):
 
     ``accuracy`` is the mean score by ``metric``: the share of right answers where a score is 0 or 1. If the likeliest
     choice was taken for the answer, what was read from the generated text has figures of its own. ``demonstrations``
-    are the ids of the worked examples that stood in front of every question. Losses are None where the model does not
-    tell likelihoods.
+    are the ids of the worked examples that stood in front of every question; with ``nearest`` they are a pool, of which
+    every question was shown so many. Losses are None where the model does not tell likelihoods.
     """
 
     split: Literal["train", "dev", "test"]
     prompt_ids: tuple[int, ...]
     demonstrations: tuple[str, ...] = ()
+    nearest: int = 0
     num_examples: int
     accuracy: float
     accuracy_interval: tuple[float, float]
@@ -126,7 +127,8 @@ class DemonstrationRecord(Record):
 class PromptRecord(Record):
     """A prompt as token ids and as text; ``full_text`` includes the frozen prefix, as the model sees it.
 
-    ``demonstrations`` are the worked examples that it was measured with, in front of every question.
+    ``demonstrations`` are the worked examples that it was measured with, in front of every question; with ``nearest``
+    they are a pool, of which every question was shown so many, those most like it.
     """
 
     ids: tuple[int, ...]
@@ -135,6 +137,7 @@ class PromptRecord(Record):
     survives_retokenization: bool
     loss: float | None = None
     demonstrations: tuple[DemonstrationRecord, ...] = ()
+    nearest: int = 0
 
     def given(self) -> list[dict[str, str | None]]:
         """Return the demonstrations as settings that show them again."""
@@ -143,7 +146,8 @@ class PromptRecord(Record):
     def was_measured(self, evaluation: EvaluationRecord) -> bool:
         """Tell whether an evaluation is of this prompt with these demonstrations."""
         shown = tuple(demonstration.id for demonstration in self.demonstrations)
-        return (evaluation.prompt_ids, evaluation.demonstrations) == (self.ids, shown)
+        own = (self.ids, shown, self.nearest)
+        return (evaluation.prompt_ids, evaluation.demonstrations, evaluation.nearest) == own
 
 
 class StepRecord(Record):
@@ -168,6 +172,7 @@ class TrialRecord(Record):
 
     ``optimization_usage`` is the task model's cost of the search, a choice among finalists on dev rows included.
     ``proposals`` counts what the writer proposed by what became of it, for instance ``{"scored": 5, "duplicate": 1}``.
+    ``rendered`` are the turns that asked, as the chat template wrote them, with ``{question}`` and ``{prompt}``.
     ``chosen_by`` names the splits whose scores chose the prompt: the search's first, then that of the finalists.
     """
 
@@ -189,6 +194,7 @@ class TrialRecord(Record):
     task: dict[str, Any]
     model: dict[str, Any]
     optimizer: dict[str, Any] | None = None
+    rendered: str | None = None
     environment: dict[str, Any]
 
     def evaluation(self, split: str, prompt: PromptRecord) -> EvaluationRecord | None:
@@ -198,7 +204,9 @@ class TrialRecord(Record):
     @property
     def no_improvement(self) -> bool:
         """Tell whether the result is the initial prompt."""
-        return (self.best.ids, self.best.demonstrations) == (self.initial.ids, self.initial.demonstrations)
+        best, initial = self.best, self.initial
+        same = (best.ids, best.demonstrations) == (initial.ids, initial.demonstrations)
+        return same and best.nearest == initial.nearest
 
     @property
     def nothing_usable(self) -> bool:

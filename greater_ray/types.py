@@ -7,8 +7,10 @@ the model state its answer, and the *label* y is the gold answer as it would fol
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
+
+from greater_ray.likeness import nearest
 
 TokenIds = tuple[int, ...]
 
@@ -74,6 +76,28 @@ class Demonstration(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What stands in front of the questions: demonstrations, or of a pool of them the ``nearest`` to each question."""
+
+    rows: tuple[Demonstration, ...] = ()
+    nearest: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    @property
+    def count(self) -> int:
+        """How many stand in front of a question at most."""
+        return min(self.nearest, len(self.rows)) if self.nearest else len(self.rows)
+
+    def fewer(self) -> "Shown":
+        """Return this without the last one, or without the farthest of the nearest."""
+        if not self.nearest:
+            return Shown(self.rows[:-1])
+        return Shown(self.rows, self.count - 1) if self.count > 1 else Shown()
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """The text around the prompt: all that changes the token ids of a sequence besides x, p, r and y.
 
@@ -86,6 +110,8 @@ class Layout:
 
     ``demonstrations`` stand in front of the question as turns of user and assistant, and belong to what precedes it.
     Their questions are asked under the text ``demonstrated``, placed as p is: it is constant where p varies.
+    With ``nearest`` they are a pool, of which so many are shown: those whose questions are most like x, the most alike
+    next to it (``likeness.nearest``). Layout and question alone decide which, and x is never its own demonstration.
 
     With ``extractor_turn`` the extractor is a user's turn of its own behind r, in place of glue and extractor, and the
     assistant's next turn begins with y.
@@ -106,6 +132,7 @@ class Layout:
     template_kwargs: tuple[tuple[str, str], ...] = ()
     demonstrations: tuple[Demonstration, ...] = ()
     demonstrated: str = ""
+    nearest: int = 0
     extractor_turn: bool = False
 
     @property
@@ -113,6 +140,17 @@ class Layout:
         """Whether the prompt stands in front of the question."""
         question, prompt = map(self.placement.find, SLOTS)
         return self.placement != "after" and prompt <= question
+
+    def shown(self, question: str) -> tuple[Demonstration, ...]:
+        """Return the demonstrations in front of a question, in their order."""
+        if not self.nearest:
+            return self.demonstrations
+        pool = [demonstration.question for demonstration in self.demonstrations]
+        return tuple(self.demonstrations[place] for place in nearest(question, pool, self.nearest))
+
+    def at(self, question: str) -> "Layout":
+        """Return the layout that shows every question what this one shows ``question``."""
+        return replace(self, demonstrations=self.shown(question), nearest=0) if self.nearest else self
 
     def conversation(self, question: str, prompt: str, *, system_role: bool) -> Conversation:
         """Return the turns that ask a question under a prompt, given without its frozen prefix.
@@ -122,7 +160,7 @@ class Layout:
         """
         apart = self.placement == "system" and system_role
         turns: list[Message] = []
-        for shown in self.demonstrations:
+        for shown in self.shown(question):
             turns.append(Message("user", shown.question if apart else self._asked(shown.question, self.demonstrated)))
             turns += self.answered(shown)
         turns.append(Message("user", question if apart else self._asked(question, prompt)))

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from greater_ray.config import TrialConfig, parse
 from greater_ray.errors import ConfigError, GreaterRayError
+from greater_ray.evaluation import read_answer
 from greater_ray.models.endpoint import is_endpoint
 from greater_ray.plugins import load
 from greater_ray.problem import moved
-from greater_ray.protocols import Problem, Task
+from greater_ray.protocols import Problem, Task, reads_likeliest
 from greater_ray.types import Example, Layout, LossSpec, TokenIds
 from greater_ray.work import Answers, CheckPrompts, Rollouts
 
@@ -214,8 +215,9 @@ def _extractor(patient: _Patient) -> Check:
     rates: dict[str, dict[str, float]] = {}
     for variant in dict.fromkeys([chosen, *extractor_variants()]):
         layout = config.make_layout(*extractor(task, variant))
-        (answers,), _ = engine.answers(Answers(shard, [patient.prompt], rollouts), layout)
-        scores = [task.score(e, a.reasoning_text, a.answer_text) for e, a in zip(shard, answers, strict=True)]
+        asked = Answers(shard, [patient.prompt], rollouts, score_choices=reads_likeliest(task))
+        (answers,), _ = engine.answers(asked, layout)
+        scores = [read_answer(task, e, a) for e, a in zip(shard, answers, strict=True)]
         rates[variant] = {
             "right": sum(s.correct for s in scores) / len(shard),
             "readable": sum(s.prediction is not None for s in scores) / len(shard),

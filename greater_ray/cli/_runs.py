@@ -11,7 +11,7 @@ from greater_ray.grid.config import parse_only
 from greater_ray.grid.store import GRID_FILE
 from greater_ray.records import TrialRecord
 from greater_ray.results import load
-from greater_ray.types import SWITCHES, Demonstration
+from greater_ray.types import SWITCHES, Demonstration, Layout
 
 FORMATS = ("text", "messages", "json")
 
@@ -50,10 +50,10 @@ def export(record: TrialRecord, form: str) -> Any:
     """Return the best prompt as text, as chat messages, or as JSON with all that is needed to use it.
 
     Messages have the prompt where the search had it, the demonstrations that it was measured with, and ``{question}``
-    for the question.
+    for the question. Where a question has demonstrations of its own, JSON has their pool and the rule instead.
 
     Raises:
-        ConfigError: an unknown format.
+        ConfigError: an unknown format, or messages where there are none that serve every question.
     """
     if form not in FORMATS:
         raise unknown_name("format", form, FORMATS)
@@ -62,17 +62,27 @@ def export(record: TrialRecord, form: str) -> Any:
     if form == "text":
         return record.best.full_text
     layout = record.config.make_layout("", "")
-    if record.best.demonstrations:
+    best = record.best
+    if best.nearest and form == "messages":
+        why = f"every question has {best.nearest} demonstrations of its own; json gives the pool and the rule."
+        raise ConfigError(why, setting="format", value=form, allowed=("text", "json"))
+    if best.demonstrations:
         layout = record.config.make_layout(*extractor(load_task(record.config.task), record.config.task.extractor))
-        shown = tuple(Demonstration(**d.model_dump()) for d in record.best.demonstrations)
-        layout = replace(layout, demonstrations=shown, demonstrated=record.best.text)
-    turns = layout.conversation("{question}", record.best.text, system_role=record.model.get("system_role", True))
+        shown = tuple(Demonstration(**d.model_dump()) for d in best.demonstrations)
+        layout = replace(layout, demonstrations=shown, demonstrated=best.text)
+    chosen: dict[str, Any] = {}
+    system_role = record.model.get("system_role", True)
+    if best.nearest:
+        chosen = {"demonstrations": _rule(layout, best.nearest, system_role)}
+        layout = replace(layout, demonstrations=(), system=layout.system if system_role else None)
+    turns = layout.conversation("{question}", best.text, system_role=system_role)
     messages = [turn._asdict() for turn in turns]
     if form == "messages":
         return messages
     return {
         "prompt": record.best.full_text,
         "messages": messages,
+        **chosen,
         "placement": layout.placement,
         # For ``apply_chat_template``; a template ignores a name that it does not read.
         "chat_template_kwargs": {} if layout.thinking is None else dict.fromkeys(SWITCHES, layout.thinking),
@@ -81,6 +91,26 @@ def export(record: TrialRecord, form: str) -> Any:
         "model": record.model,
         "task": record.task,
         "trial_id": record.trial_id,
+    }
+
+
+def _rule(layout: Layout, nearest: int, system_role: bool) -> dict[str, Any]:
+    """Return what it takes to put the demonstrations of a question in front of it."""
+    # A system message stands before all turns, as part of the first one where the template has no role for it.
+    first = "" if system_role or layout.system is None else f"{layout.system}\n\n"
+    pool = []
+    for shown in layout.demonstrations:
+        alone = replace(layout, system=None, demonstrations=(shown,))
+        turns = [turn for turn in alone.conversation("?", layout.demonstrated, system_role=system_role)[:-1]
+                 if turn.role != "system"]  # fmt: skip
+        pool.append({"question": shown.question, "messages": [turn._asdict() for turn in turns]})
+    return {
+        "nearest": nearest,
+        "likeness": "greater_ray.likeness.nearest",
+        "rule": "In front of the last message stand the messages of the nearest questions, the most alike last; a "
+        "question that is the same but for blanks is left out.",
+        **({"first_message_begins_with": first} if first else {}),
+        "pool": pool,
     }
 
 

@@ -59,8 +59,9 @@ def print_trial(console: "Console", record: TrialRecord) -> None:
     console.print(f"prompt before: {record.initial.full_text}", soft_wrap=True)
     console.print(f"prompt after:  {record.best.full_text}", soft_wrap=True)
     if shown := record.best.demonstrations:
+        number = f"the {record.best.nearest} nearest of {len(shown)}" if record.best.nearest else len(shown)
         beside = "" if record.initial.demonstrations == shown else ", not under the start prompt"
-        console.print(f"demonstrations in front of every question: {len(shown)}{beside}", soft_wrap=True)
+        console.print(f"demonstrations in front of every question: {number}{beside}", soft_wrap=True)
     if record.chosen_by:
         losses = [f"{p.loss:.4f}" if p.loss is not None else "-" for p in (record.initial, record.best)]
         console.print(f"criterion on {record.chosen_by[0]} rows: {losses[0]} before, {losses[1]} after")

@@ -144,7 +144,7 @@ def evaluate(
 
         record = read_run(run, "--run", cell or ())
         base, text = record.config.model_dump(mode="json"), record.best.ids
-        base["evaluation"]["demonstrations"] = record.best.given() or 0
+        base["evaluation"] |= {"demonstrations": record.best.given() or 0, "nearest": record.best.nearest}
     from greater_ray.protocols import SPLITS
 
     if split not in SPLITS:

@@ -87,10 +87,10 @@ def _shown(config: TrialConfig) -> int | tuple[GivenDemonstration, ...]:
     """Return the cell's own demonstrations: few rows may be fewer than are to be drawn, and their length counts."""
     from greater_ray.tasks import load_task
 
-    if config.evaluation.demonstrations == 0:
+    if config.evaluation.demonstrations == 0 and not config.evaluation.nearest:
         return 0
     shown = evaluation_demonstrations(config, load_task(config.task))
-    return tuple(GivenDemonstration(question=d.question, answer=d.label, rationale=d.rationale) for d in shown)
+    return tuple(GivenDemonstration(question=d.question, answer=d.label, rationale=d.rationale) for d in shown.rows)
 
 
 def _scaled(config: TrialConfig, probe: TrialRecord, rows: Rows) -> Estimate:

@@ -84,11 +84,11 @@ def transfer_models(config: TrialConfig, transfer: TransferConfig) -> list[Model
 def transfer_cell(record: TrialRecord, source: Cell, entry: Entry, splits: Iterable[str]) -> Cell:
     """Return the cell that measures a record's prompt on one target model; text is what travels, not token ids."""
     best, first = record.best.full_text, record.initial.full_text
-    own, common = record.best.given(), record.initial.given()
+    own, common = ({"demonstrations": p.given(), "nearest": p.nearest} for p in (record.best, record.initial))
     reference = None if (best, own) == (first, common) else first
-    shown = {"evaluation": {"demonstrations": common}} if own == common else {"method_config": {"demonstrations": own}}
+    shown = {"evaluation": common} if own == common else {"method_config": own}
     return Cell(
-        config=_measuring(best, reference, record.config, entry, splits, shown if own else {}),
+        config=_measuring(best, reference, record.config, entry, splits, shown if record.best.demonstrations else {}),
         method=source.method,
         task=source.task,
         model=str(entry.get("label", entry["name"])),

@@ -1,16 +1,14 @@
 """How alike two prompts are: by a model's embeddings of them, or from their words alone."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from greater_ray.errors import ModelError
+from greater_ray.likeness import character_grams, words
 from greater_ray.protocols import GradientModel
 from greater_ray.work import TextEmbeddings
-
-SHORTEST, LONGEST = 3, 5
 
 
 class Similarity(Protocol):
@@ -19,22 +17,6 @@ class Similarity(Protocol):
     def __call__(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return one number per text, at most 1, which is the same text."""
         ...
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text, in lower case, in order."""
-    return re.findall(r"\w+", text.casefold())
-
-
-def character_grams(text: str) -> list[str]:
-    """Return the runs of 3 to 5 characters within each word, with a blank on both sides of the word."""
-    padded = [f" {word} " for word in words(text)]
-    return [
-        word[k : k + size]
-        for word in padded
-        for size in range(SHORTEST, LONGEST + 1)
-        for k in range(len(word) - size + 1)
-    ]
 
 
 def tf_idf(query: str, texts: Sequence[str]) -> list[float]:

@@ -1,8 +1,9 @@
-"""Worked examples in the prompt: no search, demonstrations drawn by seed from the training rows.
+"""Worked examples in the prompt: no search, training rows as demonstrations, drawn by seed or chosen per question.
 
 Brown et al., "Language Models are Few-Shot Learners", NeurIPS 2020; with rationales Wei et al., NeurIPS 2022, here
 written by the task model itself under the trigger of Kojima et al., NeurIPS 2022. The GReaTer paper compares with
-five-shot inference in Appendix E and states neither the examples nor their form.
+five-shot inference in Appendix E and states neither the examples nor their form. The nearest rows per question are Liu
+et al., "What Makes Good In-Context Examples for GPT-3?", DeeLIO 2022, who tell nearness by a sentence encoder.
 
 The demonstrations are turns in front of the question: the user asks each under the prompt, and the assistant says the
 answer in the extractor's words. In the form ``text`` they are part of the prompt; where it stands after the question,
@@ -12,11 +13,13 @@ the question comes first, and the wording says so.
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from greater_ray.config import Config
 from greater_ray.methods._archive import start_ids
 from greater_ray.protocols import MethodState, Problem, StepInfo
+from greater_ray.records import ExampleRecord
 from greater_ray.types import Demonstration, Example
 
 # The prompt in pieces, of which only the demonstrations vary.
@@ -34,20 +37,30 @@ CLOSING_ANSWER_ONLY_FIRST = "Now state the answer to the question that follows i
 class FewShotConfig(Config):
     """``shots`` examples, as ``turns`` or ``text``; ``style`` says whether they show a rationale or the answer alone.
 
+    By ``selection`` they are drawn at ``random``, the same for every question, or are the ``nearest`` to each question.
     ``initial_prompt`` is the zero-shot prompt: what the result is compared with, what rationales are written under,
     and in the form of turns what every question is asked under. Examples that do not fit into ``max_prompt_tokens``,
-    or into the context window beside the longest row, are left out, the last one first.
+    or into the context window beside the longest row, are left out, the last or farthest one first.
     """
 
     shots: int = Field(default=5, ge=0)
     form: Literal["turns", "text"] = "turns"
     style: Literal["rationale", "answer-only"] = "rationale"
+    selection: Literal["random", "nearest"] = "random"
     initial_prompt: str = "Let's think step by step."
     max_prompt_tokens: int = Field(default=4096, ge=1)
 
+    @field_validator("selection")
+    @classmethod
+    def _in_turns(cls, value: str, info: ValidationInfo) -> str:
+        if value == "nearest" and info.data.get("form") == "text":
+            # A text is one prompt for all questions.
+            raise PydanticCustomError("selection", "input should be 'random' where method_config.form is 'text'")
+        return value
+
 
 class FewShotState(MethodState, frozen=True):
-    """``drawn`` holds the ids of the rows that are shown, in order."""
+    """``drawn`` holds the ids of the rows that are shown, in order, or of those that are chosen from."""
 
     drawn: tuple[str, ...] = ()
 
@@ -74,7 +87,10 @@ class FewShot:
     """The method; stateless."""
 
     summary = "worked examples from the training rows, nothing optimized"
-    source = "Brown et al., NeurIPS 2020, arXiv 2005.14165; Wei et al., NeurIPS 2022, arXiv 2201.11903"
+    source = (
+        "Brown et al., NeurIPS 2020, arXiv 2005.14165; Wei et al., NeurIPS 2022, arXiv 2201.11903; "
+        "Liu et al., DeeLIO 2022, arXiv 2101.06804"
+    )
     seeded = True
     selects_by: Literal["train", "dev"] = "train"
     config_type = FewShotConfig
@@ -85,6 +101,11 @@ class FewShot:
             "layout": {"frozen_prefix": ""},
             "budget": {"steps": 1},
             "method_config": {"style": "answer-only"},
+        },
+        "nearest": {
+            "layout": {"frozen_prefix": ""},
+            "budget": {"steps": 1},
+            "method_config": {"style": "answer-only", "selection": "nearest"},
         },
     }
 
@@ -103,11 +124,14 @@ class FewShot:
     def step(self, problem: Problem, config: FewShotConfig, state: FewShotState) -> tuple[FewShotState, StepInfo]:
         """Draw the demonstrations and put the prompt together: the only step."""
         notes: list[str] = []
-        shown = demonstrations(problem, config, state, notes)
+        if config.selection == "nearest":
+            shown, nearest = pool(problem, config, state, notes)
+        else:
+            shown, nearest = demonstrations(problem, config, state, notes), 0
         turns = config.form == "turns"
         limit = config.max_prompt_tokens if turns else problem.prompt_limit(config.max_prompt_tokens)
         # How many turns fit beside the rows is known where they are shown.
-        while shown and (size := _size(problem, config, shown)) > limit:
+        while shown and not nearest and (size := _size(problem, config, shown)) > limit:
             notes.append(f"row '{shown[-1].example.id}' is left out: {size} tokens are too many")
             shown = shown[:-1]
         text = prompt_text(config, () if turns else shown, problem.prompt_first)
@@ -117,8 +141,10 @@ class FewShot:
             "prompt_ids": ids,
             "drawn": tuple(d.example.id for d in shown),
             "demonstrations": tuple(d.turns for d in shown) if turns else (),
+            "nearest": nearest,
             "finished": True,
         }
+        which = f"the {nearest} nearest of {len(shown)} examples" if nearest else f"{len(shown)} examples"
         info = StepInfo(
             position=None,
             prompt_ids=ids,
@@ -127,7 +153,7 @@ class FewShot:
             best_loss=None,
             accepted=None,
             candidates=(),
-            notes=(*notes, f"{len(shown)} examples: {', '.join(d.example.id for d in shown)}"),
+            notes=(*notes, f"{which}: {', '.join(d.example.id for d in shown)}"),
         )
         return state.model_copy(update=update), info
 
@@ -140,13 +166,44 @@ def demonstrations(problem: Problem, config: FewShotConfig, state: FewShotState,
         return [Worked(row) for row in rng.sample(rows, min(config.shots, len(rows)))]
     if not config.shots:
         return []
-    (records,) = problem.score([state.prompt_ids], rows)
-    right = [(row, record) for row, record in zip(rows, records, strict=True) if record.correct]
+    right = _answered_rightly(problem, config, state, notes)
     rng.shuffle(right)
     right.sort(key=lambda pair: pair[1].truncated)
+    return [Worked(row, record.reasoning_text.strip()) for row, record in right[: config.shots]]
+
+
+def pool(problem: Problem, config: FewShotConfig, state: FewShotState, notes: list[str]) -> tuple[list[Worked], int]:
+    """Return the rows that are chosen from per question, in their order, and how many of them a question is shown.
+
+    With rationales they are those that the model answers rightly; cut-off ones count where there are too few others.
+    """
+    if not config.shots:
+        return [], 0
+    if config.style == "answer-only":
+        found = [Worked(row) for row in problem.examples]
+    else:
+        right = _answered_rightly(problem, config, state, notes)
+        ended = [pair for pair in right if not pair[1].truncated]
+        chosen = ended if len(ended) >= config.shots else right
+        found = [Worked(row, record.reasoning_text.strip()) for row, record in chosen]
+    count = min(config.shots, len(found))
+    # Whatever a question is like, its examples fit.
+    longest = sorted((len(problem.encode(d.text)) for d in found), reverse=True)
+    while count and (size := sum(longest[:count])) > config.max_prompt_tokens:
+        notes.append(f"the farthest of the {count} nearest is left out: {size} tokens are too many")
+        count -= 1
+    return (found, count) if count else ([], 0)
+
+
+def _answered_rightly(
+    problem: Problem, config: FewShotConfig, state: FewShotState, notes: list[str]
+) -> list[tuple[Example, ExampleRecord]]:
+    rows = list(problem.examples)
+    (records,) = problem.score([state.prompt_ids], rows)
+    right = [(row, record) for row, record in zip(rows, records, strict=True) if record.correct]
     if len(right) < config.shots:
         notes.append(f"only {len(right)} of {len(rows)} training rows were answered rightly")
-    return [Worked(row, record.reasoning_text.strip()) for row, record in right[: config.shots]]
+    return right
 
 
 def prompt_text(config: FewShotConfig, shown: Sequence[Worked], prompt_first: bool = False) -> str:

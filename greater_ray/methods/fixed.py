@@ -6,6 +6,9 @@ Published prompts come from a file: ``prompts_file`` and ``key``.
 
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
 from greater_ray.config import Config, GivenDemonstration, given
 from greater_ray.errors import ConfigError
 from greater_ray.methods._prompt_files import look_up
@@ -20,11 +23,22 @@ class PromptConfig(Config):
     """``reference`` is a prompt to compare with on the same rows; without one only ``prompt`` is measured.
 
     ``demonstrations`` stand with ``prompt`` alone; those of ``evaluation.demonstrations`` with both.
+    With ``nearest`` they are a pool, and every question is shown so many of them, those most like it.
     """
 
     prompt: str = ""
     reference: str | None = None
     demonstrations: tuple[GivenDemonstration, ...] = ()
+    nearest: int = Field(default=0, ge=0)
+
+    @field_validator("nearest")
+    @classmethod
+    def _has_a_pool(cls, value: int, info: ValidationInfo) -> int:
+        given = len(info.data.get("demonstrations", ()))
+        if value > given:
+            allowed = "input should be at most {given}, the number of method_config.demonstrations"
+            raise PydanticCustomError("nearest", allowed, {"given": given})
+        return value
 
 
 class FixedConfig(PromptConfig):
@@ -74,7 +88,11 @@ class Given:
         chosen = _encode(problem, "prompt", config.prompt)
         reference = chosen if config.reference is None else _encode(problem, "reference", config.reference)
         return FixedState(
-            prompt_ids=reference, chosen=chosen, finished=True, demonstrations=given(config.demonstrations)
+            prompt_ids=reference,
+            chosen=chosen,
+            finished=True,
+            demonstrations=given(config.demonstrations),
+            nearest=config.nearest,
         )
 
     def step(self, problem: Problem, config: PromptConfig, state: FixedState) -> tuple[FixedState, StepInfo]:

@@ -13,7 +13,9 @@ from greater_ray.types import SWITCHES, TEMPLATE_DATE, Conversation, Layout, Mes
 
 _QUESTION, _PROMPT = "greaterquestion", "greaterprompt"
 _TODAY = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
-_ASKS_TODAY = re.compile(r"strftime_now\s*\(")
+# Whatever else a template does with it, but to ask whether it is there.
+_ASKS_TODAY = re.compile(r"\bstrftime_now\b(?!\s+is\b)")
+_RENDERINGS = 3  # in which a template that draws by chance would hardly write the same
 # What rendering a broken template raises, or one that refuses the turns.
 BROKEN = (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
@@ -77,10 +79,13 @@ def _rendered(tokenizer: Any, turns: Conversation, layout: Layout) -> str:
     if layout.thinking is not None:
         given |= dict.fromkeys(switches(tokenizer), layout.thinking)
     try:
-        return render(tokenizer, turns, layout.date, given)
+        text, *others = (render(tokenizer, turns, layout.date, given) for _ in range(_RENDERINGS))
     except BROKEN as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
         raise ModelError(f"its chat template cannot be used ({reason}).", setting="model.name") from error
+    if any(other != text for other in others):
+        raise ModelError("its chat template writes another text each time it is rendered.", setting="model.name")
+    return text
 
 
 def render(

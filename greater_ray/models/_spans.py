@@ -3,22 +3,26 @@
 The head is all in front of the prompt, the suffix all between prompt and reasoning. Where the prompt follows the
 question, the head is chat opening, x, joint and frozen prefix, and all rows have the same suffix. Where it stands in
 front, all rows have the same head, and x belongs to the suffix. Demonstrations belong to the opening, or to the joint
-where the prompt is the system message.
+where the prompt is the system message. Those that are chosen by the question make heads of a row's own, or suffixes.
 
 The parts are tokenized once each and concatenated; state is token ids, so no boundary ever moves when a neighbour
 changes. ``build`` names the spans of a whole sequence and asserts that they tile it.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from greater_ray.errors import ConfigError, DataError, MarkupError, ModelError
-from greater_ray.models._placement import markup_tokens, second_turn, surroundings
-from greater_ray.types import Example, Layout, PromptCheck, TokenIds
+from greater_ray.models._placement import Surroundings, markup_tokens, second_turn, shows_system, surroundings
+from greater_ray.types import SLOTS, Demonstration, Example, Layout, PromptCheck, TokenIds
 
 # Gives text that continues something a token to lean on, so that a leading blank is tokenized as inside a sentence.
 _ANCHOR = "Use"
+
+# Half of a surrogate pair: bytes of a command line that are not UTF-8, or an escape in a file.
+_HALF = re.compile("[\ud800-\udfff]")
 
 _END = ("reasoning", "glue", "extractor", "label")
 # The order of the spans, where the prompt follows the question and where it stands in front.
@@ -60,25 +64,42 @@ class SpanBuilder:
             ("layout.joint", layout.joint),
             ("layout.glue", layout.glue),
             ("task.extractor", layout.extractor),
+            *(("task.choices", choice) for choice in layout.choices),
         ):
-            if value is not None and (markup := self._markup_in(value)) is not None:
-                why = f"contains '{markup}', which is markup of this model."
-                raise ConfigError(why, setting=setting, value=value)
+            if value is not None and (fault := self._fault(value)) is not None:
+                raise ConfigError(fault, setting=setting, value=value)
         for shown in layout.demonstrations:
             for text in (shown.question, *(turn.content for turn in layout.answered(shown))):
-                if (markup := self._markup_in(text)) is not None:
-                    raise DataError(f"demonstration '{shown.id}' contains '{markup}', which is markup of this model.")
-        self.around = surroundings(tokenizer, layout)
+                if (fault := self._fault(text)) is not None:
+                    raise DataError(f"demonstration '{shown.id}' {fault}")
+        self._arounds: dict[tuple[Demonstration, ...], Surroundings] = {}
+        # What is next to the prompt, and in which order it stands with the question, is the same for every row.
+        self._any = self._around("")
+        apart = layout.placement == "system" and shows_system(tokenizer)
+        self.shared_head = self.prompt_first and (apart or not layout.nearest)
+
+    @property
+    def rendered(self) -> str:
+        """The turns that ask, with ``{question}`` and ``{prompt}`` in their places; see ``RenderedTurns``."""
+        first, second = reversed(SLOTS) if self.prompt_first else SLOTS
+        return self._any.opening + first + self._any.between + second + self._any.closing
+
+    def _around(self, question: str) -> Surroundings:
+        """The text around question and prompt: a question's own where its demonstrations are chosen for it."""
+        layout = self.layout.at(question)
+        if layout.demonstrations not in self._arounds:
+            self._arounds[layout.demonstrations] = surroundings(self.tokenizer, layout)
+        return self._arounds[layout.demonstrations]
 
     @property
     def opening_text(self) -> str:
-        """The text before question and prompt."""
-        return self.around.opening
+        """The text before question and prompt; of some row where the rows have different ones."""
+        return self._any.opening
 
     @property
     def prompt_first(self) -> bool:
-        """Whether the prompt stands in front of the question: then all rows have one head."""
-        return self.around.prompt_first
+        """Whether the prompt stands in front of the question."""
+        return self._any.prompt_first
 
     def _encode(self, text: str) -> TokenIds:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
@@ -103,19 +124,24 @@ class SpanBuilder:
         adds_bos = bos_id in self.tokenizer("a").input_ids
         return (bos_id,) if adds_bos or not self.tokenizer.chat_template else ()
 
-    def _markup_in(self, text: str) -> str | None:
-        return next((token for token in self._special if token in text), None)
+    def _fault(self, text: str) -> str | None:
+        """Say what of a text would be no text to the tokenizer: markup, or half of a character."""
+        half = _HALF.search(text)
+        if half is not None:
+            return f"holds {half[0]!a}, half of a character, which is no text."
+        markup = next((token for token in self._special if token in text), None)
+        return None if markup is None else f"contains '{markup}', which is markup of this model."
 
     def _question(self, example: Example) -> str:
-        markup = self._markup_in(example.question)
-        if markup is not None:
-            raise DataError(f"row '{example.id}': the question contains '{markup}', which is markup of this model.")
+        if (fault := self._fault(example.question)) is not None:
+            raise DataError(f"row '{example.id}': the question {fault}")
         return example.question
 
     def _head_text(self, example: Example) -> str:
-        text = self.around.opening
+        around = self._around(example.question)
+        text = around.opening
         if not self.prompt_first:
-            text += self._question(example) + self.around.between
+            text += self._question(example) + around.between
         # Without a frozen prefix the prompt's own leading blank separates it from what precedes.
         return text if self.layout.frozen_prefix else text.rstrip(" ")
 
@@ -126,7 +152,7 @@ class SpanBuilder:
             DataError: the question contains chat markup of this model.
             ModelError: nothing stands in front of the prompt.
         """
-        key = "" if self.prompt_first else example.question
+        key = "" if self.shared_head else example.question
         if key not in self._heads:
             encode = self._encode_before_word if self._begins else self._encode
             ids = self.bos + encode(self._head_text(example))
@@ -151,8 +177,9 @@ class SpanBuilder:
         """
         key = example.question if self.prompt_first else ""
         if key not in self._suffixes:
-            front = self.around.between + self._question(example) if self.prompt_first else ""
-            self._suffixes[key] = self._encode_after(_ANCHOR, front + self.around.closing)
+            around = self._around(example.question)
+            front = around.between + self._question(example) if self.prompt_first else ""
+            self._suffixes[key] = self._encode_after(_ANCHOR, front + around.closing)
         return self._suffixes[key]
 
     @cached_property
@@ -177,8 +204,8 @@ class SpanBuilder:
     def label(self, example: Example) -> TokenIds:
         """Ids of the gold label as it follows the extractor."""
         if example.label not in self._labels:
-            if (markup := self._markup_in(example.label)) is not None:
-                raise DataError(f"row '{example.id}': the answer contains '{markup}', which is markup of this model.")
+            if (fault := self._fault(example.label)) is not None:
+                raise DataError(f"row '{example.id}': the answer {fault}")
             ids = self._answer(example.label)
             if not ids:
                 raise DataError(f"row '{example.id}': the label '{example.label}' has no tokens.")
@@ -199,7 +226,7 @@ class SpanBuilder:
 
     @cached_property
     def _before_prompt(self) -> str:
-        return self.around.opening if self.prompt_first else self.around.between
+        return self._any.opening if self.prompt_first else self._any.between
 
     @cached_property
     def _begins(self) -> bool:
@@ -227,10 +254,10 @@ class SpanBuilder:
         """Tokenize a prompt as it continues what stands in front of it.
 
         Raises:
-            MarkupError: it contains chat markup of this model.
+            MarkupError: it contains chat markup of this model, or half of a character.
         """
-        if (markup := self._markup_in(text)) is not None:
-            raise MarkupError(f"the prompt {text.strip()[:60]!r} contains '{markup}', which is markup of this model.")
+        if (fault := self._fault(text)) is not None:
+            raise MarkupError(f"the prompt {text.strip()[:60]!r} {fault}")
         return self._prompt_ids(text)
 
     def _prompt_ids(self, text: str) -> TokenIds:
@@ -252,7 +279,7 @@ class SpanBuilder:
 
     def build(self, example: Example, prompt: TokenIds, reasoning: TokenIds) -> Sequence:
         """Return the whole sequence of one sample with its spans; a token belongs to the span it begins in."""
-        layout, around = self.layout, self.around
+        layout, around = self.layout, self._around(example.question)
         ids: list[int] = []
         spans: dict[str, tuple[int, int]] = {}
 
@@ -273,7 +300,8 @@ class SpanBuilder:
 
         offset = 0
         frozen = layout.frozen_prefix
-        before, question = self._before_prompt.removesuffix(frozen), ("question", example.question)
+        before = (around.opening if self.prompt_first else around.between).removesuffix(frozen)
+        question = ("question", example.question)
         if self.prompt_first:
             append(self.head(example), ("opening", before), ("frozen", frozen))
         else:

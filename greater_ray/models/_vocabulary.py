@@ -16,9 +16,9 @@ from torch import Tensor
 from greater_ray.errors import ConfigError
 from greater_ray.models._decode import best_tokens
 from greater_ray.models._placement import markup_tokens
+from greater_ray.models._turns import Turns
 from greater_ray.types import Layout, TokenIds, Usage
 from greater_ray.work import (
-    BaseEngine,
     NearestTokens,
     OneHotGradient,
     SteepestTokens,
@@ -32,11 +32,10 @@ TOKEN_FILTERS = ("none", "ascii", "letters", "released")
 _CHUNK = 8192
 
 
-class Vocabulary(BaseEngine):
+class Vocabulary(Turns):
     """Kinds of work that need no forward pass; a base of ``Engine``."""
 
     model: Any
-    tokenizer: Any
     device: torch.device
     _filters: dict[str, Tensor]
 

@@ -34,7 +34,6 @@ from greater_ray.types import (
     Example,
     Generation,
     Layout,
-    PromptCheck,
     PromptGradient,
     Rollout,
     Shard,
@@ -44,8 +43,6 @@ from greater_ray.types import (
 )
 from greater_ray.work import (
     Answers,
-    CheckPrompts,
-    EncodePrompt,
     Generate,
     Gradients,
     PromptGradients,
@@ -141,24 +138,6 @@ class Engine(Vocabulary):
         rows = {"decode_rows": 96, "gradient_rows": 8} if on_cpu else {}
         return cls(model, tokenizer, facts=facts, **rows)
 
-    # -- text and tokens ---------------------------------------------------------------------------------------------
-
-    def spans(self, layout: Layout) -> SpanBuilder:
-        """Return the builder of token ids for a layout."""
-        if layout not in self._spans:
-            self._spans[layout] = SpanBuilder(self.tokenizer, layout)
-        return self._spans[layout]
-
-    @computes(EncodePrompt)
-    def encode_prompt(self, work: EncodePrompt, layout: Layout) -> tuple[TokenIds, Usage]:
-        """Tokenize a prompt as it continues the frozen prefix."""
-        return self.spans(layout).encode_prompt(work.text), Usage()
-
-    @computes(CheckPrompts)
-    def check_prompts(self, work: CheckPrompts, layout: Layout) -> tuple[list[PromptCheck], Usage]:
-        """Decode prompts and tell which survive decoding and tokenizing again."""
-        return [self.spans(layout).check(prompt) for prompt in work.prompts], Usage()
-
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def limit_prefix_memory(self, num_bytes: int) -> None:
@@ -166,8 +145,8 @@ class Engine(Vocabulary):
         self._prefixes.memory = num_bytes
 
     def _prefix(self, parts: Sequence[Parts], layout: Layout) -> tuple[Heads, Prefix]:
-        """The heads of rows with their keys and values: one for all rows where no question stands in them."""
-        heads = tuple(part.head for part in (parts[:1] if self.spans(layout).prompt_first else parts))
+        """The heads of rows with their keys and values: one for all rows where nothing of a row stands in them."""
+        heads = tuple(part.head for part in (parts[:1] if self.spans(layout).shared_head else parts))
         return heads, self._prefixes.of(heads, self.decoder, self._decode_batch)
 
     def _parts(self, shard: Shard, prompt: TokenIds, layout: Layout, reasoning: int) -> list[Parts]:
@@ -258,7 +237,7 @@ class Engine(Vocabulary):
 
         def work(start: int, stop: int) -> list[RowResult]:
             nonlocal passes
-            if spans.prompt_first:
+            if spans.shared_head:
                 batch = RowBatch.behind_prompts(self.decoder, prefix, parts[start:stop])
             else:
                 batch = RowBatch(self.decoder, prefix, [k % len(shard) for k in range(start, stop)], parts[start:stop])
@@ -272,15 +251,15 @@ class Engine(Vocabulary):
                 passes += batch.score_choices(logits, choices, temperature)
             if answer:
                 batch.answer(logits, layout.max_answer_tokens, self._line_ends)
-            passes += 2 + spans.prompt_first + max(r.generated for r in batch.results)
+            passes += 2 + spans.shared_head + max(r.generated for r in batch.results)
             return batch.results
 
         rows = self._decode_batch.map(work, len(parts))
         usage = Usage(
             calls=len(parts),
             prefix_tokens=sum(len(head) - 1 for head in heads),
-            prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.prompt_first else parts))
-            + sum(spans.prompt_first + len(p.suffix) for p in parts)
+            prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.shared_head else parts))
+            + sum(spans.shared_head + len(p.suffix) for p in parts)
             + (sum(map(len, reasoning)) if reasoning is not None else 0),
             generated_tokens=sum(r.generated for r in rows),
             scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts)
@@ -324,7 +303,7 @@ class Engine(Vocabulary):
         rows, usage = self._differentiate(work, layout, read)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
         lists = [tokens for _, _, tokens in rows]
-        if self.spans(layout).prompt_first:
+        if self.spans(layout).shared_head:
             # Equal but for rounding: what precedes the prompt is the same for all rows.
             lists = [lists[0]] * len(lists)
         return ShardGradient(tuple(gradient.tolist()), tuple(loss for _, loss, _ in rows), tuple(lists)), usage
@@ -378,11 +357,11 @@ class Engine(Vocabulary):
     def proposals(self, work: Proposals, layout: Layout) -> tuple[list[TokenIds], Usage]:
         """The likeliest tokens at a position given all that stands before it (paper Eq. 3), per row.
 
-        Where no question stands there, the first row speaks for all.
+        Where nothing of a row stands there, the first row speaks for all.
         """
         banned, prompt = self._banned(work.token_filter), work.prompt[: work.position]
         spans = self.spans(layout)
-        shard = work.shard[:1] if spans.prompt_first else work.shard
+        shard = work.shard[:1] if spans.shared_head else work.shard
         parts = [Parts(p.head, p.prompt, (), ()) for p in self._parts(shard, prompt, layout, 0)]
         heads, prefix = self._prefix(parts, layout)
 

@@ -7,12 +7,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from greater_ray.assembly import resolve_config
-from greater_ray.config import Config, EvaluationConfig, parse
-from greater_ray.errors import ConfigError, unknown_name
-from greater_ray.plugins import load
-from greater_ray.settings import merged
-from greater_ray.tasks import available_groups, expand
+from greater_ray.config import Config, parse
+from greater_ray.errors import unknown_name
+from greater_ray.tasks import expand
 
 NO_PROMPT = "no prompt is published"
 EMPTY = "an empty prompt cannot be measured"
@@ -62,10 +59,11 @@ class Table(Config):
 
 
 class Suite(Config):
-    """What holds for all cells of one paper's tables."""
+    """What holds for all cells of one paper's tables; ``families`` has settings of tasks where no scale has others."""
 
     seeds: tuple[int, ...]
     settings: dict[str, Any]
+    families: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Supposed(Config):
@@ -171,31 +169,20 @@ def tasks_of(name: str) -> tuple[str, ...]:
 
 @cache
 def table(name: str) -> Table:
-    """Return a table, with the rows and columns that this package can compute.
+    """Return a table.
 
     Raises:
-        ConfigError: there is no such table, or nothing of it can be computed.
+        ConfigError: there is no such table.
     """
     if name not in shared().order:
         raise unknown_name("table", name, [*shared().order, "all"])
     found: Table = parse(Table, {"name": name, **_yaml(f"tables/{name}.yaml")})
-    found, notes = _possible(_columns_of_groups(found))
-    if not found.columns or not found.rows:
-        raise ConfigError(f"'{name}' cannot be computed: {notes[0]}", setting="table", value=name)
-    return found.model_copy(update={"notes": (*found.notes, *notes)})
+    return _columns_of_groups(found)
 
 
-@cache
 def tables() -> tuple[str, ...]:
-    """Return the names of the tables of which something can be computed, in order."""
-    known = []
-    for name in shared().order:
-        try:
-            table(name)
-        except ConfigError:
-            continue
-        known.append(name)
-    return tuple(known)
+    """Return the names of the tables, in order."""
+    return shared().order
 
 
 def _columns_of_groups(found: Table) -> Table:
@@ -209,63 +196,3 @@ def _columns_of_groups(found: Table) -> Table:
             label = task.rpartition("/")[2]
             columns.append(entry.model_copy(update={"label": label, "tasks": (task,)}))
     return found.model_copy(update={"columns": tuple(columns)})
-
-
-def _possible(found: Table) -> tuple[Table, list[str]]:
-    """Leave out rows and columns that need a task, model or setting which this package lacks, and say so."""
-    notes: list[str] = []
-    rows, columns = [], []
-    for row in found.rows:
-        why = _lacking(row)
-        if why is None:
-            rows.append(row)
-        else:
-            notes.append(f"Row {row.label} is left out: {why}")
-    kept = []
-    for place, column in enumerate(found.columns):
-        why = _lacking(column)
-        if why is None:
-            columns.append(column)
-            kept.append(place)
-        else:
-            notes.append(f"Column {column.label} is left out: {why}")
-    rows = [
-        row.model_copy(update={"published": tuple(row.published[k] for k in kept if k < len(row.published))})
-        for row in rows
-    ]
-    return found.model_copy(update={"rows": tuple(rows), "columns": tuple(columns)}), notes
-
-
-def _lacking(entry: Entry) -> str | None:
-    """Say what an entry needs that this package lacks."""
-    groups = {**available_groups(), **shared().groups}
-    for name in entry.tasks:
-        try:
-            tasks_of(name)
-        except ConfigError:
-            what = "tasks of this group are" if name in groups else "the task is"
-            return f"{what} not there ({name})."
-    for model in (entry.model, entry.transfer):
-        if model is not None and not _answers(model):
-            return f"{shared().models[model]['label']} cannot be a task model."
-    for key in entry.settings.get("evaluation", {}):
-        if key not in EvaluationConfig.model_fields:
-            return f"evaluation.{key} is not there."
-    if entry.method is not None:
-        method = shared().methods[entry.method]
-        known = load("methods", method["name"]).config_type.model_fields
-        given = merged(method, entry.settings).get("method_config", {})
-        missing = [key for key in given if key not in known]
-        if missing:
-            return f"the method has no option {missing[0]}."
-    return None
-
-
-@cache
-def _answers(model: str) -> bool:
-    """Tell whether a model can be asked for answers at all: an endpoint may only write."""
-    try:
-        resolve_config({"model": shared().models[model]["name"], "task": "bbh/navigate", "method": "zero-shot-cot"})
-    except ConfigError:
-        return False
-    return True

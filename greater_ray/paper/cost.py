@@ -53,7 +53,7 @@ def counts(size: str) -> dict[str, Counts]:
 def rows_of(config: TrialConfig) -> Rows:
     """Return how many rows a task has at most, without reading them: configured sizes, else what is known of it."""
     known = shared().rows
-    family = config.task.name.partition("/")[0]
+    family = config.task.split or config.task.name.partition("/")[0]
     train, dev, test = known.get(family, known["default"])
     task = config.task
     sizes = (

@@ -7,6 +7,7 @@ matplotlib is an extra (``pip install 'greater-ray[plots]'``).
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from greater_ray.errors import ConfigError
@@ -46,6 +47,9 @@ def has_matplotlib() -> bool:
     return find_spec("matplotlib") is not None
 
 
+_LETTERS_PER_INCH = 12  # of a title
+
+
 def draw(filled: Filled, folder: Path, forms: Sequence[str] = FORMS) -> list[Path]:
     """Write a picture in some forms and return the files.
 
@@ -66,7 +70,9 @@ def draw(filled: Filled, folder: Path, forms: Sequence[str] = FORMS) -> list[Pat
         (_outcome_bars if filled.plan.table.figure == "outcomes" else _bars)(filled, axes)
         made = ", synthetic rows" if any(is_made(number) for number in filled.plan.numbers) else ""
         about = f"{filled.plan.table.title}{_common(filled)} (scale {filled.plan.view.scale}{made})"
-        axes.set_title("\n".join([about, *filled.plan.view.overrides]), fontsize=10)
+        wide = int(_LETTERS_PER_INCH * figure.get_figwidth())
+        lines = [line for text in (about, *filled.plan.view.overrides) for line in wrap(text, wide)]
+        figure.suptitle("\n".join(lines), fontsize=10)
         written = []
         for form in forms:
             path = folder / f"{filled.plan.table.name}.{form}"

@@ -270,6 +270,7 @@ def _compared(plan: TablePlan, values: Sequence[Value]) -> list[Value]:
     """Compare every row with its reference, and adjust the p-values of the table."""
     by_place = {(id(v.number.row), id(v.number.column)): v for v in values}
     found: dict[int, Compared] = {}
+    of: dict[int, Value] = {}
     for place, value in enumerate(values):
         reference = plan.reference(value.number.row)
         other = by_place.get((id(reference), id(value.number.column))) if reference is not None else None
@@ -278,6 +279,7 @@ def _compared(plan: TablePlan, values: Sequence[Value]) -> list[Value]:
         # Other rows or another model are no pairs; a number under a mark is compared with nothing.
         if value.row_ids != other.row_ids or value.strange or other.strange or _too_few(value.scores):
             continue
+        of[place] = other
         result = compare_over_tasks(other.scores, value.scores)
         found[place] = Compared(
             reference=reference.label,
@@ -286,9 +288,12 @@ def _compared(plan: TablePlan, values: Sequence[Value]) -> list[Value]:
             methods=result.freedom is not None,
             discordance=_discordance(other.scores, value.scores),
         )
-    adjusted = dict(zip(found, holm([c.p_value for c in found.values()]), strict=True))
+    # Rows that share their records, as published prompts that are the same do, are one comparison.
+    keys = {place: (values[place].folders, of[place].folders) for place in found}
+    single = {keys[place]: compared.p_value for place, compared in found.items()}
+    adjusted = dict(zip(single, holm(list(single.values())), strict=True))
     return [
-        replace(value, compared=replace(found[k], p_value=adjusted[k])) if k in found else value
+        replace(value, compared=replace(found[k], p_value=adjusted[keys[k]])) if k in found else value
         for k, value in enumerate(values)
     ]
 

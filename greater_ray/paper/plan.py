@@ -204,16 +204,19 @@ def _columns(found: Table, view: View, size: Scale) -> Iterator[Column]:
 
 
 def _label(entry: Entry, view: View, size: Scale, choice: str | None, several: bool) -> str:
-    label = entry.label
-    if several and entry.writer:
-        # Writers that are one model here differ in the first word of their columns only.
-        label = label.partition(" ")[2] or label
+    # Writers that are one model here differ in the first word of their columns only.
+    label = _without_writer(entry) if several else entry.label
     if entry.model is None:
         return f"{choice} {label}" if choice else label
     model = _model(entry.model, view, size, choice)
     known = shared().models[entry.model]
     name = known["label"] if model["name"] == known["name"] else model["name"].rstrip("/").rpartition("/")[2]
     return f"{name} {label}"
+
+
+def _without_writer(entry: Entry) -> str:
+    """Return a label without its first word, where that names the model that writes."""
+    return entry.label.partition(" ")[2] if entry.writer and " " in entry.label else entry.label
 
 
 def published_label(entry: Entry) -> str:
@@ -314,7 +317,7 @@ def _method(row: Entry, column: Entry, task: str) -> tuple[dict[str, Any] | None
         name = row.method or column.method
         if name is None:
             raise ConfigError(f"row '{row.label}' names neither a method nor prompts.")
-        changes = [entry.label for entry in (row, column) if entry.settings]
+        changes = [_without_writer(entry) for entry in (row, column) if entry.settings]
         label = f"{name} ({', '.join(changes)})" if changes else name
         return merged({"label": label}, shared().methods[name], row.settings, column.settings), None, False
     prompt = published_prompt(row.prompts, task)
@@ -347,7 +350,8 @@ def _cells(
     strange = settings.keys() - own.keys() - {"task", "model", "optimizer_model"}
     if strange:
         raise unknown_name("set", min(strange), {*SECTIONS, "task", "model"})
-    rows = {**settings.get("task", {}), "name": size.stand_ins.get(task, task)}
+    family = {} if "task" in size.settings else suite.families.get(task.partition("/")[0], {})
+    rows = {**family, **settings.get("task", {}), "name": size.stand_ins.get(task, task)}
     for key in rows:
         if key not in TaskConfig.model_fields:
             raise unknown_name("set", f"task.{key}", TaskConfig.model_fields)

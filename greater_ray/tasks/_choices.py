@@ -112,6 +112,9 @@ def choice_reader(labels: tuple[str, ...], opposites: bool) -> ChoiceReader:
         opposites: whether to deny one of the two means the other.
     """
     folded = [" ".join(_words(label)) for label in labels]
+    own = {
+        words: tuple(re.split(r"\w+", fold(label).strip())[1:-1]) for words, label in zip(folded, labels, strict=True)
+    }
     exact = not all(folded) or len(set(folded)) < len(folded)
     forms = {
         spelled(label) if exact else words: index
@@ -119,18 +122,23 @@ def choice_reader(labels: tuple[str, ...], opposites: bool) -> ChoiceReader:
     }
     short = {SHORT_FORMS[form]: index for form, index in forms.items() if form in SHORT_FORMS} if opposites else {}
     long = {word: forms[letter] for word, letter in SHORT_FORMS.items() if letter in forms} if opposites else {}
-    alternatives = [_pattern(form, exact) for form in sorted([*forms, *long], key=len, reverse=True)]
+    alternatives = [_pattern(form, exact, own.get(form, ())) for form in sorted([*forms, *long], key=len, reverse=True)]
     # A single letter is an answer only where nothing else stands: "t" is no "true" in "don't".
     alternatives += [rf"(?<!\S){letter}(?=[ ]*(?:[.,;:!?]|\n|\Z))" for letter in short]
     return ChoiceReader(labels, {**short, **long, **forms}, re.compile("|".join(alternatives)), exact, opposites)
 
 
-def _pattern(form: str, exact: bool) -> str:
+def _pattern(form: str, exact: bool, own: Sequence[str]) -> str:
+    """The pattern of a label; ``own`` is what it has between its words: "10:30", "St. Louis"."""
     if exact:
         body = r"\s+".join(map(re.escape, form.split(" ")))
         # A label of marks stands wherever it is written; one that ends in a letter does not end inside a word.
         return (r"(?<!\w)" if form[0].isalnum() else "") + body + (r"(?!\w)" if form[-1].isalnum() else "")
-    return rf"(?<![\w']){_BETWEEN_WORDS.join(map(re.escape, form.split(' ')))}(?!\w|'\w)"
+    first, *others = map(re.escape, form.split(" "))
+    between = [f"(?:{_BETWEEN_WORDS}|{re.escape(mark)})" if mark.strip() else _BETWEEN_WORDS for mark in own]
+    between = between if len(between) == len(others) else [_BETWEEN_WORDS] * len(others)
+    body = first + "".join(gap + word for gap, word in zip(between, others, strict=True))
+    return rf"(?<![\w']){body}(?!\w|'\w)"
 
 
 def first_choice(text: str, labels: Sequence[str], opposites: bool = False) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from greater_ray.errors import DataError, Place
-from greater_ray.tasks._sources import Row, Source, local_origin
+from greater_ray.tasks._sources import Row, Source, local_origin, shortest
 
 _LONGEST_FIELD = 2**31 - 1  # of a CSV file; Python's own limit of 131,072 characters is shorter than some documents
 _BATCH = 200  # rows of a Parquet file that are in memory as Python values at once
@@ -89,12 +89,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
+def _integer(digits: str) -> int | Decimal:
+    """Read an integer; Python makes no int of more than 4,300 digits."""
+    return int(digits) if len(digits) < 4000 else Decimal(digits)
+
+
 def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
 # One for all lines: making one takes longer than reading a short line.
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=Decimal, parse_int=_integer, parse_constant=_no_number
+)
 
 
 def csv_rows(path: Path, setting: str, delimiter: str = ",") -> Iterator[Row]:
@@ -157,8 +164,12 @@ def parquet_rows(path: Path, setting: str) -> Iterator[Row]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             _refuse_twice(file.schema_arrow.names, "in the file", setting, Place(str(path)))
+            kinds = {"float": "float32", "halffloat": "float16"}
+            short = {field.name: kinds[str(field.type)] for field in file.schema_arrow if str(field.type) in kinds}
             for batch in file.iter_batches(batch_size=_BATCH):
                 for values in batch.to_pylist():
+                    for name, kind in short.items():
+                        values[name] = shortest(values[name], kind)
                     yield Row(index, index + 1, values)
                     index += 1
     except (OSError, ArrowException) as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from greater_ray.cache import cache_folder
 from greater_ray.errors import DataError
+from greater_ray.tasks._sources import SHORT_FLOATS, shortest
 
 
 def keep_rows(rows: Any) -> str:
@@ -22,12 +23,15 @@ def keep_rows(rows: Any) -> str:
         DataError: there are none, or a value is no text, number, truth value or list of these.
     """
     records: Iterable[Any] = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    kinds = {str(column): str(kind) for column, kind in getattr(rows, "dtypes", {}).items()}
+    short = {column: kind for column, kind in kinds.items() if kind in SHORT_FLOATS}
     lines = []
     for index, record in enumerate(records):
         if not isinstance(record, Mapping):
             why = f"row {index} is a {type(record).__name__}; give a DataFrame, or mappings from column to value."
             raise DataError(why, setting="rows")
         values = {str(column): _plain(value, index, column) for column, value in record.items()}
+        values |= {column: shortest(values[column], kind) for column, kind in short.items()}
         lines.append(json.dumps(values, ensure_ascii=True, sort_keys=True) + "\n")
     if not lines:
         raise DataError("there are no rows.", setting="rows")
@@ -47,7 +51,9 @@ def _plain(value: Any, index: int, column: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each, index, column) for each in value]
     if hasattr(value, "tolist"):  # numpy's scalars and arrays
-        return _plain(value.tolist(), index, column)
+        kind = str(getattr(value, "dtype", ""))
+        single = kind in SHORT_FLOATS and getattr(value, "ndim", 0) == 0
+        return shortest(value, kind) if single else _plain(value.tolist(), index, column)
     if value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, str | bool | int | float):

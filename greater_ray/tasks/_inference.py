@@ -158,6 +158,9 @@ def gold_label(form: AnswerForm, target: str, place: Place) -> str:
         allowed = f" ({', '.join(form.choices)})" if form.choices and form.type != "letter" else ""
         why = f"the answer {target[:60]!r} is not a '{form.type}'{allowed}; correct it or set §task.answer_type."
         raise DataError(why, setting="task.rows", place=place, value=target)
+    if form.type == "text" and (fault := form.metric.fault(label)) is not None:
+        why = f"the answer {target[:60]!r} can never be right under §task.metric {form.metric.name}: {fault}."
+        raise DataError(why, setting="task.rows", place=place, value=target)
     if form.metric.by_line and form.type in ("text", "choice"):
         if len(lines(label)) > 1 or len(label.splitlines()) > 1:
             why = (

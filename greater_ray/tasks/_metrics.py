@@ -20,13 +20,17 @@ _ROUGE = "rouge_score.rouge_scorer"
 Compare = Callable[[str, str], float]
 
 
+def _no_fault(reference: str) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A way to score text.
 
     ``by_line`` tells that an answer is one line of the reply, and that a reference must score 1 against itself; else it
     is the whole reply. ``mean`` takes the mean over the references in place of the best. ``own`` is a user's function,
-    ``library`` a module that must be there.
+    ``library`` a module that must be there. ``fault`` says of a reference why it can never be right, or None.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Metric:
     mean: bool = False
     own: Callable[[str, Any], Any] | None = None
     library: str | None = None
+    fault: Callable[[str], str | None] = _no_fault
 
     def score(self, text: str, references: Sequence[str], row: Any = None) -> float:
         """Score a text.
@@ -72,6 +77,19 @@ def _contains(text: str, reference: str) -> float:
     return float(re.search(rf"(?<!\w){inner}(?!\w)", normalize_text(text)) is not None)
 
 
+def _marks_alone(reference: str) -> str | None:
+    """Marks are passed over, so that nothing would be left that a text has to contain."""
+    return None if normalize_text(reference) else "it is nothing but marks, which are passed over"
+
+
+def _no_pattern(reference: str) -> str | None:
+    try:
+        re.compile(reference)
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"it is no regular expression ({error})"
+    return None
+
+
 def _regex(text: str, reference: str) -> float:
     return float(re.search(reference, text) is not None)
 
@@ -97,6 +115,11 @@ def _rouge() -> Any:
 def _rouge_l(text: str, reference: str) -> float:
     """F measure of the longest common subsequence, by the library ``rouge-score`` without a stemmer."""
     return float(_rouge().score(reference, text)["rougeL"].fmeasure)
+
+
+def _no_rouge_words(reference: str) -> str | None:
+    """The library knows words of the letters a to z and digits alone."""
+    return None if re.search("[a-z0-9]", reference.lower()) else "it has no letter a to z and no digit, all that counts"
 
 
 def _chrf(text: str, reference: str) -> float:
@@ -137,6 +160,10 @@ def _json(text: str, reference: str) -> float:
 _NOTHING = object()
 
 
+def _no_json(reference: str) -> str | None:
+    return "it holds no JSON" if _first_json(reference) is _NOTHING else None
+
+
 def _first_json(text: str) -> Any:
     fenced = _FENCE.search(text)
     text = fenced[1] if fenced else text
@@ -167,14 +194,14 @@ METRICS = {
     metric.name: metric
     for metric in (
         EXACT,
-        Metric("contains", _contains),
-        Metric("regex", _regex),
+        Metric("contains", _contains, fault=_marks_alone),
+        Metric("regex", _regex, fault=_no_pattern),
         Metric("f1", _token_f1),
-        Metric("rouge-l", _rouge_l, library=_ROUGE),
-        Metric("rouge-l-mean", _rouge_l, mean=True, library=_ROUGE),
+        Metric("rouge-l", _rouge_l, library=_ROUGE, fault=_no_rouge_words),
+        Metric("rouge-l-mean", _rouge_l, mean=True, library=_ROUGE, fault=_no_rouge_words),
         Metric("chrf", _chrf, library="sacrebleu"),
         Metric("bleu", _bleu, library="sacrebleu"),
-        Metric("json", _json),
+        Metric("json", _json, fault=_no_json),
     )
 }
 

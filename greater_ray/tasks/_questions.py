@@ -12,6 +12,8 @@ from greater_ray.tasks._parts import SPLIT_WORDS, Part
 from greater_ray.tasks._sources import Row, plain
 from greater_ray.tasks._templates import question_from
 
+# Marks that programs leave around a text and nobody sees: byte order mark, zero width, direction.
+_INVISIBLE = re.compile("\\A[\\s\ufeff\u200b\u200e\u200f\u2060]+|[\\s\ufeff\u200b\u200e\u200f\u2060]+\\Z")
 # Half of a surrogate pair has no form in UTF-8, and no tokenizer reads a NUL.
 _NO_TEXT = re.compile("[\ud800-\udfff\x00]")
 
@@ -38,6 +40,8 @@ def _text(value: Any, part: Part, row: Row, column: str, setting: str) -> str:
         why = f"'{column}' must be text or a number, not a {type(value).__name__}."
         raise _wrong(part, row, why, value)
     text = plain(value).strip()
+    if not text.isascii():
+        text = _INVISIBLE.sub("", text)
     # Most text is ASCII, in which a NUL is found much faster than by the pattern.
     if (not text.isascii() or "\x00" in text) and (odd := _NO_TEXT.search(text)) is not None:
         why = f"'{column}' holds the character {odd[0]!a}, which is no text; correct the row."

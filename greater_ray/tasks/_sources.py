@@ -19,6 +19,7 @@ from greater_ray.errors import ConfigError, DataError, did_you_mean
 
 OFFLINE_CHOICES = "without a network set §task.data to synthetic or a folder, or give §task.rows"
 PROBE_SECONDS = 3.0
+SHORT_FLOATS = ("float32", "float16")
 _MOST_DIGITS = 400  # a number beyond is left as it is written
 
 
@@ -170,6 +171,9 @@ def hub_splits(
 
 def _table_rows(table: Any) -> Iterator[Row]:
     names = {column: kind.names for column, kind in table.features.items() if type(kind).__name__ == "ClassLabel"}
+    short = {
+        column: kind.dtype for column, kind in table.features.items() if getattr(kind, "dtype", "") in SHORT_FLOATS
+    }
     index = 0
     for batch in table.iter(batch_size=200):
         for values in zip(*batch.values(), strict=True):
@@ -177,6 +181,8 @@ def _table_rows(table: Any) -> Iterator[Row]:
             for column, known in names.items():
                 number = row[column]
                 row[column] = known[number] if number is not None and 0 <= number < len(known) else None
+            for column, kind in short.items():
+                row[column] = shortest(row[column], kind)
             yield Row(index, index + 1, row)
             index += 1
 
@@ -220,6 +226,20 @@ def read_bbh_json(path: Path) -> Source:
         form = '{"examples": [{"input": ..., "target": ...}, ...]}'
         raise DataError(f"'{path}' is not a BIG-Bench-Hard file of the form {form}.", setting="task.data") from error
     return Source(rows, local_origin(path, len(rows)))
+
+
+def shortest(value: float | None, kind: str) -> float | None:
+    """Return a number of fewer bits as it was meant: 0.1, where as a double it reads 0.10000000149011612.
+
+    Args:
+        value: None or NaN where it is missing.
+        kind: ``float32`` or ``float16``.
+    """
+    if value is None or value != value:
+        return None
+    import numpy
+
+    return float(str(numpy.dtype(kind).type(value)))
 
 
 def plain(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Reading free text, and folding what does not matter in it."""
 
 import re
+import unicodedata
 from functools import lru_cache
 
 _MARKER = re.compile(r"answer(?:\s+is)?\s*:?", re.IGNORECASE)
@@ -12,14 +13,17 @@ _WORD_CHARACTER = re.compile(r"[^\W_]")
 def normalize_text(text: str) -> str:
     """Fold what does not matter in a free answer: case, blanks, commas between words, quotes and marks around it.
 
-    Where no letter or digit is left (bracket sequences), blanks do not matter at all.
+    Where no letter or digit is left (bracket sequences), blanks do not matter at all. An accented letter of two
+    characters is that of one.
     """
+    text = text if text.isascii() else unicodedata.normalize("NFC", text)
     folded = _BETWEEN_WORDS.sub(" ", text).strip(" .:!?*`\"'“”‘’$_").casefold()
     return folded if _WORD_CHARACTER.search(folded) else folded.replace(" ", "")
 
 
 def lightly_folded(text: str) -> str:
     """Fold what data sets write now this way, now that way: case, blanks, quotes around it and a full stop."""
+    text = text if text.isascii() else unicodedata.normalize("NFC", text)
     return re.sub(r"\s+", " ", text).strip(" \"'“”‘’`").rstrip(". ").casefold()
 
 

@@ -61,7 +61,7 @@ class Work(Generic[ResultT]):
         if not self.shard or layout is None:
             return None
         around = [layout.joint, layout.frozen_prefix, layout.placement, layout.system, layout.thinking]
-        shown = [layout.demonstrated, layout.demonstrations]
+        shown = [layout.demonstrated, layout.nearest, layout.demonstrations]
         return fingerprint([*around, *shown, [example.question for example in self.shard]])
 
     def units(self, model: Asking) -> list[Self]:

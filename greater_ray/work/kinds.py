@@ -48,6 +48,11 @@ class EncodePrompt(Work[TokenIds]):
 
 
 @dataclass(frozen=True)
+class RenderedTurns(Work[str]):
+    """The turns that ask, as the chat template writes them, with ``{question}`` and ``{prompt}`` in their places."""
+
+
+@dataclass(frozen=True)
 class CheckPrompts(Work[list[PromptCheck]]):
     """Decode prompts and tell which of them survive decoding and tokenizing again."""
 

@@ -10,10 +10,11 @@ import pytest
 
 from greater_ray.assembly import Subject, load_subject, resolve_config
 from greater_ray.config import TrialConfig
+from greater_ray.demonstrations import showing
 from greater_ray.errors import ModelError
 from greater_ray.protocols import encoded
 from greater_ray.sharding import ShardedWriter
-from greater_ray.types import LossSpec, Message
+from greater_ray.types import LossSpec, Message, Shown
 from greater_ray.work import Answers, Rollouts
 from tests.families import tiny_model
 from tests.served import Server, serving
@@ -138,3 +139,20 @@ def test_a_reply_that_was_begun_is_gone_on_with_as_by_the_loaded_model(server: S
     ]
     assert texts[0] == texts[1]
     assert texts[0].startswith("<prompt>Think")
+
+
+def test_demonstrations_nearest_to_a_question_are_those_of_the_loaded_model(server: Server, folder: Path) -> None:
+    there, here = both(server, folder)
+    rows = there.task.train()
+    shown = Shown(tuple(row.shown for row in rows), nearest=2)
+    found, expected = (
+        showing(subject.model, shown, ids).ask(Answers(rows, [ids]))[0]
+        for subject in (there, here)
+        for ids in [encoded(subject.model, PROMPT)]
+    )
+    assert [a.reasoning_text for a in found] == [a.reasoning_text for a in expected]
+    asked = [request["messages"] for request in server.requests if len(request["messages"]) == 5]
+    assert len({messages[0]["content"] for messages in asked}) > 1, "not the same ones for every row"
+    for messages in asked:
+        questions = [messages[k]["content"] for k in (0, 2, 4)]
+        assert len(set(questions)) == 3, "a row is not among its own"

@@ -143,6 +143,26 @@ def test_markup_is_refused_in_all_four_places(mark: str) -> None:
         SpanBuilder(tokenizer, Layout(f"So it is{mark}"))
 
 
+@pytest.mark.parametrize("code", [0xD83D, 0xDCE9])
+def test_half_of_a_character_is_refused_wherever_text_is_given(code: int) -> None:
+    tokenizer, half = marked(), chr(code)
+    spans, why = SpanBuilder(tokenizer, LAYOUT), r"holds '\\ud\w+', half of a character, which is no text\."
+    with pytest.raises(DataError, match=f"row 'x': the question {why}"):
+        spans.head(Example("x", f"Is it?{half}", "True", "True"))
+    with pytest.raises(DataError, match=f"row 'x': the answer {why}"):
+        spans.label(Example("x", "Is it?", f"True{half}", f"True{half}"))
+    with pytest.raises(MarkupError, match=rf"the prompt .* {why}"):
+        spans.encode_prompt(f" think{half}")
+    for setting, layout in (
+        ("task.extractor", Layout(f"So it is{half}")),
+        ("task.choices", Layout("So it is", choices=("a", f"b{half}"))),
+        ("layout.system", Layout("So it is", system=f"Be brief{half}")),
+        ("layout.glue", Layout("So it is", glue=half)),
+    ):
+        with pytest.raises(ConfigError, match=f"{setting}: {why}"):
+            SpanBuilder(tokenizer, layout)
+
+
 def test_a_written_prompt_with_markup_is_a_refused_proposal() -> None:
     model, _ = tiny_model("llama")
     tokenizer = marked()
@@ -199,12 +219,24 @@ def test_a_template_that_writes_the_date_writes_that_of_the_run(monkeypatch: pyt
     first = builder(template)
     assert "26 Jul 2024" in first.opening_text
     assert datetime.now().strftime("%d %b %Y") not in first.opening_text
-    with pytest.raises(ModelError, match="today's date in a form that is not known"):
-        builder("{% set form = '%d' %}{{ strftime_now(form) }}" + TURNS)
+    for form in (
+        "{% set form = '%d' %}{{ strftime_now(form) }}",
+        "{{ strftime_now(format='%d') }}",
+        "{% set now = strftime_now %}{{ now('%d') }}",
+    ):
+        with pytest.raises(ModelError, match="today's date in a form that is not known"):
+            builder(form + TURNS)
+    asked = "{% if strftime_now is defined %}{{ strftime_now('%d %b') }}{% endif %}"
+    assert "26 Jul" in builder(asked + TURNS).opening_text
     assert "02 Jan 2026" in builder(template, date="2026-01-02").opening_text
     engine = Engine(tiny_model("llama")[0], first.tokenizer)
     written = engine._writer.encode((Message("user", "Hello"),))
     assert "26 Jul 2024" in first.tokenizer.decode(list(written))
+
+
+def test_a_template_that_draws_by_chance_is_refused() -> None:
+    with pytest.raises(ModelError, match="writes another text each time"):
+        builder("{{ range(100000) | random }}" + TURNS)
 
 
 def test_arguments_reach_the_template() -> None:

@@ -1,5 +1,6 @@
 """Every placement of the prompt: sequences are those of the chat template, and all numbers equal the slow twin's."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from greater_ray.assembly import assemble, local_models, resolve_config
 from greater_ray.cli._runs import export
 from greater_ray.config import TrialConfig
-from greater_ray.errors import ConfigError, DataError, ModelError
+from greater_ray.errors import ConfigError, DataError, ModelError, StoreError
 from greater_ray.methods.opro import SLOT, meta_prompt
 from greater_ray.models._attention import register
 from greater_ray.models._spans import SpanBuilder
@@ -282,6 +283,22 @@ def test_methods_know_on_which_side_of_the_question_a_prompt_stands(placement: s
     wanted = meta_prompt([], EXAMPLES[:1], parts.method_config, problem.prompt_first)[0].content
     first = wanted.index(f"\n{SLOT}\n") < wanted.index(EXAMPLES[0].question)
     assert first == problem.prompt_first
+
+
+def test_a_record_keeps_the_turns_as_they_were_rendered_and_a_run_holds_to_them(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    chosen = config(folders["llama"], "zero-shot-cot", layout={"placement": "system"})
+    record = run_config(chosen, tmp_path / "run", models=MODELS)
+    tokenizer = tiny_tokenizer("llama")
+    turns = [{"role": "system", "content": "{prompt}"}, {"role": "user", "content": "{question}"}]
+    assert record.rendered == tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    (tmp_path / "run" / "record.json").unlink()
+    noted = (tmp_path / "run" / "config.json").read_text()
+    turns_hash = json.loads(noted)["inputs"]["turns"]
+    (tmp_path / "run" / "config.json").write_text(noted.replace(turns_hash, "0" * 16))
+    with pytest.raises(StoreError, match="was begun with other turns, which have changed since"):
+        run_config(chosen, tmp_path / "run", models=MODELS)
 
 
 @pytest.mark.parametrize("settings", [{}, {"frozen_prefix": ""}])

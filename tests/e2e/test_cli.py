@@ -333,6 +333,12 @@ def test_doctor(small, capsys, tmp_path):
     assert re.search(r"^fail +model +--model: .* has no config.json", out, re.MULTILINE)
 
 
+def test_doctor_reads_answers_as_a_run_does(small, capsys):
+    assert run(["doctor", *small, "--reading", "likelihood", "--json"]) == 0
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert all(figures["readable"] == 1.0 for figures in checks["extractor"]["figures"].values())
+
+
 # -- mistakes: one sentence, and the right exit code -------------------------------------------------------------------
 
 

@@ -126,13 +126,16 @@ def test_the_probe_keeps_the_proportion_of_dev_rows(rows: tuple, sizes: tuple):
 def test_a_probe_is_one_step_without_other_limits():
     probe = _probe(config(budget={"tokens": 1, "patience": 1}, evaluation={"dev_select_top": 2}), ROWS)
     assert probe.budget.model_dump(exclude_none=True) == {"steps": 1}
-    assert probe.evaluation.model_dump() == {"splits": ("test",), "dev_select_top": 0, "demonstrations": 0}
+    nothing = {"dev_select_top": 0, "demonstrations": 0, "nearest": 0}
+    assert probe.evaluation.model_dump() == {"splits": ("test",), **nothing}
     shown = config(evaluation={"demonstrations": PROBE_ROWS + 2})
     drawn = evaluation_demonstrations(shown, load_task(shown.task))
     given = _probe(shown, ROWS).evaluation.demonstrations
-    assert [d.question for d in given] == [d.question for d in drawn], (
+    assert [d.question for d in given] == [d.question for d in drawn.rows], (
         "those of the cell, though the probe has fewer rows"
     )
+    near = _probe(config(evaluation={"nearest": 2}), ROWS).evaluation
+    assert (near.nearest, len(near.demonstrations)) == (2, len(load_task(shown.task).train())), "the cell's whole pool"
 
 
 def test_a_real_grid_costs_about_what_was_estimated(tiny_folder: Path):

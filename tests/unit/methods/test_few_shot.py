@@ -194,3 +194,29 @@ def test_the_words_say_where_the_question_is(prompt_first: bool) -> None:
     text = prompt_text(FewShotConfig(style="answer-only"), shown, prompt_first)
     assert ("question at the very beginning" in text) == (not prompt_first)
     assert ("question that follows" in text) == prompt_first
+
+
+def test_the_nearest_are_chosen_from_all_rows_or_from_those_answered_rightly():
+    near = {"form": "turns", "selection": "nearest", "shots": 2}
+    _, state, info = step({}, style="answer-only", **near)
+    assert (state.drawn, state.nearest) == (tuple(e.id for e in ROWS), 2)
+    assert info.notes == (f"the 2 nearest of 8 examples: {', '.join(state.drawn)}",)
+    assert step({}, seed=5, style="answer-only", **near)[1] == state, "no seed decides"
+    _, state, _ = step({"r6": False, "r1": True, "r4": False}, **near)
+    assert (state.drawn, state.nearest) == (("r4", "r6"), 2), "cut-off rationales only where there are too few"
+    assert state.demonstrations[0].rationale == "Because of r4."
+    _, state, info = step({"r1": True}, **near)
+    assert (state.drawn, state.nearest) == (("r1",), 1)
+    assert info.notes[0] == "only 1 of 8 training rows were answered rightly"
+    _, state, _ = step({}, **near)
+    assert (state.demonstrations, state.nearest) == ((), 0)
+
+
+def test_of_the_nearest_so_many_are_shown_as_fit_whatever_the_question():
+    longest = max(len(" " + Worked(row).text) for row in ROWS)
+    near = {"form": "turns", "selection": "nearest", "shots": 3, "style": "answer-only"}
+    _, state, info = step({}, max_prompt_tokens=2 * longest, **near)
+    assert (len(state.demonstrations), state.nearest) == (8, 2)
+    assert info.notes[0] == f"the farthest of the 3 nearest is left out: {3 * longest} tokens are too many"
+    _, state, _ = step({}, max_prompt_tokens=longest - 1, **near)
+    assert (state.demonstrations, state.nearest) == ((), 0)

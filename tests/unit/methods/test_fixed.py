@@ -135,6 +135,7 @@ def test_the_text_is_the_identity_and_not_the_file(files: dict[str, str]):
         "prompt": "Walk it.",
         "reference": None,
         "demonstrations": [],
+        "nearest": 0,
         "prompts_file": None,
         "key": "navigate/APE",
     }
@@ -169,6 +170,7 @@ def test_zero_shot_cot_knows_no_files():
         "prompt": "Let's think step by step.",
         "reference": None,
         "demonstrations": [],
+        "nearest": 0,
     }
     assert load("methods", "zero-shot-cot").state_type is PLUGIN.state_type
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from greater_ray.methods._similarity import character_grams, tf_idf, word_distance, word_overlap
+from greater_ray.likeness import character_grams
+from greater_ray.methods._similarity import tf_idf, word_distance, word_overlap
 
 
 def test_character_grams_stay_within_words_and_mark_their_ends():

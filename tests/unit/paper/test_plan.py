@@ -1,5 +1,7 @@
 """From tables to cells: what is run, what is shared, and what narrows it."""
 
+from pathlib import Path
+
 import pytest
 
 from greater_ray.errors import ConfigError
@@ -122,6 +124,14 @@ def test_what_narrows_a_table_is_in_its_cells_and_in_its_caption():
 def test_an_unknown_setting_is_refused(settings: dict):
     with pytest.raises(ConfigError, match="is unknown"):
         plan_table("table6", View(settings=settings))
+
+
+def test_the_tables_of_gpo_have_rows_in_its_numbers():
+    plan = plan_table("gpo-table5", View())
+    tasks = {cell.config.task.name: cell.config.task for n in plan.numbers for cell in n.all_cells}
+    assert (tasks["bbh/navigate"].split, tasks["gsm8k"].test_size) == ("gpo-sizes", 300)
+    own = plan_table("gpo-table2", View(settings={"task": {"split": "gpo", "data": str(Path(__file__).parent)}}))
+    assert {cell.config.task.split for n in own.numbers for cell in n.all_cells} == {"gpo"}
 
 
 def test_stand_ins_are_named_only_where_they_stand():

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,17 @@ def test_differences_are_paired_and_adjusted_within_the_table(six: tuple[Filled,
         assert value.compared.reference == "GReaTer"
         assert value.compared.difference.estimate < 0
     assert all(v.compared is None for v in filled.values if v.number.row.label == "GReaTer")
+
+
+def test_the_same_prompts_are_compared_once(tmp_path: Path):
+    twelve = plan("table12", View(models=("m",)))
+    values = fill(twelve, made_tables(tmp_path / "out", [twelve])).values
+    compared = [v.compared for v in values if v.compared is not None]
+    same = {v.folders for v in values if v.number.row.label in ("APE", "APO", "PE2")}
+    assert len(compared) == 4
+    assert len(same) == 1
+    plain = [compare_over_tasks(values[-1].scores, values[k].scores).p_value for k in (0, 1)]
+    assert [c.p_value for c in compared] == [holm(plain)[k] for k in (0, 1, 1, 1)]
 
 
 def test_a_mean_over_tasks_weighs_every_task_the_same(tmp_path: Path):
@@ -333,8 +345,10 @@ def test_pictures_are_made_from_records_alone(name: str, tmp_path: Path):
     assert "synthetic rows" in first[1].read_text()
 
 
-@pytest.mark.skipif(has_matplotlib(), reason="matplotlib is installed")
-def test_without_matplotlib_a_picture_says_what_it_needs(six: tuple[Filled, PaperStore], tmp_path: Path):
+def test_without_matplotlib_a_picture_says_what_it_needs(
+    six: tuple[Filled, PaperStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ConfigError, match=r"greater-ray\[plots\]"):
         draw(six[0], tmp_path)
 
