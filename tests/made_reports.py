@@ -41,7 +41,7 @@ def hostile_run(folder: Path) -> Path:
                 example |= {"id": f"{HOSTILE[k % len(HOSTILE)]}{k}", "target": text, "prediction": text}
                 example |= {"reasoning_text": text, "answer_text": text, "strict_prediction": text}
         record["config"]["task"]["extractor"] = text
-        record["stop_reason"] = text
+        record["stop_reason"] = record["rendered"] = text
         for step in steps:
             step["prompt_text"] = f"{text} {step['step']}"
             step["notes"] = [text]

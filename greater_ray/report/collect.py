@@ -15,7 +15,7 @@ from greater_ray.provenance import package_version
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.report.curves import LARGEST_FILE, OnRows, on_training_rows, too_large
 from greater_ray.report.gradient import MethodPage
-from greater_ray.report.life import FEW_ROWS, MOST_ROWS, rows_won_and_lost, timeline
+from greater_ray.report.life import FEW_ROWS, MOST_ROWS, demonstrations, rows_won_and_lost, shortened, timeline
 from greater_ray.results import CellResult, Results
 from greater_ray.results.scores import Outcome, outcome
 from greater_ray.statistics.tables import ALPHA, holm
@@ -154,7 +154,6 @@ class _Shown:
             value |= _figures(found)
             value["synthetic"] = self.record.config.task.data == "synthetic"
             value["loss"] = self.record.initial.loss
-            value["shown"] = len(self.record.best.demonstrations)
         if self.steps:
             value["curve"] = _curve(self.steps, self.record, self.measured)
         return value
@@ -170,7 +169,8 @@ class _Shown:
                 "startLoss": record.initial.loss,
                 "startRows": [start.loss, start.hits] if start else None,
                 "bestLoss": record.best.loss,
-                "demonstrations": [d.model_dump() for d in record.best.demonstrations],
+                "demonstrations": demonstrations(record.best),
+                "rendered": shortened(record.rendered) if record.rendered is not None else None,
                 "verdict": record.stop_reason,
                 "proposals": record.proposals,
                 "extractor": record.config.task.extractor,

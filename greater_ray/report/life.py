@@ -8,8 +8,9 @@ from greater_ray.report.curves import OnRows
 from greater_ray.report.marks import Part, token_change, word_changes
 from greater_ray.types import TokenIds
 
-# Candidates of a step, rows that a split has won or lost, and characters of one text that are shown.
+# Candidates of a step, demonstrations, rows that a split has won or lost, and characters of one text that are shown.
 MOST_CANDIDATES = 100
+MOST_DEMONSTRATIONS = 50
 MOST_ROWS = 60
 FEW_ROWS = 3  # where a report would get too large
 MOST_CHARACTERS = 8000
@@ -90,6 +91,15 @@ def _marked(before: str | None, text: str, step: StepRecord) -> list[Part]:
     if step.position is None or step.accepted is None:
         return word_changes(shortened(before), text)
     return token_change(shortened(before), text, step.candidates[step.accepted]["text"])
+
+
+def demonstrations(prompt: PromptRecord) -> dict[str, Any]:
+    """Return the worked examples of a prompt, or the pool of them: ``nearest`` tells how many a question was shown."""
+    shown = [
+        [shortened(d.question), None if d.rationale is None else shortened(d.rationale), shortened(d.label)]
+        for d in prompt.demonstrations[:MOST_DEMONSTRATIONS]
+    ]
+    return {"shown": shown, "count": len(prompt.demonstrations), "nearest": prompt.nearest}
 
 
 def rows_won_and_lost(record: TrialRecord, most: int = MOST_ROWS) -> dict[str, Any]:

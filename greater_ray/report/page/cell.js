@@ -72,14 +72,22 @@ function scoresOf(cell) {
 }
 
 function prompts(cell, life) {
-  const demonstrations = life.demonstrations || [];
   return el("div", { class: "grid" },
     cell.start !== undefined && el("div", { class: "card" }, el("h3", {}, "Start prompt"), foreign(cell.start, { class: "foreign block" })),
     cell.prompt !== undefined && el("div", { class: "card found" }, el("h3", {}, cell.unchanged ? "Found prompt: the start prompt stays" : "Found prompt"),
       foreign(cell.prompt, { class: "foreign block" }),
       life.tokenized === false && el("p", { class: "note" }, "As text, this prompt is tokenized differently from the one that was optimized."),
-      demonstrations.length > 0 && el("details", {}, el("summary", {}, many(demonstrations.length, "demonstration")),
-        demonstrations.map((d) => el("div", { class: "demo" }, foreign(d.question, { class: "foreign block" }), d.rationale && foreign(d.rationale, { class: "foreign block" }), foreign(d.label, { class: "foreign block" }))))));
+      demonstrations(life.demonstrations),
+      life.rendered && el("details", {}, el("summary", {}, "As the chat template writes it"), foreign(life.rendered, { class: "foreign block turns" }))));
+}
+
+/** Worked examples in front of the questions: question, reasoning if any, answer. */
+function demonstrations(found) {
+  if (!found || !found.count) return null;
+  const nearest = found.nearest > 0 && `, of which every question is shown the ${found.nearest} most like it`;
+  return el("details", {}, el("summary", {}, many(found.count, "demonstration"), nearest),
+    found.shown.map((texts) => el("div", { class: "demo" }, texts.filter((text) => text !== null).map((text) => foreign(text, { class: "foreign block" })))),
+    found.count > found.shown.length && el("p", { class: "dim" }, `${found.count - found.shown.length} more stand in record.json.`));
 }
 
 function story(cell, life) {

@@ -212,6 +212,21 @@ def test_beyond_the_limit_rows_go_first_and_the_page_knows(grid: Path):
     assert block(page_of(report, limit=0), "overview")["kept"] == [0] * 7
 
 
+def test_a_pool_of_demonstrations_tells_how_many_a_question_is_shown(tmp_path: Path):
+    def pool(record: dict[str, Any], steps: list[dict[str, Any]]) -> None:
+        rows = [{"id": str(k), "question": f"{k} + 1?", "label": str(k + 1)} for k in range(70)]
+        record["best"] |= {"demonstrations": rows, "nearest": 5}
+        for evaluation in record["evaluations"]:
+            if evaluation["prompt_ids"] == record["best"]["ids"]:
+                evaluation |= {"demonstrations": [row["id"] for row in rows], "nearest": 5}
+
+    text = page_of(collect(load(altered(tmp_path / "run", pool))))
+    found = block(text, "life-0")["demonstrations"]
+    assert (found["count"], found["nearest"], len(found["shown"])) == (70, 5, 50)
+    assert found["shown"][1] == ["1 + 1?", None, "2"]
+    assert block(text, "rows-0")["test"]["counts"][2] > 0, "what was measured with them is found"
+
+
 def test_every_cell_has_a_few_rows_before_one_has_all(tmp_path: Path):
     def many_rows(record: dict[str, Any], steps: list[dict[str, Any]]) -> None:
         best = record["best"]["ids"]
