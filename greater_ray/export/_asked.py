@@ -38,6 +38,12 @@ class Asked:
         return [{"role": turn.role, "content": turn.filled(question, escaped)} for turn in self.turns]
 
     @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The turns of the demonstrations: what the user says, and what the assistant does."""
+        said = [turn.parts[0] for turn in self.turns[:-1] if turn.role != "system"]
+        return list(zip(said[::2], said[1::2], strict=True))
+
+    @property
     def system(self) -> str | None:
         """The system message, if there is one."""
         return self.turns[0].parts[0] if self.turns[0].role == "system" else None
@@ -64,6 +70,11 @@ def layout_of(record: TrialRecord, task: Task | None) -> Layout:
         return layout
     shown = tuple(Demonstration(**d.model_dump()) for d in record.best.demonstrations)
     return replace(layout, demonstrations=shown, demonstrated=record.best.text)
+
+
+def template(text: str) -> str:
+    """Return a template of jinja2 or nunjucks that renders to a text."""
+    return text.replace("{", "{{ '{' }}").replace("\r", "{{ '\\r' }}")
 
 
 def has_system_role(record: TrialRecord) -> bool:
