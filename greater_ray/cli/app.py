@@ -251,7 +251,7 @@ def export(
         return
     text = as_text(content)
     if text is None:
-        why = f"format '{form}' is no text to print; name a file or folder by §to."
+        why = f"'{form}' is no text to print; name a file or folder by §to."
         raise ConfigError(why, setting="format", value=form)
     sys.stdout.write(text + "\n")
 
