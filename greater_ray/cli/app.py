@@ -256,6 +256,37 @@ def export(
     sys.stdout.write(text + "\n")
 
 
+@app.command("import", cls=Command, rich_help_panel="One prompt")
+@with_options(settings=False)
+def import_(
+    given: Given,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Text, chat messages, DSPy, promptfoo or lm-eval.", show_default=False),
+    ],
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Print YAML for --config: the prompt as start prompt, placed as it was.")
+    ] = False,
+) -> None:
+    """Print the prompt that a file of another program holds."""
+    from dataclasses import asdict
+
+    from greater_ray.cli._display import as_json
+    from greater_ray.published import read_published
+
+    found = read_published(file)
+    if found.left_out:
+        _complain(f"{found.left_out} worked examples are left out; evaluation.demonstrations takes some")
+    if given.json:
+        sys.stdout.write(as_json(asdict(found)) + "\n")
+    elif settings:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
+    else:
+        sys.stdout.write(found.prompt.strip() + "\n")
+
+
 register(app)
 app.add_typer(paper, rich_help_panel="Grids")
 
