@@ -1,7 +1,6 @@
 """A Python file that asks an OpenAI-compatible endpoint as the trial did, with the openai client alone."""
 
 import json
-import pprint
 from random import Random
 from typing import Any
 
@@ -19,6 +18,7 @@ export OPENAI_BASE_URL=http://localhost:8000/v1 OPENAI_API_KEY=...   # any key w
 python THIS_FILE "A question"
 """
 
+import functools
 import re
 import sys
 
@@ -30,7 +30,9 @@ MAX_ANSWER_TOKENS = {answer}
 EXTRACTOR = {extractor!r}
 # How servers go on with a reply that was begun, by what they call themselves in their list of models. At any other one
 # the answer is asked for in a turn of its own.
-CONTINUES = {continues}
+CONTINUES = {{
+{continues}
+}}
 # What the chat template is told beside the conversation.
 TEMPLATE = {template!r}
 
@@ -42,6 +44,7 @@ def messages(question):
     ]
 
 
+@functools.cache
 def way_of(client):
     """Return how the server goes on with a reply, or None."""
     owners = [model.owned_by for model in client.models.list()]
@@ -111,7 +114,7 @@ def snippet(record: TrialRecord) -> str:
         reasoning=layout.max_reasoning_tokens,
         answer=layout.max_answer_tokens,
         extractor=layout.extractor,
-        continues=pprint.pformat(CONTINUES, width=110),
+        continues="\n".join(f"    {name!r}: {how!r}," for name, how in CONTINUES.items()),
         template=template_arguments(layout),
         turns=_turns(how),
         seed=Random(0).getrandbits(31),

@@ -74,7 +74,9 @@ def check(label: str, task: Task) -> dict[str, str]:
     found = f"(output.match(/{pattern}/{'i' if ignores_case(task) else ''}) || [])[1]"
     if task.answer_type == "number":
         number = f"Number(String({found}).replace(/,/g, ''))"
-        return {"type": "javascript", "value": f"{number} === {float(label.replace(',', '')):.15g}"}
+        # A canonical number may be a fraction, or too long for a float: JavaScript makes of both sides what it can.
+        gold = " / ".join(f"Number('{part}')" for part in label.replace(",", "").split("/"))
+        return {"type": "javascript", "value": f"{number} === {gold}"}
     said = json.dumps(label.lower(), ensure_ascii=False)
     return {"type": "javascript", "value": f"String({found}).toLowerCase() === {as_value(said)}"}
 

@@ -57,5 +57,6 @@ def test_answers_are_read_by_a_rule_of_the_tasks_form() -> None:
         r'String((output.match(/(?<!\w)(False|True)(?!\w)/i) || [])[1]).toLowerCase() === "true"'
     )
     number = of("bbh/object_counting", "1,234")["value"]
-    assert number.endswith("=== 1234")
+    assert number.endswith("=== Number('1234')")
+    assert of("bbh/object_counting", "-1/3")["value"].endswith("=== Number('-1') / Number('3')")
     assert re.search(re.search(r"/(.*?)/\)", number)[1], "it is 1,234.")[1] == "1,234"  # type: ignore[index]
