@@ -7,12 +7,14 @@ from typing import Any
 
 import yaml
 
+from greater_ray.errors import ConfigError
 from greater_ray.export import Format
 from greater_ray.export._asked import asked
 from greater_ray.export._reading import ignores_case, pattern_of
 from greater_ray.models.endpoint import ASK
-from greater_ray.protocols import Task
+from greater_ray.protocols import Task, metric_of
 from greater_ray.records import TrialRecord
+from greater_ray.types import Example
 
 _QUESTION = "\x00"
 _HEADER = """\
@@ -26,11 +28,14 @@ def promptfoo(record: TrialRecord) -> str:
     """Return YAML: prompt, provider, and two tests for every test row.
 
     Raises:
-        ConfigError: every question has demonstrations of its own.
+        ConfigError: every question has demonstrations of its own, or answers are graded.
         DataError: the rows are gone.
     """
     how = asked(record, "promptfoo")
     layout, task = how.layout, how.task
+    if metric_of(task) != "accuracy":
+        why = f"answers of '{task.name}' are graded by {metric_of(task)}, which is no assertion of promptfoo."
+        raise ConfigError(why, setting="format", value="promptfoo")
     ask = layout.extractor.strip() if layout.extractor_turn else ASK.format(extractor=layout.extractor.strip())
     turns = [
         f'{{"role": "{turn.role}", "content": {_dumped([p for part in turn.parts for p in (part, _QUESTION)][:-1])}}}'
@@ -50,27 +55,28 @@ def promptfoo(record: TrialRecord) -> str:
                 "config": {"temperature": 0, "max_tokens": layout.max_reasoning_tokens},
             }
         ],
-        "tests": [test for row in task.test() for test in _tests(row.id, row.question, row.label, ask, task)],
+        "tests": [test for row in task.test() for test in _tests(row, ask, task)],
     }
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)
     return _HEADER.format(trial_id=record.trial_id, task=task.name) + text
 
 
-def _tests(row: str, question: str, label: str, ask: str, task: Task) -> list[dict[str, Any]]:
-    first = {"vars": {"question": as_value(question), "ask": ""}, "metadata": {"conversationId": row}}
+def _tests(row: Example, ask: str, task: Task) -> list[dict[str, Any]]:
+    first = {"vars": {"question": as_value(row.question), "ask": ""}, "metadata": {"conversationId": row.id}}
     second = {
-        "vars": {"question": as_value(question), "ask": as_value(ask)},
-        "metadata": {"conversationId": row},
-        "assert": [check(label, task) | {"metric": "accuracy"}],
+        "vars": {"question": as_value(row.question), "ask": as_value(ask)},
+        "metadata": {"conversationId": row.id},
+        "assert": [check(row, task) | {"metric": "accuracy"}],
     }
-    return [{"description": f"{row}: reasoning", **first}, {"description": f"{row}: answer", **second}]
+    return [{"description": f"{row.id}: reasoning", **first}, {"description": f"{row.id}: answer", **second}]
 
 
-def check(label: str, task: Task) -> dict[str, str]:
-    """Return an assertion that an output states a label first of all."""
+def check(row: Example, task: Task) -> dict[str, Any]:
+    """Return an assertion that an output states a row's label first of all; free text is to hold a right answer."""
+    label = row.label
     pattern = pattern_of(task)
     if pattern is None:
-        return {"type": "icontains", "value": as_value(label)}
+        return {"type": "icontains-any", "value": [as_value(text) for text in (label, *row.references)]}
     found = f"(output.match(/{pattern}/{'i' if ignores_case(task) else ''}) || [])[1]"
     if task.answer_type == "number":
         number = f"Number(String({found}).replace(/,/g, ''))"
