@@ -7,7 +7,9 @@ from typing import Any
 from greater_ray.errors import ConfigError, unknown_name
 
 # The setting that names a thing of each kind.
-SETTINGS = {"methods": "method", "models": "model.name", "tasks": "task.name", "metrics": "task.metric"}
+SETTINGS = {
+    "methods": "method", "models": "model.name", "tasks": "task.name", "metrics": "task.metric", "export": "format",
+}  # fmt: skip
 
 
 def available(kind: str) -> list[str]:

@@ -14,6 +14,7 @@ ARGUMENTS = {
     "cell": "--cell",
     "concurrency": "--concurrency",
     "config": "--config",
+    "file": "FILE",
     "format": "--format",
     "only": "--only",
     "out": "--out",

@@ -226,17 +226,65 @@ def export(
     given: Given,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of a grid.")],
     cell: _Cell = None,
-    form: Annotated[str, typer.Option("--format", metavar="FORM", help="text, messages or json.")] = "text",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="text, messages, json, openai, promptfoo, lm-eval, dspy, inspect or dataset.",
+        ),
+    ] = "text",
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="PATH", help="Write a file or folder instead.", show_default=False)
+    ] = None,
 ) -> None:
-    """Print the best prompt of a run: plain text, chat messages, or JSON with all that is needed to use it."""
-    from greater_ray.cli._display import as_json
-    from greater_ray.cli._runs import export as exported
-    from greater_ray.cli._runs import read_run
+    """Print the best prompt of a run, or write it in the form of another program."""
+    from greater_ray.cli._runs import exported
+    from greater_ray.export import as_text, save
 
     if given.json and form == "text":
         form = "json"
-    value = exported(read_run(run, cell=cell or ()), form)
-    sys.stdout.write((value if isinstance(value, str) else as_json(value)) + "\n")
+    content = exported(run, form, cell or ())
+    if to is not None:
+        for path in save(content, to):
+            _complain(f"wrote {path}")
+        return
+    text = as_text(content)
+    if text is None:
+        why = f"'{form}' is no text to print; name a file or folder by §to."
+        raise ConfigError(why, setting="format", value=form)
+    sys.stdout.write(text + "\n")
+
+
+@app.command("import", cls=Command, rich_help_panel="One prompt")
+@with_options(settings=False)
+def import_(
+    given: Given,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Text, chat messages, DSPy, promptfoo or lm-eval.", show_default=False),
+    ],
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Print YAML for --config: the prompt as start prompt, placed as it was.")
+    ] = False,
+) -> None:
+    """Print the prompt that a file of another program holds."""
+    from dataclasses import asdict
+
+    from greater_ray.cli._display import as_json
+    from greater_ray.published import read_published
+
+    found = read_published(file)
+    if found.left_out:
+        _complain(f"{found.left_out} worked examples are left out; evaluation.demonstrations takes some")
+    if given.json:
+        sys.stdout.write(as_json(asdict(found)) + "\n")
+    elif settings:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
+    else:
+        sys.stdout.write(found.prompt.strip() + "\n")
 
 
 @app.command(cls=Command, rich_help_panel="Look around")

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from greater_ray.config import EndpointConfig, ModelConfig
 from greater_ray.errors import ConfigError, ModelError
+from greater_ray.models._asked import ASK as ASK  # how an answer is asked for, for others too
 from greater_ray.models._asked import AskedRow, Way
 from greater_ray.models._chat import SETTING, Chat, Reply
-from greater_ray.models._pieces import pieces, text_of
+from greater_ray.models._pieces import pieces as pieces
+from greater_ray.models._pieces import text_of
 from greater_ray.types import (
     SWITCHES,
     Answer,
@@ -49,7 +51,7 @@ R = TypeVar("R")
 
 PREFIX = "openai/"
 # Servers that go on with an assistant's turn that was begun, with the arguments that ask for it.
-_CONTINUES: dict[str | None, dict[str, Any]] = {
+CONTINUES: dict[str | None, dict[str, Any]] = {
     "vllm": {"continue_final_message": True, "add_generation_prompt": False},
     "sglang": {"continue_final_message": True},
     "llamacpp": {},
@@ -136,7 +138,7 @@ class EndpointEngine(BaseEngine):
     def continues(self) -> bool:
         """Whether the model goes on after the extractor."""
         way = self.config.answers
-        return way == "continue" or (way == "auto" and self.server in _CONTINUES)
+        return way == "continue" or (way == "auto" and self.server in CONTINUES)
 
     @property
     def tells_likelihoods(self) -> bool:
@@ -151,7 +153,7 @@ class EndpointEngine(BaseEngine):
     @property
     def _going_on(self) -> dict[str, Any]:
         """What tells the server to go on with a reply that was begun."""
-        return _CONTINUES.get(self.server, _CONTINUES["vllm"])
+        return CONTINUES.get(self.server, CONTINUES["vllm"])
 
     # -- text ----------------------------------------------------------------------------------------------------------
 

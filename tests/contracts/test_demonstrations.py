@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from greater_ray.assembly import local_models, resolve_config
-from greater_ray.cli._runs import export
 from greater_ray.config import TrialConfig
 from greater_ray.demonstrations import evaluation_demonstrations
 from greater_ray.errors import ConfigError, DataError
+from greater_ray.export import export
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.transfer import transfer_cell
 from greater_ray.models._spans import SpanBuilder

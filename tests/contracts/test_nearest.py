@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from greater_ray.assembly import local_models, resolve_config
-from greater_ray.cli._runs import export
 from greater_ray.cli.app import run as run_command
 from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError
+from greater_ray.export import export
 from greater_ray.grid.transfer import transfer_cell
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.runs import evaluate_prompt, run_config

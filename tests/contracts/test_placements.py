@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from greater_ray.assembly import assemble, local_models, resolve_config
-from greater_ray.cli._runs import export
 from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError, DataError, ModelError, StoreError
+from greater_ray.export import export
 from greater_ray.methods.opro import SLOT, meta_prompt
 from greater_ray.models._attention import register
 from greater_ray.models._spans import SpanBuilder

@@ -24,6 +24,7 @@ ELSEWHERE = {
     " doctor ": "tests/e2e/test_cli.py",
     " status ": "tests/unit/cli/test_grid_command.py",
     " export ": "tests/e2e/test_cli.py",
+    " import ": "tests/unit/test_published.py",
     " paper ": "tests/unit/cli/test_paper_command.py",
     " report ": "tests/unit/report/test_collect.py",
     " --run ": "tests/unit/results/test_results.py",
