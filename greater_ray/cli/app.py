@@ -231,7 +231,7 @@ def export(
         typer.Option(
             "--format",
             metavar="FORM",
-            help="text, messages, json, openai, promptfoo, lm-eval, dspy, inspect or dataset.",
+            help="text, messages, json, openai, promptfoo, lm-eval, lm-eval-results, dspy, inspect or dataset.",
         ),
     ] = "text",
     to: Annotated[

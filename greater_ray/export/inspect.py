@@ -3,16 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from greater_ray.errors import ConfigError, DataError
 from greater_ray.export import Format
+from greater_ray.export._answers import measured, said_by
 from greater_ray.export._asked import has_system_role, layout_of
-from greater_ray.models.endpoint import ASK
-from greater_ray.protocols import Task
-from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
+from greater_ray.records import ExampleRecord, TrialRecord
 from greater_ray.types import Example, Layout
-
-# The rows that tell most about a prompt first.
-_SPLITS = ("test", "dev", "train")
 
 
 def inspect(record: TrialRecord) -> dict[str, Any]:
@@ -22,13 +17,7 @@ def inspect(record: TrialRecord) -> dict[str, Any]:
         ConfigError: the best prompt was measured on no rows.
         DataError: the rows are gone, or others than those that were measured.
     """
-    from greater_ray.tasks import load_task
-
-    found = next((e for split in _SPLITS if (e := record.evaluation(split, record.best)) is not None), None)
-    if found is None:
-        raise ConfigError("the prompt was measured on no rows.", setting="format", value="inspect")
-    task = load_task(record.config.task)
-    rows = _rows(task, found)
+    found, task, rows = measured(record, "inspect")
     layout = replace(layout_of(record, task), nearest=record.best.nearest)
     samples = [_sample(record, layout, rows[answer.id], answer, found.metric) for answer in found.examples]
     title, config = record.task.get("task", task.name), record.config
@@ -75,18 +64,6 @@ def inspect(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _rows(task: Task, found: EvaluationRecord) -> dict[str, Example]:
-    listed = {"train": task.train, "dev": task.dev, "test": task.test}[found.split]()
-    rows = {row.id: row for row in listed}
-    # Of an answer its record holds the target alone, which tells whether the row is still the one.
-    other = [a.id for a in found.examples if a.id not in rows or rows[a.id].target != a.target]
-    if other:
-        raise DataError(
-            f"the {found.split} rows of '{task.name}' are others than those that were measured ({other[0]})."
-        )
-    return rows
-
-
 def _score(name: str, metric: str, value: float, count: int) -> dict[str, Any]:
     metrics = {metric: {"name": metric, "value": value}}
     return {"name": name, "scorer": name, "scored_samples": count, "unscored_samples": 0, "metrics": metrics}
@@ -95,7 +72,7 @@ def _score(name: str, metric: str, value: float, count: int) -> dict[str, Any]:
 def _sample(record: TrialRecord, layout: Layout, row: Example, answer: ExampleRecord, metric: str) -> dict[str, Any]:
     turns = layout.conversation(row.question, record.best.text, system_role=has_system_role(record))
     asked = [{"role": turn.role, "content": turn.content} for turn in turns]
-    said = _said(record, layout, answer)
+    said = said_by(record, layout, answer)
 
     def scored(value: float, prediction: str | None, text: str) -> dict[str, Any]:
         shown = {1.0: "C", 0.0: "I"}.get(value, value) if metric == "accuracy" else value
@@ -124,23 +101,6 @@ def _sample(record: TrialRecord, layout: Layout, row: Example, answer: ExampleRe
             "label_ce": answer.label_ce,
         },
     }
-
-
-def _said(record: TrialRecord, layout: Layout, answer: ExampleRecord) -> list[dict[str, str]]:
-    """Return what followed the question: one turn, or a reasoning and the answer in a turn of its own."""
-    reasoning = answer.reasoning_text
-    if layout.extractor_turn:
-        ask = layout.extractor.strip()
-    elif str(record.model.get("answers", "")).startswith("asked for in a turn"):
-        ask = ASK.format(extractor=layout.extractor.strip())
-    else:
-        whole = reasoning + layout.glue + layout.extractor + answer.answer_text
-        return [{"role": "assistant", "content": whole}]
-    return [
-        {"role": "assistant", "content": reasoning},
-        {"role": "user", "content": ask},
-        {"role": "assistant", "content": answer.answer_text},
-    ]
 
 
 PLUGIN = Format("a log of Inspect with every answer (JSON)", inspect)

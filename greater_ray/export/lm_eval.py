@@ -10,6 +10,7 @@ from greater_ray.errors import ConfigError
 from greater_ray.export import Files, Format
 from greater_ray.export._asked import asked, template
 from greater_ray.export._reading import ignores_case, pattern_of
+from greater_ray.protocols import Task
 from greater_ray.records import TrialRecord
 
 _HEADER = """\
@@ -32,7 +33,7 @@ def lm_eval(record: TrialRecord) -> Files:
     if pattern is None:
         why = f"answers of '{how.task.name}' are free text, which no rule of lm-eval finds in a reasoning."
         raise ConfigError(why, setting="format", value="lm-eval")
-    name = "greater_ray_" + re.sub(r"\W+", "_", how.task.name).strip("_")
+    name = task_name(how.task)
     folded = ignores_case(how.task)
     extract = {"function": "regex", "regex_pattern": "(?i)" * folded + pattern, "group_select": -1}
     value: dict[str, Any] = {
@@ -74,6 +75,11 @@ def lm_eval(record: TrialRecord) -> Files:
             f"{name}.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
         }
     )
+
+
+def task_name(task: Task) -> str:
+    """Return what the task is called in lm-eval, where names are parts of file names."""
+    return "greater_ray_" + re.sub(r"\W+", "_", task.name).strip("_")
 
 
 PLUGIN = Format("a task of lm-eval: a folder with its YAML and the test rows", lm_eval)

@@ -81,6 +81,27 @@ def test_a_log_needs_answers_and_the_rows_that_were_measured() -> None:
         export(trial.model_copy(update={"evaluations": (other,)}), "inspect")
 
 
+# -- lm-eval's results -------------------------------------------------------------------------------------------------
+
+
+def test_results_of_lm_eval_have_every_answer() -> None:
+    trial = measured(record({"placement": "system"}, SHOWN))
+    results, samples = export(trial, "lm-eval-results").items()
+    name = "greater_ray_bbh_boolean_expressions"
+    assert results[0].startswith("results_")
+    assert samples[0].startswith(f"samples_{name}_")
+    value = json.loads(results[1])
+    assert value["results"][name]["exact_match,greater-ray"] == 0.5
+    assert value["results"][name]["exact_match_stderr,greater-ray"] == pytest.approx(0.5)
+    assert value["n-shot"][name] == 2
+    rows = load_task(trial.config.task).test()
+    for sample, row in zip(map(json.loads, samples[1].splitlines()), rows, strict=True):
+        assert json.loads(sample["arguments"]["gen_args_0"]["arg_0"]) == turns_of(trial, row.question)
+        assert (sample["doc"]["id"], sample["target"]) == (row.id, row.label)
+        assert sample["resps"][0][0].endswith(f"the final answer is {row.label}")
+    assert [json.loads(line)["exact_match"] for line in samples[1].splitlines()] == [1.0, 0.0]
+
+
 # -- a data set --------------------------------------------------------------------------------------------------------
 
 
@@ -108,7 +129,8 @@ def test_a_data_set_of_some_cells(tmp_path: Path) -> None:
 
 def test_every_format_has_a_name_and_one_sentence() -> None:
     found = formats()
-    assert list(found) == ["dataset", "dspy", "inspect", "json", "lm-eval", "messages", "openai", "promptfoo", "text"]
+    assert list(found) == ["dataset", "dspy", "inspect", "json", "lm-eval", "lm-eval-results", "messages", "openai",
+                           "promptfoo", "text"]  # fmt: skip
     assert all(form.description for form in found.values())
     assert form_of("greater_ray.export.text:PLUGIN") is found["text"]
     with pytest.raises(ConfigError, match=r"^format: 'pathlib:Path' is no greater_ray\.export\.Format\.$"):
