@@ -78,7 +78,8 @@ class Chat:
             EndpointError: it is out of reach, refuses the key, or tells all its models and not this one.
         """
         try:
-            raw = self._client.models.with_raw_response.list()
+            # Not every server has such a list, and none has to be waited for.
+            raw = self._client.with_options(max_retries=1).models.with_raw_response.list()
             models = json.loads(raw.http_response.text)["data"]
             owners = {str(model["id"]): str(model.get("owned_by", "")) for model in models}
         except (self._openai.APITimeoutError, self._openai.APIConnectionError):
