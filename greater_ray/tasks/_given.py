@@ -8,6 +8,7 @@ from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError
 from greater_ray.tasks._files import read_jsonl
 from greater_ray.tasks._forms import AnswerForm
+from greater_ray.tasks._made import made_source
 from greater_ray.tasks._sources import Row, Source, plain
 from greater_ray.tasks._splits import SPLITS, first_of_each, grouped
 from greater_ray.tasks._task import Loaded, digest_of_splits
@@ -115,3 +116,27 @@ def by_position(source: Source, sizes: Mapping[str, int]) -> dict[str, Source]:
         parts[split] = Source(source.rows[start : start + sizes[split]], source.origin)
         start += sizes[split]
     return parts
+
+
+def load_off_hub(
+    name: str,
+    config: TaskConfig,
+    form: AnswerForm,
+    sizes: Mapping[str, int],
+    places: Sequence[str],
+    needs: str,
+    *made: str,
+) -> Loaded:
+    """Load rows that come from no hub: made ones, as many as ``sizes`` say, or GPO's files below a folder.
+
+    ``made`` says what ``made_source`` makes; ``places`` is where the files may lie.
+
+    Raises:
+        DataError: there are no such files, or they are broken.
+    """  # fmt: skip
+    if config.data == "synthetic":
+        kind, *of = made
+        source = made_source(kind, sum(sizes.values()), config.seed, *of)
+        rule = "made: " + ", ".join(f"{size} {split}" for split, size in sizes.items())
+        return given(name, config, by_position(source, sizes), gpo_row(f"synthetic/{name}", form), rule, needs)
+    return given(name, config, read_gpo(config.data, places, name), gpo_row(name, form), GPO_RULE, needs)

@@ -9,9 +9,8 @@ import yaml
 from greater_ray.config import TaskConfig
 from greater_ray.protocols import Task
 from greater_ray.tasks._forms import letter_form
-from greater_ray.tasks._given import GPO_RULE, by_position, given, gpo_row, read_gpo, refuse_gpo_without_files
+from greater_ray.tasks._given import by_position, given, load_off_hub, refuse_gpo_without_files
 from greater_ray.tasks._letters import LETTERS
-from greater_ray.tasks._made import made_source
 from greater_ray.tasks._sources import Row, check_data_option, read_hub
 from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, refuse_other_type
 from greater_ray.types import Example
@@ -48,11 +47,7 @@ def _load_rows(subject: str, config: TaskConfig) -> Loaded:
         source = read_hub(HUB_ID, "test", subject)
         rule = "the official test split by position: rows 0-19 train, 20-39 dev, 40-99 test"
         return given(name, config, by_position(source, SIZES), partial(_hub_row, name), rule, needs)
-    if config.data == "synthetic":
-        source, rule = made_source("mmlu", sum(SIZES.values()), config.seed, subject), "made: 20 train, 20 dev, 60 test"
-        return given(name, config, by_position(source, SIZES), gpo_row(f"synthetic/{name}", FORM), rule, needs)
-    sources = read_gpo(config.data, [name, subject], name)
-    return given(name, config, sources, gpo_row(name, FORM), GPO_RULE, needs)
+    return load_off_hub(name, config, FORM, SIZES, [name, subject], needs, "mmlu", subject)
 
 
 def _hub_row(name: str, split: str, row: Row) -> Example | None:

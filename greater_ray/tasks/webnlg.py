@@ -5,8 +5,7 @@ from functools import partial
 from greater_ray.config import TaskConfig
 from greater_ray.protocols import Task
 from greater_ray.tasks._forms import AnswerForm
-from greater_ray.tasks._given import GPO_RULE, by_position, given, gpo_row, read_gpo, refuse_gpo_without_files
-from greater_ray.tasks._made import made_source
+from greater_ray.tasks._given import given, load_off_hub, refuse_gpo_without_files
 from greater_ray.tasks._metrics import metric
 from greater_ray.tasks._sources import Row, Source, check_data_option, read_hub
 from greater_ray.tasks._splits import grouped, shuffled
@@ -51,12 +50,7 @@ def _load_rows(config: TaskConfig, own: AnswerForm) -> Loaded:
             f"{config.seed}: 100 train and 100 dev of the validation split, 300 test of the test split"
         )
         return given("webnlg", config, _hub(config.seed), _hub_row, rule, _NEEDS)
-    if config.data == "synthetic":
-        source = made_source("webnlg", sum(SIZES.values()), config.seed)
-        rule = "made: 100 train, 100 dev, 300 test"
-        return given("webnlg", config, by_position(source, SIZES), gpo_row("synthetic/webnlg", own), rule, _NEEDS)
-    sources = read_gpo(config.data, ["WebNLG", "webnlg"], "webnlg")
-    return given("webnlg", config, sources, gpo_row("webnlg", own), GPO_RULE, _NEEDS)
+    return load_off_hub("webnlg", config, own, SIZES, ["WebNLG", "webnlg"], _NEEDS, "webnlg")
 
 
 def _hub(seed: int) -> dict[str, Source]:

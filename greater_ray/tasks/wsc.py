@@ -5,8 +5,7 @@ from functools import partial
 from greater_ray.config import TaskConfig
 from greater_ray.protocols import Task
 from greater_ray.tasks._forms import letter_form
-from greater_ray.tasks._given import GPO_RULE, by_position, given, gpo_row, read_gpo, refuse_gpo_without_files
-from greater_ray.tasks._made import made_source
+from greater_ray.tasks._given import given, load_off_hub, refuse_gpo_without_files
 from greater_ray.tasks._sources import Row, Source, check_data_option, read_hub
 from greater_ray.tasks._splits import grouped, whole_groups
 from greater_ray.tasks._task import Family, Loaded, RowTask, TaskInfo, refuse_other_type
@@ -38,12 +37,7 @@ def _load_rows(config: TaskConfig) -> Loaded:
         source = read_hub(HUB_ID, "test", HUB_CONFIG)
         rule = "in the order of the source: 50 train, 50 dev, 150 test, schemas with the same options in one split"
         return given("wsc", config, _whole_schemas(source), _hub_row, rule, _NEEDS)
-    if config.data == "synthetic":
-        source = made_source("wsc", sum(SIZES.values()), config.seed)
-        rule = "made: 50 train, 50 dev, 150 test"
-        return given("wsc", config, by_position(source, SIZES), gpo_row("synthetic/wsc", FORM), rule, _NEEDS)
-    sources = read_gpo(config.data, ["WSC", "wsc"], "wsc")
-    return given("wsc", config, sources, gpo_row("wsc", FORM), GPO_RULE, _NEEDS)
+    return load_off_hub("wsc", config, FORM, SIZES, ["WSC", "wsc"], _NEEDS, "wsc")
 
 
 def _whole_schemas(source: Source) -> dict[str, Source]:
