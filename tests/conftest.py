@@ -11,7 +11,7 @@ import torch
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
 from greater_ray.models.sources import resolve
-from tests.families import tiny_model
+from tests.families import save_tiny, tiny_model
 
 # Tiny models gain nothing from threads, and on busy cores two that wait for each other are many times slower.
 torch.set_num_threads(1)
@@ -50,11 +50,7 @@ def tiny_model_factory() -> Callable:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a tiny Llama model and its tokenizer, as a user would keep one."""
-    folder = tmp_path_factory.mktemp("tiny") / "llama"
-    model, tokenizer = tiny_model("llama")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_tiny("llama", tmp_path_factory.mktemp("tiny") / "llama")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ whatever is computed through them can be compared exactly with a reference.
 """
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -214,3 +215,11 @@ def tiny_model(family: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrai
     pad = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
     return model, tokenizer
+
+
+def save_tiny(family: str, folder: Path) -> Path:
+    """Write a tiny model with its tokenizer into a folder, as a user would keep one, and return the folder."""
+    model, tokenizer = tiny_model(family)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

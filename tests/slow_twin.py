@@ -7,10 +7,12 @@ indicator over the candidates that is multiplied with their embedding rows (pape
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from greater_ray.models._spans import SpanBuilder
+from greater_ray.protocols import GradientModel
 from greater_ray.types import (
     Answer,
     Example,
@@ -271,3 +273,23 @@ class SlowTwin:
 
 def _wide(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def assert_equal_to_twin(fast: GradientModel, slow: SlowTwin, rows: Sequence[Example], text: str) -> None:
+    """Compare rollouts under two prompts, the gradient at a position and the proposals there, in float64."""
+    prompt, loss = fast.ask(EncodePrompt(text)), LossSpec(fluency="nll")
+    ours, theirs = (m.ask(Rollouts(rows, [prompt, prompt[:3]], loss)) for m in (fast, slow))
+    for a, b in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):
+        assert (a.reasoning, a.truncated, a.label_hit) == (b.reasoning, b.truncated, b.label_hit)
+        assert a.label_ce == pytest.approx(b.label_ce, rel=1e-9, abs=1e-9)
+        assert a.prompt_nll == pytest.approx(b.prompt_nll, rel=1e-9)
+    place = {"position": 2, "depth": 12, "token_filter": "ascii"}
+    a, b = (m.ask(Gradients(rows, prompt, loss, **place)) for m in (fast, slow))
+    every = list(range(slow.embed.weight.shape[0]))
+    mine = torch.tensor(fast.ask(OneHotGradient(a.gradient, every)), dtype=torch.float64)
+    reference = torch.tensor(b.gradient, dtype=torch.float64)
+    assert float((mine - reference).norm()) <= 1e-9 * float(reference.norm())
+    assert a.losses == pytest.approx(b.losses, rel=1e-9)
+    assert a.proposals == b.proposals
+    assert fast.ask(Proposals(rows, prompt, *place.values())) == list(b.proposals)
+    assert fast.ask(PromptRoom(rows)) == slow.ask(PromptRoom(rows))

@@ -18,13 +18,13 @@ from greater_ray.observer import Observer
 from greater_ray.runs import evaluate_prompt, run_config
 from greater_ray.settings import merged
 from greater_ray.tasks import load_task
-from greater_ray.types import Demonstration, LossSpec, Message
-from greater_ray.work import EncodePrompt, Gradients, OneHotGradient, PromptRoom, Rollouts
+from greater_ray.types import Demonstration, Message
 from tests.all_methods import SMALL, settings_of
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT
 from tests.contracts.test_placements import FORM, WITH_SYSTEM, build, go_on, layout
 from tests.contracts.test_trial import long_row_run, run_in_pieces
 from tests.families import FAMILIES, tiny_model, tiny_tokenizer
+from tests.slow_twin import assert_equal_to_twin
 
 SHOWN = (
     Demonstration("a", "Is two even?", "Yes", "Two is twice one."),
@@ -124,20 +124,7 @@ def test_markup_in_a_demonstration_is_refused():
 def test_losses_and_gradients_behind_demonstrations_equal_the_slow_twin(family: str, placement: str):
     # In one of the two placements the answer is asked for in a turn of its own.
     fast, slow = build(family, showing(placement, extractor_turn=placement == "system"), torch.float64)
-    prompt, rows, loss = fast.ask(EncodePrompt(PROMPT)), EXAMPLES[:3], LossSpec(fluency="nll")
-    ours, theirs = (m.ask(Rollouts(rows, [prompt, prompt[:3]], loss)) for m in (fast, slow))
-    for a, b in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):
-        assert (a.reasoning, a.truncated, a.label_hit) == (b.reasoning, b.truncated, b.label_hit)
-        assert a.label_ce == pytest.approx(b.label_ce, rel=1e-9, abs=1e-9)
-        assert a.prompt_nll == pytest.approx(b.prompt_nll, rel=1e-9)
-    place = {"position": 2, "depth": 12, "token_filter": "ascii"}
-    a, b = (m.ask(Gradients(rows, prompt, loss, **place)) for m in (fast, slow))
-    every = list(range(slow.embed.weight.shape[0]))
-    mine = torch.tensor(fast.ask(OneHotGradient(a.gradient, every)), dtype=torch.float64)
-    reference = torch.tensor(b.gradient, dtype=torch.float64)
-    assert float((mine - reference).norm()) <= 1e-9 * float(reference.norm())
-    assert (a.proposals, list(a.losses)) == (b.proposals, pytest.approx(b.losses, rel=1e-9))
-    assert fast.ask(PromptRoom(rows)) == slow.ask(PromptRoom(rows))
+    assert_equal_to_twin(fast, slow, EXAMPLES[:3], PROMPT)
 
 
 # -- trials ------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from greater_ray.protocols import encoded
 from greater_ray.sharding import ShardedWriter
 from greater_ray.types import LossSpec, Message, Shown
 from greater_ray.work import Answers, Rollouts
-from tests.families import tiny_model
+from tests.families import save_tiny
 from tests.served import Server, serving
 
 PROMPT = " your head, then answer the question of truth."
@@ -31,11 +31,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a tiny model whose chat template trims nothing."""
-    folder = tmp_path_factory.mktemp("served") / "qwen2"
-    model, tokenizer = tiny_model("qwen2")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_tiny("qwen2", tmp_path_factory.mktemp("served") / "qwen2")
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,14 @@ from greater_ray.runs import evaluate_prompt, run_config
 from greater_ray.settings import merged
 from greater_ray.tasks import load_task
 from greater_ray.types import Demonstration, Example, Layout, LossSpec, Message
-from greater_ray.work import EncodePrompt, Gradients, OneHotGradient, PromptRoom, Proposals, Rollouts
+from greater_ray.work import EncodePrompt, Rollouts
 from tests.all_methods import SMALL, settings_of
 from tests.contracts.test_demonstrations import Listening, cell_of
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT
 from tests.contracts.test_placements import FORM, WITH_SYSTEM, build, go_on, layout
 from tests.contracts.test_trial import long_row_run, run_in_pieces
 from tests.families import FAMILIES, tiny_model, tiny_tokenizer
+from tests.slow_twin import assert_equal_to_twin
 from tests.unit.test_likeness import by_hand
 
 POOL = (
@@ -81,21 +82,7 @@ def test_every_row_has_the_conversation_with_its_own_demonstrations(family: str,
 def test_numbers_equal_the_slow_twin(family: str, placement: str):
     """Gemma's template has no system role, so there a prompt of that placement stands behind demonstrations."""
     fast, slow = build(family, showing(placement), torch.float64)
-    prompt, rows, loss = fast.ask(EncodePrompt(PROMPT)), EXAMPLES[:3], LossSpec(fluency="nll")
-    ours, theirs = (m.ask(Rollouts(rows, [prompt, prompt[:3]], loss)) for m in (fast, slow))
-    for a, b in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):
-        assert (a.reasoning, a.truncated, a.label_hit) == (b.reasoning, b.truncated, b.label_hit)
-        assert (a.label_ce, a.prompt_nll) == pytest.approx((b.label_ce, b.prompt_nll), rel=1e-9, abs=1e-9)
-    place = {"position": 2, "depth": 12, "token_filter": "ascii"}
-    a, b = (m.ask(Gradients(rows, prompt, loss, **place)) for m in (fast, slow))
-    assert (a.proposals, list(a.losses)) == (b.proposals, pytest.approx(b.losses, rel=1e-9))
-    every = list(range(slow.embed.weight.shape[0]))
-    mine = torch.tensor(fast.ask(OneHotGradient(a.gradient, every)), dtype=torch.float64)
-    reference = torch.tensor(b.gradient, dtype=torch.float64)
-    assert float((mine - reference).norm()) <= 1e-9 * float(reference.norm())
-    a, b = (m.ask(Proposals(rows, prompt, **place)) for m in (fast, slow))
-    assert a == b
-    assert fast.ask(PromptRoom(rows)) == slow.ask(PromptRoom(rows))
+    assert_equal_to_twin(fast, slow, EXAMPLES[:3], PROMPT)
 
 
 def test_the_choice_is_no_matter_of_the_other_rows_of_a_shard():

@@ -26,18 +26,14 @@ from greater_ray.types import Example, Layout, LossSpec
 from greater_ray.work import (
     Answers,
     EncodePrompt,
-    Gradients,
-    OneHotGradient,
     PromptGradients,
-    PromptRoom,
-    Proposals,
     Rollouts,
 )
 from tests.all_methods import SMALL, settings_of
 from tests.contracts.test_engine_families import EXAMPLES, PROMPT
 from tests.contracts.test_trial import run_in_pieces
 from tests.families import FAMILIES, tiny_model, tiny_tokenizer
-from tests.slow_twin import SlowTwin
+from tests.slow_twin import SlowTwin, assert_equal_to_twin
 
 FORM = "Instruction: {prompt}\n\nInput: {question}"
 PLACEMENTS = ("before", "system", FORM, "{question}\n{prompt}")
@@ -149,26 +145,11 @@ def test_thoughts_cannot_be_switched_where_no_template_reads_it(family: str) -> 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_gradients_and_proposals_equal_the_slow_twin(family: str, placement: str) -> None:
     fast, slow = build(family, layout(placement), torch.float64)
-    prompt, rows = fast.ask(EncodePrompt(PROMPT)), EXAMPLES
-    other, loss = prompt[:3], LossSpec(fluency="nll")
-    ours, theirs = (m.ask(Rollouts(rows, [prompt, other], loss)) for m in (fast, slow))
-    for a, b in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):
-        assert (a.reasoning, a.truncated, a.label_hit) == (b.reasoning, b.truncated, b.label_hit)
-        assert a.label_ce == pytest.approx(b.label_ce, rel=1e-9, abs=1e-9)
-        assert a.prompt_nll == pytest.approx(b.prompt_nll, rel=1e-9)
-    place = {"position": 2, "depth": 12, "token_filter": "ascii"}
-    a, b = (m.ask(Gradients(rows, prompt, loss, **place)) for m in (fast, slow))
-    every = list(range(slow.embed.weight.shape[0]))
-    mine = torch.tensor(fast.ask(OneHotGradient(a.gradient, every)), dtype=torch.float64)
-    reference = torch.tensor(b.gradient, dtype=torch.float64)
-    assert float((mine - reference).norm()) <= 1e-9 * float(reference.norm())
-    assert a.losses == pytest.approx(b.losses, rel=1e-9)
-    assert a.proposals == b.proposals
-    assert fast.ask(Proposals(rows, prompt, *place.values())) == list(b.proposals)
-    a, b = (m.ask(PromptGradients(rows, prompt, loss)) for m in (fast, slow))
+    assert_equal_to_twin(fast, slow, EXAMPLES, PROMPT)
+    prompt, loss = fast.ask(EncodePrompt(PROMPT)), LossSpec(fluency="nll")
+    a, b = (m.ask(PromptGradients(EXAMPLES, prompt, loss)) for m in (fast, slow))
     for ours, theirs in zip(a.gradient, b.gradient, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6 * max(map(abs, theirs)))
-    assert fast.ask(PromptRoom(rows)) == slow.ask(PromptRoom(rows))
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS[:3])

@@ -15,7 +15,7 @@ import yaml
 
 from greater_ray.cli.app import run
 from greater_ray.grid.status import GridStatus
-from tests.families import tiny_model
+from tests.families import save_tiny
 from tests.grids import tiny_grid
 
 ROOT = Path(__file__).parents[3]
@@ -35,11 +35,7 @@ def table(text: str, phase: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("far") / "qwen"
-    model, tokenizer = tiny_model("qwen2")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return str(save_tiny("qwen2", tmp_path_factory.mktemp("far") / "qwen"))
 
 
 @pytest.fixture(scope="module")
