@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from greater_ray.config import ModelConfig, TrialConfig, fingerprint, parse
-from greater_ray.errors import ConfigError, ModelError, unknown_name
+from greater_ray.errors import ConfigError, ModelError, UnsupportedError, unknown_name
 from greater_ray.plugins import load
 from greater_ray.protocols import Executor, Method, NeedsWork, ResolvesConfig, Task
 from greater_ray.provenance import processor
@@ -210,7 +210,7 @@ def _rendered(model: ShardedModel) -> str | None:
     """Return the turns as the chat template writes them; a model behind an endpoint, or of one's own, need not tell."""
     try:
         return model.ask(RenderedTurns())
-    except ModelError:
+    except UnsupportedError:
         return None
 
 

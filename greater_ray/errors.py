@@ -83,6 +83,10 @@ class ModelError(GreaterRayError):
     """A model cannot be found, loaded or used for what was asked."""
 
 
+class UnsupportedError(ModelError):
+    """A model does not know this kind of work; another one may."""
+
+
 class EndpointError(ModelError):
     """A server does not answer as it should: no trial is to blame, and the same command goes on."""
 

@@ -44,7 +44,7 @@ class GradientModel(Protocol):
         """Have work done, for instance ``Rollouts(examples, prompts, loss)``; see ``greater_ray.work`` for the kinds.
 
         Raises:
-            ModelError: this model cannot do this kind of work.
+            UnsupportedError: this model cannot do this kind of work.
             DataError: a row does not fit the context window.
         """
         ...

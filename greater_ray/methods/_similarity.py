@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from greater_ray.errors import ModelError
+from greater_ray.errors import ModelError, UnsupportedError
 from greater_ray.likeness import character_grams, words
 from greater_ray.protocols import GradientModel
 from greater_ray.work import TextEmbeddings
@@ -52,7 +52,7 @@ def embedded(model: GradientModel, notes: list[str], otherwise: Similarity | Non
     def cosine(query: str, texts: Sequence[str]) -> list[float]:
         try:
             own, *others = model.ask(TextEmbeddings([query, *texts]))
-        except ModelError as error:
+        except UnsupportedError as error:
             if otherwise is None:
                 why = f"{str(error).rstrip('.')}; §method_config.similarity may be tf-idf, which needs no model."
                 raise ModelError(why, setting="method_config.similarity", value="embeddings") from error

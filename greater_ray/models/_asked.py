@@ -53,7 +53,7 @@ class AskedRow:
         self.usage += self._way.cost(reply)
         if reply.error is not None and not reply.refused:
             kind = DataError if reply.status in _REFUSES_ROW else EndpointError
-            raise kind(f"row '{self._example.id}': {reply.error} What is answered is kept; the same command goes on.")
+            raise kind(f"row '{self._example.id}': {reply.error}")
         return reply
 
     def take_over(self, reasoning: str, truncated: bool) -> None:
@@ -132,6 +132,8 @@ class AskedRow:
 
     def share(self, label: str, choices: Sequence[str]) -> tuple[float, bool]:
         """Return minus the log of the label's share among the choices (``LossSpec``), and if it is the likeliest."""
+        if label not in choices:
+            raise DataError(f"row '{self._example.id}': the label '{label}' is none of the task's choices.")
         nlls = [self.likelihood(choice)[0] for choice in choices]
         own, best = self.likelihood(label)[0], min(nlls)
         return own - best + math.log(math.fsum(math.exp(best - nll) for nll in nlls)), own == best

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from greater_ray.config import EndpointConfig, ModelConfig
 from greater_ray.errors import ConfigError, ModelError
@@ -81,11 +81,6 @@ def check_model(config: ModelConfig) -> None:
     for name, value in config.model_dump(exclude_defaults=True, exclude={"name", "endpoint"}).items():
         why = f"does not apply to the endpoint '{config.name}', not {value!r}."
         raise ConfigError(why, setting=f"model.{name}", value=value)
-
-
-class _Answered(NamedTuple):
-    answer: Answer
-    usage: Usage
 
 
 class EndpointEngine(BaseEngine):
@@ -226,7 +221,7 @@ class EndpointEngine(BaseEngine):
         if choices and not self.tells_likelihoods:
             raise self._cannot("how likely choices are", "set §task.reading to generated")
 
-        def answer(row: tuple[Example, Rollout | None]) -> _Answered:
+        def answer(row: tuple[Example, Rollout | None]) -> tuple[Answer, Usage]:
             example, known = row
             asked = AskedRow(way, layout, example, text)
             if known is None:
@@ -237,23 +232,29 @@ class EndpointEngine(BaseEngine):
             label_ce, hit = asked.likelihood(example.label) if self.tells_likelihoods else (None, None)
             nlls = tuple(asked.likelihood(choice)[0] for choice in choices) or None
             rollout = Rollout(pieces(asked.reasoning), asked.truncated, label_ce, None, hit)
-            return _Answered(Answer(rollout, asked.reasoning, said, nlls, asked.reasoning_tokens), asked.usage)
+            return Answer(rollout, asked.reasoning, said, nlls, asked.reasoning_tokens), asked.usage
 
         done = self._each(answer, list(zip(work.examples, given, strict=True)))
-        return [[row.answer for row in done]], total(row.usage for row in done)
+        return [[found for found, _ in done]], total(usage for _, usage in done)
 
     @computes(Rollouts)
     def rollouts(self, work: Rollouts, layout: Layout) -> tuple[list[list[Rollout]], Usage]:
         """Reason and score the label, where the server tells likelihoods.
 
         Raises:
-            DataError: the endpoint refuses a row.
+            ConfigError: choices are to be compared, and the task's answers are no closed set.
+            DataError: the endpoint refuses a row, or its label is none of the choices.
+            EndpointError: it does not answer.
             ModelError: the loss needs what no endpoint tells: another temperature, or how likely the prompt is.
         """
         if work.loss.ce_temperature != 1.0:
             raise self._cannot("losses at another temperature", "set §method_config.ce_temperature to 1")
         if work.loss.fluency_weight and work.reasoning_of is None:
             raise self._cannot("how likely a prompt is", "set §method_config.fluency_weight to 0")
+        comparing = work.loss.label == "choice"
+        if comparing and not layout.choices:
+            why = "choices cannot be compared: the task's answers are no closed set; give §task.choices."
+            raise ConfigError(why, setting="task.answer_type")
         given: Sequence[TokenIds | None] = work.reasoning or [None] * len(work.examples)
         way = self._way(layout)
 
@@ -265,7 +266,7 @@ class EndpointEngine(BaseEngine):
             else:
                 asked.take_over(text_of(known), False)
             label_ce, hit = asked.likelihood(example.label)
-            shared = asked.share(example.label, layout.choices) if work.loss.label == "choice" else (None, None)
+            shared = asked.share(example.label, layout.choices) if comparing else (None, None)
             rollout = Rollout(pieces(asked.reasoning), asked.truncated, label_ce, None, hit, *shared)
             return rollout, asked.usage
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 from greater_ray.config import fingerprint
-from greater_ray.errors import ModelError
+from greater_ray.errors import UnsupportedError
 from greater_ray.types import Example, Layout, Shard, Usage
 from greater_ray.work.memory import Memory
 
@@ -147,11 +147,11 @@ class BaseEngine:
         """Compute one unit; return its result and what it cost.
 
         Raises:
-            ModelError: this model cannot do this kind of work.
+            UnsupportedError: this model cannot do this kind of work.
         """
         kind = type(unit.work)
         if kind not in self.kinds:
-            raise ModelError(
+            raise UnsupportedError(
                 f"'{self.facts.get('name')}' cannot give {kind.title()}; "
                 f"it can give: {', '.join(sorted(kind.title() for kind in self.kinds))}.",
                 setting="model.name",

@@ -11,7 +11,7 @@ import pytest
 from greater_ray.assembly import Subject, load_subject, resolve_config
 from greater_ray.config import TrialConfig
 from greater_ray.demonstrations import showing
-from greater_ray.errors import ModelError
+from greater_ray.errors import ConfigError, ModelError
 from greater_ray.protocols import encoded
 from greater_ray.sharding import ShardedWriter
 from greater_ray.types import LossSpec, Message, Shown
@@ -112,6 +112,13 @@ def test_what_no_endpoint_tells_is_refused(server: Server, folder: Path) -> None
         ask(Rollouts(rows, [prompt], LossSpec()))
     with pytest.raises(ModelError, match=r"does not tell losses at another temperature"):
         ask(Rollouts(rows, [prompt], LossSpec(ce_temperature=2.0, fluency_weight=0.0)))
+
+
+def test_choices_are_compared_only_where_there_are_some(server: Server, folder: Path) -> None:
+    there, _ = both(server, folder, task={"name": "bbh/object_counting", "data": "synthetic", "train_size": 2})
+    loss = LossSpec(fluency_weight=0.0, label="choice")
+    with pytest.raises(ConfigError, match="choices cannot be compared: the task's answers are no closed set"):
+        there.model.ask(Rollouts(there.task.train(), [encoded(there.model, PROMPT)], loss, ()))
 
 
 def test_costs_are_the_tokens_that_the_server_counts(server: Server, folder: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from greater_ray.config import parse
-from greater_ray.errors import ConfigError, ModelError
+from greater_ray.errors import ConfigError, ModelError, UnsupportedError
 from greater_ray.methods import _gpo_prompts as prompts
 from greater_ray.methods._similarity import embedded, word_overlap
 from greater_ray.methods._trajectory import retrieve
@@ -267,7 +267,7 @@ def test_embeddings_are_asked_for_in_the_first_step_so_that_a_model_without_any_
 
     class Without(LetterModel):
         def text_embeddings(self, work):
-            raise ModelError("'it' cannot give text embeddings.", setting="model.name")
+            raise UnsupportedError("'it' cannot give text embeddings.", setting="model.name")
 
     why = r"^method_config\.similarity: .*cannot give text embeddings; .*similarity may be tf-idf"
     with pytest.raises(ModelError, match=why):
