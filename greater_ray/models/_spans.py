@@ -16,7 +16,7 @@ from typing import Any
 
 from greater_ray.errors import ConfigError, DataError, MarkupError, ModelError
 from greater_ray.models._placement import Surroundings, markup_tokens, second_turn, shows_system, surroundings
-from greater_ray.types import SLOTS, Demonstration, Example, Layout, PromptCheck, TokenIds
+from greater_ray.types import SLOTS, Example, Layout, PromptCheck, TokenIds
 
 # Gives text that continues something a token to lean on, so that a leading blank is tokenized as inside a sentence.
 _ANCHOR = "Use"
@@ -72,7 +72,7 @@ class SpanBuilder:
             for text in (shown.question, *(turn.content for turn in layout.answered(shown))):
                 if (fault := self._fault(text)) is not None:
                     raise DataError(f"demonstration '{shown.id}' {fault}")
-        self._arounds: dict[tuple[Demonstration, ...], Surroundings] = {}
+        self._arounds: dict[str, Surroundings] = {}
         # What is next to the prompt, and in which order it stands with the question, is the same for every row.
         self._any = self._around("")
         apart = layout.placement == "system" and shows_system(tokenizer)
@@ -86,10 +86,10 @@ class SpanBuilder:
 
     def _around(self, question: str) -> Surroundings:
         """The text around question and prompt: a question's own where its demonstrations are chosen for it."""
-        layout = self.layout.at(question)
-        if layout.demonstrations not in self._arounds:
-            self._arounds[layout.demonstrations] = surroundings(self.tokenizer, layout)
-        return self._arounds[layout.demonstrations]
+        key = question if self.layout.nearest else ""
+        if key not in self._arounds:
+            self._arounds[key] = surroundings(self.tokenizer, self.layout.at(question))
+        return self._arounds[key]
 
     @property
     def opening_text(self) -> str:

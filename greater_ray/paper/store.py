@@ -7,7 +7,7 @@ it was when it was first seen, so that an edited record is refused.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,10 @@ class PaperStore:
 
 
 class Fingerprint(Config):
-    """What numbers of one column must share. ``rows`` is the hash of a task's rows, by task."""
+    """What numbers of one column must share. ``rows`` is the hash of a task's rows, by task.
+
+    Of a model behind an endpoint nobody tells the weights: its name and what the server calls it stand for them.
+    """
 
     version: str
     weights: str
@@ -181,7 +184,7 @@ class Fingerprint(Config):
         """Return that of a record."""
         return cls(
             version=str(record.environment.get("versions", {}).get("greater-ray")),
-            weights=str(record.model.get("weights")),
+            weights=str(record.model.get("weights") or _served(record.model)),
             dtype=str(record.model.get("dtype")),
             rows={record.config.task.name: str(record.task.get("rows_sha256"))},
         )
@@ -195,6 +198,10 @@ class Fingerprint(Config):
         ]
         both = self.rows.keys() & other.rows.keys()
         return told + [f"other rows of {task}" for task in sorted(both) if self.rows[task] != other.rows[task]]
+
+
+def _served(model: Mapping[str, Any]) -> str:
+    return " as ".join([str(model.get("name")), *model.get("served_models", ())])
 
 
 def _digest(path: Path) -> str:

@@ -20,7 +20,7 @@ from greater_ray.paper.measure import Filled, fill, outcomes
 from greater_ray.paper.plan import TablePlan, View, plan_table
 from greater_ray.paper.power import resolutions
 from greater_ray.paper.run import write_files
-from greater_ray.paper.store import PAPER_FILE, PaperStore
+from greater_ray.paper.store import PAPER_FILE, Fingerprint, PaperStore
 from greater_ray.statistics.comparison import compare_over_tasks
 from greater_ray.statistics.tables import holm
 from tests.made_tables import made_tables, write_cell
@@ -377,3 +377,15 @@ def test_a_cell_of_other_rows_takes_the_place_of_the_old_one(tmp_path: Path):
     store = PaperStore(tmp_path / "out")
     store.seal([(cell.trial_id, store.grid.state(cell.trial_id)._replace(folder=new))])
     assert fill(seven, PaperStore(tmp_path / "out")).values[0].folders == (new,)
+
+
+def test_models_behind_endpoints_are_told_apart_by_what_the_server_calls_them(tmp_path: Path):
+    store = made_tables(tmp_path, [plan("table7", VIEW)])
+    record = store.grid.record(next(store.grid.cells.iterdir()))
+    prints = [
+        Fingerprint.of(record.model_copy(update={"model": {"name": name, "served_models": [served]}}))
+        for name, served in (("openai/a", "a-2024"), ("openai/a", "a-2025"), ("openai/b", "a-2025"))
+    ]
+    assert prints[0].differences(prints[1]) == ["weights openai/a as a-2025 in place of openai/a as a-2024"]
+    assert prints[1].differences(prints[2])
+    assert not prints[1].differences(prints[1])
