@@ -5,7 +5,7 @@ from pathlib import Path
 
 from greater_ray.assembly import Models, Parts, assemble, load_subject, row_hash
 from greater_ray.config import TrialConfig
-from greater_ray.demonstrations import evaluation_demonstrations, fitting, showing
+from greater_ray.demonstrations import evaluation_demonstrations, fitting
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.evaluation import evaluate
 from greater_ray.observer import Observer
@@ -99,4 +99,4 @@ def evaluate_prompt(
     if not rows:
         raise ConfigError(f"'{split}' of '{config.task.name}' has no rows.", setting="split")
     shown = fitting(model, evaluation_demonstrations(config, task), [ids], rows, message)
-    return evaluate(task, showing(model, shown, ids), split, rows, ids, NoLines(), on_rows=on_rows).record
+    return evaluate(task, model.showing(shown, ids), split, rows, ids, NoLines(), on_rows=on_rows).record

@@ -34,7 +34,7 @@ class OnRows(NamedTuple):
 
 
 def on_training_rows(folder: Path, prompts: Iterable[TokenIds]) -> dict[TokenIds, OnRows]:
-    """Return what a run folder remembers of these prompts, each with its own reasoning.
+    """Return what a run folder remembers of these prompts without demonstrations, each with its own reasoning.
 
     A prompt that was scored on fewer rows than another cannot be compared with it and is left out.
 
@@ -73,12 +73,13 @@ def _remembered(folder: Path, prompts: Collection[TokenIds]) -> Iterator[tuple[s
         return line[len(_BEGINNING) : line.find(b"]") + 1] in written
 
     if _size(folder, ROLLOUTS.name) <= LARGEST_FILE:
-        for shard_key, rollouts in Lines(folder / f"{ROLLOUTS.name}.jsonl").read_as(ROLLOUTS.from_json, wanted):
-            if shard_key.reasoning_of is None:
+        for context, (shard_key, rollouts) in Lines(folder / f"{ROLLOUTS.name}.jsonl").read_as(ROLLOUTS.read, wanted):
+            if shard_key.reasoning_of is None and not context:
                 yield ROLLOUTS.name, shard_key.prompt, shard_key.shard, rollouts
     if _size(folder, ANSWERS.name) <= LARGEST_FILE:
-        for row_key, answer in Lines(folder / f"{ANSWERS.name}.jsonl").read_as(ANSWERS.from_json, wanted):
-            yield ANSWERS.name, row_key.prompt, row_key.row, [answer.rollout]
+        for context, (row_key, answer) in Lines(folder / f"{ANSWERS.name}.jsonl").read_as(ANSWERS.read, wanted):
+            if not context:
+                yield ANSWERS.name, row_key.prompt, row_key.row, [answer.rollout]
 
 
 def _on_rows(kinds: Iterable[dict[str, Sequence[Rollout]]]) -> OnRows:
