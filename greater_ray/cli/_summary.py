@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from greater_ray.cli._display import clock
+from greater_ray.progress.screen import clock
 from greater_ray.records import ComparisonRecord, EvaluationRecord, TrialRecord
 from greater_ray.statistics.tables import ALPHA
 from greater_ray.types import Usage
