@@ -24,11 +24,12 @@ __all__ = [
     "evaluate",
     "load",
     "optimize",
-
+    "plots",
     "run_grid",
 ]
 
 if TYPE_CHECKING:
+    from greater_ray import plots
     from greater_ray.api import evaluate, optimize, run_grid
     from greater_ray.config import TrialConfig
     from greater_ray.errors import GreaterRayError
