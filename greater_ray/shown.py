@@ -32,15 +32,30 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]} [{len(text) - most:,} more characters]"
 
 
-def foreign(text: str, most: int = 300) -> str:
+def percent(share: float) -> str:
+    """Write a share."""
+    return f"{100 * share:.1f} %"
+
+
+def percents(limits: tuple[float, float]) -> str:
+    """Write the limits of an interval of shares, in percent."""
+    return f"[{100 * limits[0]:.1f}, {100 * limits[1]:.1f}]"
+
+
+def points(change: float) -> str:
+    """Write a difference of shares in points, with its sign."""
+    return f"{100 * change:+.1f}".replace("-", "\u2212")
+
+
+def foreign(text: str, most: int = 300, *, wrap: bool = True) -> str:
     """Return HTML of a text that others wrote: escaped, kept apart from what stands around it, cut where it is long."""
-    seen = html.escape(visible(shortened(text, most)))
-    return f'<bdi dir="auto" style="white-space:pre-wrap;overflow-wrap:anywhere">{seen}</bdi>'
+    style = "white-space:pre-wrap;overflow-wrap:break-word" if wrap else "white-space:nowrap"
+    return f'<bdi dir="auto" style="{style}">{html.escape(visible(shortened(text, most)))}</bdi>'
 
 
 def block(*parts: str) -> str:
     """Return HTML that a notebook shows as one output; formulas in it are not typeset."""
-    style = "overflow-x:auto;max-width:72em;line-height:1.45"
+    style = "overflow-x:auto;line-height:1.45"
     return f'<div class="tex2jax_ignore mathjax_ignore" style="{style}">{"".join(parts)}</div>'
 
 

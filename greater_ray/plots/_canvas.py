@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,8 +12,8 @@ from matplotlib.figure import Figure
 _DOTS = 100  # per inch of the page; drawn twice as fine
 # Where a name may stand beside its mark, best first.
 _PLACES = (
-    (11, 0, "left"), (-11, 0, "right"), (9, 12, "left"), (9, -12, "left"), (-9, 12, "right"), (-9, -12, "right"),
-    (0, 16, "center"), (0, -16, "center"),
+    (15, 0, "left"), (-15, 0, "right"), (10, 14, "left"), (10, -14, "left"), (-10, 14, "right"), (-10, -14, "right"),
+    (0, 19, "center"), (0, -19, "center"),
 )  # fmt: skip
 
 
@@ -31,11 +33,16 @@ class Picture(Figure):
         width, height = (round(_DOTS * inches) for inches in self.get_size_inches())
         return file.getvalue(), {"width": width, "height": height}
 
-    def labelled(self, axes: Any, marks: "list[tuple[float, float, str]]") -> None:
-        """Write names beside their marks (x, y, name) where they cover neither a mark nor each other."""
+    def labelled(
+        self, axes: Any, marks: Sequence[tuple[float, float, str]], stairs: Sequence[tuple[float, float]]
+    ) -> None:
+        """Write names beside their marks (x, y, name) where they cover no mark, no other name and no stair."""
         self.draw_without_rendering()
         points = [axes.transData.transform((x, y)) for x, y, _ in marks]
-        taken = [(px - 7, py - 7, px + 7, py + 7) for px, py in points]
+        taken = [(px - 9, py - 9, px + 9, py + 9) for px, py in points]
+        corners = [axes.transData.transform(place) for place in stairs]
+        for (left, low), (right, high) in pairwise(corners):
+            taken += [(left, low - 2, right, low + 2), (right - 2, low, right + 2, high)]
         frame = axes.get_window_extent()
         for (px, py), (x, y, name) in zip(points, marks, strict=True):
             wide, high = 6.0 * len(name) * self.dpi / 100, 11 * self.dpi / 100

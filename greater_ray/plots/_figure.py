@@ -25,9 +25,9 @@ def new_figure(width: float, height: float) -> "Picture":
     return Picture(width, height)
 
 
-def name(text: str) -> str:
-    """Return a label as it is drawn."""
-    return drawn_text(text, _NAME)
+def name(text: str, most: int = _NAME) -> str:
+    """Return a label as it is drawn, cut where it is long."""
+    return drawn_text(text if len(text) <= most else f"{text[: most - 1]}\u2026", most)
 
 
 def tidy(axes: Any, title: str = "", x: str = "", y: str = "", grid: str = "both") -> None:
@@ -50,9 +50,9 @@ def heading(figure: "Picture", text: str) -> None:
 
 def percents(axis: Any) -> None:
     """Write the shares of an axis as percentages."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 4):g} %".replace("-", "\u2212")))
 
 
 def whole_numbers(axis: Any) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _FEW_SEEDS = 8
 _MOST_PANELS = 60
 _ACROSS = 3
+_TITLE = 34  # letters above a panel
 
 
 def accuracy(cells: "Results | Sequence[CellResult] | Frame", split: str | None = None) -> "Figure":
@@ -46,8 +47,8 @@ def accuracy(cells: "Results | Sequence[CellResult] | Frame", split: str | None 
     models = {model for _, model in panels}
     for k, ((task, model), own) in enumerate(panels.items()):
         panel = axes[k // across][k % across]
-        _lanes(panel, grouped(own, _method), numbers)
-        tidy(panel, name(task if len(models) == 1 else f"{task}, {model}"), grid="x")
+        _lanes(panel, grouped(own, _method), numbers, lanes)
+        tidy(panel, name(task if len(models) == 1 else f"{task}, {model}", _TITLE), grid="x")
         percents(panel.xaxis)
         panel.set_xlim(-0.02, 1.02)
         panel.tick_params(labelbottom=True)
@@ -67,7 +68,8 @@ def _height(rows: Sequence[Row]) -> float:
     return 2.2 if len(rows) > _FEW_SEEDS else max(1.6, 0.6 + len(rows))
 
 
-def _lanes(axes: Any, groups: dict[str, list[Row]], numbers: dict[str, int]) -> None:
+def _lanes(axes: Any, groups: dict[str, list[Row]], numbers: dict[str, int], room: float) -> None:
+    """Draw one lane per method; ``room`` is that of the panel with most of them, so that all lanes are of one size."""
     top, places = 0.0, []
     for method, rows in groups.items():
         style, high = line_style(numbers[method]), _height(rows)
@@ -84,12 +86,13 @@ def _lanes(axes: Any, groups: dict[str, list[Row]], numbers: dict[str, int]) -> 
             for k, row in enumerate(rows):
                 y = middle + k - (len(rows) - 1) / 2
                 ends = [[row["after"] - row["after_low"]], [row["after_high"] - row["after"]]]
-                axes.errorbar(row["after"], y, xerr=ends, fmt=style.marker, color=style.colour, capsize=3, markersize=6)
+                axes.errorbar(row["after"], y, xerr=ends, fmt=style.marker, color=style.colour, capsize=3, markersize=6,
+                              clip_on=False)  # fmt: skip
         places.append((middle, method))
         top += high
         if len(places) < len(groups):
             axes.axhline(top, color="#DDDDDD", linewidth=0.8)
-    axes.set_ylim(top, 0)
+    axes.set_ylim(max(top, room), 0)
     axes.set_yticks([place for place, _ in places], [name(method) for _, method in places])
     axes.tick_params(axis="y", length=0)
 
@@ -123,7 +126,7 @@ def transfer(cells: "Results | Sequence[CellResult] | Frame", split: str | None 
     most = max([2.0, *(abs(value) for line in table for value in line if value is not None)])
     _heat(axes, table, most)
     axes.set_xticks(range(len(columns)), [name(column) for column in columns])
-    axes.set_yticks(range(len(groups)), [name(f"{method}, found on {model}") for method, model in groups])
+    axes.set_yticks(range(len(groups)), [f"{name(method)}\nfound on {name(model, _TITLE)}" for method, model in groups])
     axes.tick_params(length=0, labelsize=9, top=True, labeltop=True, bottom=False, labelbottom=False)
     heading(figure, f"Change against the start prompt in points on {split} rows, by the model that answers")
     return figure
@@ -142,8 +145,8 @@ def _heat(axes: Any, table: Sequence[Sequence[float | None]], most: float) -> No
     axes.imshow(numbers, cmap=colours, norm=scale, aspect="auto")
     for y, line in enumerate(table):
         for x, value in enumerate(line):
-            text = "-" if value is None else f"{value:+.1f}".replace("-", "\u2212")
-            strong = value is not None and abs(value) > 0.6 * most
+            text = "-" if value is None else "0.0" if round(value, 1) == 0 else f"{value:+.1f}".replace("-", "\u2212")
+            strong = value is not None and abs(value) > 0.75 * most
             axes.text(x, y, text, ha="center", va="center", fontsize=10, color="white" if strong else "black")
     axes.spines[:].set_visible(False)
     axes.set_xticks([x - 0.5 for x in range(1, len(table[0]))], minor=True)

@@ -15,7 +15,7 @@ from greater_ray.results import CellResult, Results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH = 96  # letters of a line below the axes
+_WIDTH = 105  # letters of a line below the axes
 _PROMPT = 300  # letters of a prompt
 
 
@@ -42,7 +42,7 @@ def steps(cell: "CellResult | Results") -> "Figure":
     begin = [(0, record.initial.loss)] if record is not None and record.initial.loss is not None else []
     axes.plot(*zip(*begin, *((s.step, s.loss) for s in scored), strict=True), color=BLUE, linewidth=1.4, zorder=1)
     best = [(step.step, step.best_loss) for step in taken if step.best_loss is not None]
-    if best:
+    if len(best) > 1:
         axes.step(*zip(*best, strict=True), where="post", color=GREEN, linestyle=(0, (4, 2)), label="lowest so far")
     _marks(axes, begin, scored, record)
     tidy(axes, x="step", y="criterion, lower is better")
@@ -50,7 +50,7 @@ def steps(cell: "CellResult | Results") -> "Figure":
     axes.legend(fontsize=9, frameon=False)
     heading(figure, drawn_text(cells[0].title))
     if record is not None:
-        axes.set_xlabel("step\n\n" + _prompts(record), fontsize=9)
+        figure.supxlabel(_prompts(record), fontsize=9, x=0.01, ha="left")
     return figure
 
 
@@ -103,13 +103,17 @@ def ranks(cells: "Results | Sequence[CellResult]") -> "Figure":
     for axes, figures in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
         places = range(1, len(figures["histogram"]) + 1)
         axes.bar(places, figures["histogram"], 0.76, color=BLUE)
-        axes.hlines(figures["expected"], [p - 0.45 for p in places], [p + 0.45 for p in places], color=RED, linewidth=2,
-                    label="by chance")  # fmt: skip
+        axes.hlines(
+            figures["expected"],
+            [p - 0.45 for p in places],
+            [p + 0.45 for p in places],
+            color=RED,
+            linewidth=2,
+        )
         axes.set_xticks(places[:: -(-len(places) // 16)])
         title = f"{name(figures['method'])}: {_told(figures)}"
         tidy(axes, title, "rank by gradient of the best candidate", "steps", "y")
-        axes.legend(fontsize=9, frameon=False)
-    heading(figure, "Is the best candidate the gradient's first?")
+    heading(figure, "Is the best candidate the gradient's first? Strokes: by chance")
     return figure
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 _FEW_CURVES = 24
 _MEASURES = {
-    "loss": "loss of the right answer, nats",
-    "accuracy": "share of training rows hit",
-    "criterion": "the method's own criterion",
+    "loss": "Loss of the right answer, nats",
+    "accuracy": "Share of training rows hit",
+    "criterion": "The method's own criterion",
 }
 
 
@@ -89,7 +89,7 @@ def costs(cells: "Results | Sequence[CellResult] | Frame", split: str | None = N
     hollow = "; hollow: not measured on all" if any(not mark.complete for mark in marks) else ""
     pairs = counted(len({(row["task"], row["model"]) for row in rows}), "pair")
     heading(figure, f"Cost against accuracy, mean over {pairs} of task and model; ringed: Pareto front{hollow}")
-    figure.labelled(axes, [(*places[mark], name(mark.method)) for mark in marks])
+    figure.labelled(axes, [(*places[mark], name(mark.method)) for mark in marks], [places[mark] for mark in best])
     return figure
 
 
@@ -159,12 +159,12 @@ def curves(cells: "Results | Sequence[CellResult]", measure: str | None = None) 
             axes.plot(*zip(*line.points, strict=True), color=colour, linestyle=dash, linewidth=1.6, marker=marker,
                       markevery=[len(line.points) - 1], markersize=6)  # fmt: skip
         start = ", difference to the start" if relative else ""
-        tidy(axes, x="tokens of search and writer", y=f"{_MEASURES[kind]}{start}")
+        tidy(axes, f"{_MEASURES[kind]}{start}", "tokens of search and writer")
         thousands(axes.xaxis)
         if kind == "accuracy":
             percents(axes.yaxis)
     legend(figure, (m for m in numbers if any(line.method == m for kind in shown for line in lines[kind])), numbers)
-    heading(figure, f"{' and '.join(shown).capitalize()} of the prompt after each step, over tokens{averaged}")
+    heading(figure, f"{' and '.join(shown).capitalize()} of the prompt after each step{averaged}")
     return figure
 
 
