@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from greater_ray.shown import block, foreign, line, percent, percents, points, table
+from greater_ray.shown import block, foreign, line, percent, percents, points, shortened, table, visible
 
 if TYPE_CHECKING:
     from greater_ray.records import EvaluationRecord, TrialRecord
@@ -30,6 +30,13 @@ def trial_html(record: "TrialRecord") -> str:
     )
 
 
+def trial_line(record: "TrialRecord") -> str:
+    """Return the same in one line."""
+    config = record.config
+    name = f"{config.method} on {config.task.name} with {config.model.name}, seed {config.seed}"
+    return visible(f"TrialRecord({name}: {record.steps} steps, found {shortened(record.best.full_text, 200)!r})")
+
+
 def _score(record: "TrialRecord", split: str) -> list[list[str]]:
     before, after = record.evaluation(split, record.initial), record.evaluation(split, record.best)
     if before is None or after is None:
@@ -44,6 +51,12 @@ def _score(record: "TrialRecord", split: str) -> list[list[str]]:
 
 def _loss(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def evaluation_line(record: "EvaluationRecord") -> str:
+    """Return the score of one prompt on one split in one line."""
+    score = f"{record.metric} {percent(record.accuracy)} {percents(record.accuracy_interval)}"
+    return f"EvaluationRecord({record.split}: {record.num_examples} rows, {score})"
 
 
 def evaluation_html(record: "EvaluationRecord") -> str:

@@ -107,6 +107,12 @@ class EvaluationRecord(Record):
 
         return evaluation_html(self)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print one line, where IPython shows text: the whole record would be thousands of words."""
+        from greater_ray.record_tables import evaluation_line
+
+        printer.text(evaluation_line(self))
+
 
 class ComparisonRecord(Record):
     """The optimized prompt against the initial one on the same rows (paired); differences are after minus before."""
@@ -208,6 +214,12 @@ class TrialRecord(Record):
         from greater_ray.record_tables import trial_html
 
         return trial_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print one line, where IPython shows text: the whole record would be thousands of words."""
+        from greater_ray.record_tables import trial_line
+
+        printer.text(trial_line(self))
 
     def evaluation(self, split: str, prompt: PromptRecord) -> EvaluationRecord | None:
         """Return the evaluation of a prompt on a split, if it was made."""

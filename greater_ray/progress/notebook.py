@@ -5,6 +5,7 @@ import html
 import io
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
 from greater_ray.progress.screen import PLAIN_WIDTH
@@ -51,6 +52,8 @@ class NotebookPanel:
     def __enter__(self) -> "NotebookPanel":
         from IPython.display import display
 
+        # tqdm, which what loads models imports, asks for widgets that nothing here uses.
+        warnings.filterwarnings("ignore", "IProgress not found")
         self._last = self._drawn()
         self._handle = display(self._last, raw=True, display_id=True)
         # The kernel tells by the context which cell an output belongs to.
