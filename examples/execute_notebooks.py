@@ -34,10 +34,20 @@ def execute(sources: Iterable[Path], out: Path, timeout: int = 600) -> dict[str,
             for number, cell in enumerate(client.nb.cells):
                 client.execute_cell(cell, number)
             del client.nb.cells[0]
+            _number(client.nb)
             nbformat.write(client.nb, out / f"{source.stem}.ipynb")
             print(f"{out / source.stem}.ipynb ({time.monotonic() - begin:.0f} s)", flush=True)
             done[source.stem] = client.nb
     return done
+
+
+def _number(notebook: nbformat.NotebookNode) -> None:
+    """Count the cells of one notebook, not those of the kernel."""
+    for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = number
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@
 # %% [markdown]
 # # A first prompt
 #
-# A model with 135 million parameters looks for its own prompt: it proposes a token, reasons with it, and the gradient of
-# the loss *through this reasoning* tells which token to try next (GReaTer). Everything here runs on a CPU in seconds, so
-# the numbers are small, and so is what they can show.
+# A model with 135 million parameters looks for its own prompt: it proposes tokens, reasons, and the gradient of the
+# loss *through this reasoning* tells which of them to try (GReaTer). Everything here runs on a CPU in seconds, so the
+# numbers are small, and so is what they can show.
 
 # %%
 from greater_ray import evaluate, load, optimize, plots
@@ -19,8 +19,8 @@ from greater_ray import evaluate, load, optimize, plots
 # The model comes as a Python wheel; rows are made by a generator, so nothing else is fetched.
 SMALL = {
     "model": "smollm2-135m",
-    "task": {"name": "bbh/boolean_expressions", "data": "synthetic", "train_size": 4, "dev_size": 0, "test_size": 8},
-    "decoding": {"max_reasoning_tokens": 12, "max_answer_tokens": 4},
+    "task": {"name": "bbh/boolean_expressions", "data": "synthetic", "train_size": 4, "dev_size": 0, "test_size": 6},
+    "decoding": {"max_reasoning_tokens": 10, "max_answer_tokens": 3},
 }
 
 # %% [markdown]
@@ -48,7 +48,7 @@ record = optimize(
 record
 
 # %% [markdown]
-# A change whose p-value is not small is no result, and eight rows can hardly tell two prompts apart: take more rows,
+# A change whose p-value is not small is no result, and six rows can hardly tell two prompts apart: take more rows,
 # steps and tokens of reasoning for a search that is meant.
 #
 # ## How did it get there?

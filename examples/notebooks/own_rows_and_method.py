@@ -21,10 +21,10 @@ TICKETS = {
     "shipping": ["The parcel has not arrived yet.", "It came to the wrong address.", "When will it be delivered?"],
     "technical": ["The app crashes at the start.", "The page does not load.", "The button does nothing."],
 }
-GREETINGS = ["Hello,", "Dear team,", "Please help:"]
+GREETINGS = ["Hello.", "Dear team.", "Please help."]
 tickets = pd.DataFrame(
     [
-        {"question": f"{greeting} {text[0].lower()}{text[1:]}", "answer": label}
+        {"question": f"{greeting} {text}", "answer": label}
         for label, texts in TICKETS.items()
         for text in texts
         for greeting in GREETINGS
@@ -35,9 +35,9 @@ tickets.sample(3, random_state=0)
 # %% [markdown]
 # ## A method
 #
-# It leaves out one token of the prompt at a time and keeps what lowers the loss of the right answer most. `step` asks the
-# model for rollouts of all shorter prompts at once; what was computed before costs nothing. Budget, checkpoints, records
-# and the final evaluation belong to the loop.
+# It leaves out one token of the prompt at a time and keeps what makes the right label most likely among the labels.
+# `step` asks the model for rollouts of all shorter prompts at once; what was computed before costs nothing. Budget,
+# checkpoints, records and the final evaluation belong to the loop.
 
 # %%
 from greater_ray.config import Config
@@ -65,8 +65,8 @@ class Shorter:
     def step(self, problem, config, state):
         old = state.result
         prompts = [old, *(old[:k] + old[k + 1 :] for k in range(len(old)))]
-        rollouts = problem.model.ask(Rollouts(problem.examples, prompts, LossSpec()))
-        losses = [sum(r.label_ce for r in rows) / len(rows) for rows in rollouts]
+        rollouts = problem.model.ask(Rollouts(problem.examples, prompts, LossSpec(label="choice", fluency_weight=0)))
+        losses = [sum(r.choice_ce for r in rows) / len(rows) for rows in rollouts]
         checks = problem.model.ask(CheckPrompts(prompts))
         chosen = min(range(len(prompts)), key=lambda k: losses[k])
         best = tuple(sorted({*state.best, *zip(losses, prompts, strict=True)})[:10])
@@ -91,17 +91,26 @@ SHORTER = Shorter()
 # %% [markdown]
 # ## Both together
 #
-# A method is named by where it is found: `__main__` is this notebook; in a file `my_method.py` it is `my_method:SHORTER`,
-# and then a grid on Ray finds it too. The rows are known by their content, so the folder goes on with the same frame only.
+# A method is named by where it is found: `__main__` is this notebook; in a file `my_method.py` it is
+# `my_method:SHORTER`, and then a grid on Ray finds it too. The rows are known by their content, so the folder goes on
+# with the same frame only.
 
 # %%
+SIZES = {"train_size": 6, "dev_size": 0, "test_size": 12}
 record = optimize(
     model="smollm2-135m",
-    task={"name": "rows", "extractor": "The topic is", "reading": "likelihood", "train_size": 6, "dev_size": 0, "test_size": 12},
+    task={
+        "name": "rows",
+        "extractor": "The topic is",
+        "reading": "likelihood",
+        "train_size": 6,
+        "dev_size": 0,
+        "test_size": 12,
+    },
     rows=tickets,
     method="__main__:SHORTER",
     steps=2,
-    decoding={"max_reasoning_tokens": 4, "max_answer_tokens": 3},
+    decoding={"max_reasoning_tokens": 4, "max_answer_tokens": 2},
     evaluation={"splits": ["test"]},
     out="runs/own",
 )
@@ -111,10 +120,8 @@ record
 plots.steps(load("runs/own"))
 
 # %% [markdown]
-# Which rows did it win, and which did it lose?
+# What was answered before and after? One line per test row:
 
 # %%
 answers = load("runs/own").answer_frame()
-pairs = answers.pivot_table(index=["row", "target"], columns="when", values="prediction", aggfunc="first", observed=True)
-changed = pairs[pairs["before"] != pairs["after"]].reset_index() if "before" in pairs else pairs.reset_index()
-changed.head()
+answers.pivot_table(index=["row", "target"], columns="when", values="prediction", aggfunc="first")

@@ -70,12 +70,12 @@ def thousands(axis: Any) -> None:
 
 
 def legend(figure: "Picture", methods: Iterable[str], numbers: dict[str, int]) -> None:
-    """Write below the figure how each method is drawn, where there is more than one."""
+    """Write below the figure how each method is drawn, where there are several; ``methods`` are those in the figure."""
     from matplotlib.lines import Line2D
 
     signs = []
     for method in methods:
         colour, _, marker, dash = line_style(numbers[method])
         signs.append(Line2D([], [], color=colour, marker=marker, linestyle=dash, label=name(method), markersize=6))
-    if len(signs) > 1:
+    if len(numbers) > 1:
         figure.legend(handles=signs, loc="outside lower center", ncols=min(5, len(signs)), fontsize=9, frameon=False)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from greater_ray.results.frames import Frame
 
 _FEW_CURVES = 24
+# Parts of a power of ten that have a tick, and the ratio below which ticks are evenly spaced.
+_PARTS = {True: (1.0,), False: (1.0, 2.0, 5.0)}
+_NEAR = 4
 _MEASURES = {
     "loss": "Loss of the right answer, nats",
     "accuracy": "Share of training rows hit",
@@ -95,7 +98,7 @@ def costs(cells: "Results | Sequence[CellResult] | Frame", split: str | None = N
 
 def _tokens_axis(axes: Any, tokens: Sequence[float]) -> float:
     """Make the axis logarithmic, with a place for 0 at the left where it is needed; return that place."""
-    from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     positive = [value for value in tokens if value > 0]
     if not positive:
@@ -105,13 +108,15 @@ def _tokens_axis(axes: Any, tokens: Sequence[float]) -> float:
     zero: float = low / max(2.0, (high / low) ** 0.25)
     axes.set_xscale("log")
     wide = high / low > 100
-    ticks = LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)).tick_values(low * 0.8, high * 1.25)
-    shown = [tick for tick in ticks if low * 0.8 <= tick <= high * 1.25]
+    from_to = (low * 0.8, high * 1.25)
+    near = high / low < _NEAR
+    ticks = MaxNLocator(4).tick_values(*from_to) if near else LogLocator(subs=_PARTS[wide]).tick_values(*from_to)
+    shown = [tick for tick in ticks if from_to[0] <= tick <= from_to[1]]
     some_zero = len(positive) < len(tokens)
     write: Callable[[float], str] = EngFormatter(sep="")
     axes.xaxis.set_major_locator(FixedLocator([*([zero] if some_zero else []), *shown]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if some_zero and x <= zero else write(x)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     return zero
 
 

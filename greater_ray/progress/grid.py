@@ -135,7 +135,7 @@ class LiveGrid(FollowedGrid):
     def closing(self) -> str:
         """Return the one line that stays where the panel was."""
         figures = self.figures.snapshot()
-        return f"greater-ray grid: {cells_line(figures)} ({clock(time.monotonic() - self._begin)})"
+        return f"greater-ray grid, {figures['phase']}: {cells_line(figures)} ({clock(time.monotonic() - self._begin)})"
 
     def __rich__(self) -> "RenderableType":
         """Draw the panel."""
