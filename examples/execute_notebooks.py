@@ -24,7 +24,12 @@ def execute(sources: Iterable[Path], out: Path, timeout: int = 600) -> dict[str,
     """
     out.mkdir(parents=True, exist_ok=True)
     done = {}
-    client = NotebookClient(nbformat.v4.new_notebook(), timeout=timeout, resources={"metadata": {"path": str(out)}})
+    client = NotebookClient(
+        nbformat.v4.new_notebook(),
+        timeout=timeout,
+        resources={"metadata": {"path": str(out)}},
+        extra_arguments=["--log-level=ERROR"],
+    )
     with client.setup_kernel():
         for source in sources:
             begin = time.monotonic()

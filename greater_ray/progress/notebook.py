@@ -44,8 +44,8 @@ def in_notebook() -> bool:
 class NotebookPanel:
     """Shows a panel as one output of the running cell while its block runs; after a failure the panel stays."""
 
-    def __init__(self, panel: Panel, every: float = _EVERY) -> None:
-        self._panel, self._every = panel, every
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
         self._ended = threading.Event()
         self._last: dict[str, str] = {}
 
@@ -72,7 +72,7 @@ class NotebookPanel:
             self._show(self._drawn())
 
     def _run(self) -> None:
-        while not self._ended.wait(self._every):
+        while not self._ended.wait(_EVERY):
             self._show(self._drawn())
 
     def _show(self, picture: dict[str, str]) -> None:

@@ -12,8 +12,7 @@ pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 from examples.execute_notebooks import NOTEBOOKS, execute
 
 # Progress without a model: a search of many steps, an evaluation, a failure, and one that nobody wants to see.
-FOLLOWED = """
-# %%
+FOLLOWED = """# %%
 import time
 from greater_ray.progress import notebook
 from greater_ray.progress.watched import watched_trial

@@ -1,7 +1,6 @@
 """What is drawn is what frames and report hold: numbers are read back from the figures."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,14 +166,10 @@ def test_texts_of_models_are_drawn_letter_by_letter(tmp_path: Path):
     assert size["width"] > 600
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [plots.accuracy, plots.costs, plots.transfer, plots.curves, plots.steps, plots.ranks],
-    ids=lambda draw: draw.__name__,
-)
+@pytest.mark.parametrize("name", plots.__all__)
 def test_without_matplotlib_the_extra_is_named(
-    draw: Callable[[Results], Any], grid: Results, single: Results, monkeypatch: pytest.MonkeyPatch
+    name: str, grid: Results, single: Results, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ConfigError, match=r"pip install 'greater-ray\[plots\]'"):
-        draw(grid if draw is plots.transfer else single)
+        getattr(plots, name)(grid if name == "transfer" else single)
