@@ -1,5 +1,6 @@
 """What is drawn is what frames and report hold: numbers are read back from the figures."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,11 @@ def test_texts_of_models_are_drawn_letter_by_letter(tmp_path: Path):
     data, size = figure._repr_png_()
     assert data.startswith(b"\x89PNG"), "broken formulas are no formulas"
     assert size["width"] > 600
+
+
+def test_the_page_on_results_names_every_picture():
+    page = (Path(__file__).parents[3] / "docs" / "results.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)\(", page, re.MULTILINE)) == sorted(plots.__all__)
 
 
 @pytest.mark.parametrize("name", plots.__all__)
