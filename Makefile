@@ -4,6 +4,7 @@
 #   make demo    set up, then the demo       make bench   set up, then the step benchmark
 #   make paper-smoke   set up, then every table of the papers at the scale of a laptop (under an hour on two cores)
 #   make clean   remove .venv and caches   make cluster-files   what deploy/ ships to the machines of a cluster
+#   make notebooks   set up, then execute examples/notebooks into runs/notebooks, with their outputs
 #   make bench-cluster   set up, then what Ray and the orchestration cost (about 20 minutes, on a machine at rest)
 #
 # On Linux the default torch brings CUDA (gigabytes); TORCH_INDEX=<url> takes torch from another index,
@@ -18,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check lint types layers unit demo paper-smoke bench bench-cluster cluster-files clean
+.PHONY: setup test check lint types layers unit demo notebooks paper-smoke bench bench-cluster cluster-files clean
 
 setup: $(STAMP)
 
@@ -61,6 +62,9 @@ unit:
 demo: $(STAMP)
 	@$(BIN)/python pipelines/bbh_grid.py --preset laptop --set settings.task.data=$(DATA) --out runs/demo
 	@$(BIN)/greater-ray report runs/demo
+
+notebooks: $(STAMP)
+	@$(BIN)/python examples/execute_notebooks.py runs/notebooks
 
 paper-smoke: $(STAMP)
 	@$(BIN)/greater-ray paper run all --scale smoke --out runs/paper-smoke

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from greater_ray.cli._display import as_json, clock, console
+from greater_ray.cli._display import as_json
 from greater_ray.cli._options import Given
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import GridConfig
@@ -13,6 +13,7 @@ from greater_ray.grid.inputs import Inputs
 from greater_ray.grid.run import open_cells
 from greater_ray.grid.store import GridStore
 from greater_ray.grid.transfer import transfer_models
+from greater_ray.progress.screen import clock, console
 
 
 def print_plan(

@@ -77,10 +77,11 @@ def optimize(
     """Optimize a prompt and measure it before and after."""
     settings = collect(given)
     from greater_ray.assembly import local_models, resolve_config
-    from greater_ray.cli._display import console, display
     from greater_ray.cli._runs import default_folder
-    from greater_ray.cli._signals import Stop
     from greater_ray.cli._summary import print_trial
+    from greater_ray.progress.screen import console
+    from greater_ray.progress.stop import Stop
+    from greater_ray.progress.trial import display
     from greater_ray.runs import run_config
 
     config = resolve_config(settings)
@@ -150,8 +151,8 @@ def evaluate(
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     from greater_ray.assembly import local_models, resolve_config
-    from greater_ray.cli._display import console
     from greater_ray.cli._summary import print_evaluation
+    from greater_ray.progress.screen import console
     from greater_ray.runs import evaluate_prompt
 
     config = resolve_config(collect(given, base))
@@ -196,8 +197,9 @@ def list_(
 def doctor(given: Given) -> None:
     """Check that a model, rows and settings are measured correctly."""
     from greater_ray.assembly import resolve_config
-    from greater_ray.cli._display import as_json, console
+    from greater_ray.cli._display import as_json
     from greater_ray.cli._doctor import Check, examine
+    from greater_ray.progress.screen import console
 
     screen = console(sys.stdout, given.no_color)
     progress = _progress_line(given)

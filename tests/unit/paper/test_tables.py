@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from greater_ray.drawing import has_matplotlib
 from greater_ray.errors import ConfigError, DataError
-from greater_ray.paper.figures import FORMS, draw, has_matplotlib
+from greater_ray.paper.figures import FORMS, draw
 from greater_ray.paper.latex import END, PREAMBLE, escaped
 from greater_ray.paper.layout import FORMATS, document, records, shown
 from greater_ray.paper.measure import Filled, fill, outcomes
