@@ -61,6 +61,8 @@ class PoolStatus:
             "queue": self.stats["queue"],
             "tokens_per_second": round(self.tokens_per_second, 1),
             "deaths": sum(s["deaths"] for s in slots),
+            "still": sum(s["still"] for s in slots),
+            "repeated": sum(s["repeated"] for s in slots),
         }
 
 

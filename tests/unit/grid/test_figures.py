@@ -24,7 +24,8 @@ def cells() -> list[Cell]:
 
 
 def slot(**changes: Any) -> dict[str, Any]:
-    return {"state": "idle", "host": "a", "busy_seconds": 0.0, "tokens": 0, "deaths": 0, "calls": 0, **changes}
+    calm = {"deaths": 0, "repeated": 0, "still": False}
+    return {"state": "idle", "host": "a", "busy_seconds": 0.0, "tokens": 0, "calls": 0, **calm, **changes}
 
 
 def pool(*slots: dict[str, Any], model: str = "m", queue: int = 0) -> dict[str, Any]:
@@ -44,6 +45,8 @@ def test_a_pool_between_two_looks():
     assert figures.snapshot() == {
         "model": "m", "replicas": 2, "loaded": 2, "hosts": 2, "busy": 0.5, "queue": 5, "tokens_per_second": 250.0,
         "deaths": 1,
+        "still": 0,
+        "repeated": 0,
     }  # fmt: skip
 
 
