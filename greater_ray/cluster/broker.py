@@ -347,12 +347,10 @@ class Broker:
                 self.end(running.actor)
         elif elapsed >= limits.still and not slot.still:
             slot.still = True
-            then = f"it is ended after {limits.end:.0f} s"
-            elsewhere = "" if job is None else "that is run elsewhere as well, and "
-            self._event(
-                "stands still", why=f"{self._name(index)} has been {what} for {elapsed:.0f} s; {elsewhere}{then}"
-            )
-            if job is not None and self.error is None and self._alone(job):
+            again = job is not None and self.error is None and self._alone(job)
+            then = f"{'that is run elsewhere as well, and ' if again else ''}it is ended after {limits.end:.0f} s"
+            self._event("stands still", why=f"{self._name(index)} has been {what} for {elapsed:.0f} s; {then}")
+            if job is not None and again:
                 await self.queue.put([job], first=True)
 
     async def _help_out(self, now: float) -> None:

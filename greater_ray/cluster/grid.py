@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import BasicVariantGenerator
@@ -252,10 +251,10 @@ class _Events(LocalCallback):
         """Return the cells in progress by their number; asked by another thread."""
         return dict(self._running)
 
-    def _moved(self, trial: Any) -> None:
+    def _moved(self, trial: Any, pid: int | None = None) -> None:
         number = _number(trial)
         before = self._running.get(number)
-        self._running[number] = InProgress(self.cells[number], trial, before.news + 1 if before else 0)
+        self._running[number] = InProgress(self.cells[number], trial, before.news + 1 if before else 0, pid)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._moved(trial)
@@ -266,7 +265,7 @@ class _Events(LocalCallback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._moved(trial)
+        self._moved(trial, result.get("pid"))
         cell = self.cells[_number(trial)]
         if result.get("state") == "running":
             self.observer.progressed(cell, Progress(*(result.get(name) for name in Progress._fields)))  # type: ignore[arg-type]

@@ -27,11 +27,15 @@ _STEP = 30.0  # seconds that one look may be late before the driver itself is ta
 
 
 class InProgress(NamedTuple):
-    """A cell that runs, its Tune trial, and a number that grows when Tune hears of it."""
+    """A cell that runs, its Tune trial, a number that grows when Tune hears of it, and its process once that is known.
+
+    The process is one of this machine (``coordinator``).
+    """
 
     cell: Cell
     trial: Any
     news: int
+    pid: int | None
 
 
 class Wave(Protocol):
@@ -162,20 +166,17 @@ class Watch:
         # A broker that stands still is to blame itself.
         busy = {pool.model for pool, known in zip(self.pools, figures, strict=True) if not known or not known["ready"]}
         busy |= {pool.model for pool in silent}
-        for number, (cell, _, news) in running.items():
+        for number, (cell, _, news, _) in running.items():
             if self._news.get(number) != news or caller_of(number) in active or busy.intersection(cell.models):
                 self._news[number] = news
                 self._coordinators.moved(number, now)
         told, over = self._coordinators.look(now)
-        for number, (cell, trial, _) in running.items():
+        for number, known in running.items():
             if number in told:
-                self._tell("coordinator stands still", cell.title, f"nothing was done for {told[number]:.0f} s")
-            elif number in over and not _calls_an_endpoint(cell):
-                self._tell("coordinator ended", cell.title, f"nothing was done for {over[number]:.0f} s")
-                # Tune's own handle: there is no public way to end one trial's process.
-                actor = trial.temporary_state.ray_actor
-                if actor is not None:
-                    ray.kill(actor)
+                self._tell("coordinator stands still", known.cell.title, f"nothing was done for {told[number]:.0f} s")
+            elif number in over and not _calls_an_endpoint(known.cell):
+                self._tell("coordinator ended", known.cell.title, f"nothing was done for {over[number]:.0f} s")
+                _end(known)
 
     def _tell(self, kind: str, who: str, why: str) -> None:
         self.observer.message(f"{who}: {kind}: {why}")
@@ -188,6 +189,19 @@ class Watch:
         self._thread.join(timeout=5)
         if ray.is_initialized():
             self._look()
+
+
+def _end(cell: InProgress) -> None:
+    """End the process of a cell, which Tune takes for a death."""
+    if cell.pid is not None:
+        # At once: Ray gives a process seconds, in which it would still hold the lock of its run folder.
+        with suppress(ProcessLookupError):
+            os.kill(cell.pid, signal.SIGKILL)
+        return
+    # Tune's own handle: there is no public way to end one trial's process.
+    actor = cell.trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
 
 
 def _calls_an_endpoint(cell: Cell) -> bool:

@@ -16,8 +16,8 @@ _HOMES = 10_000  # shards whose replica is remembered: more than replicas have m
 class Job:
     """One unit of work on its way; ``home`` names what a slot may still hold for it, None marks small work.
 
-    It may be ``queued`` while replicas are ``running`` it: the first result counts. ``attempts`` replicas have died over
-    it, ``overdue`` of them because they did not answer in time.
+    It may be ``queued`` while replicas are ``running`` it: the first result counts. ``attempts`` replicas have died
+    over it, ``overdue`` of them because they did not answer in time.
     """
 
     unit: Unit

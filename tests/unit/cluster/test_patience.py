@@ -125,7 +125,7 @@ def test_what_does_not_move_is_told_once_and_ended_later_and_later():
     assert told == [(20, "a stands still"), (60, "a is ended"), (100, "a stands still"), (180, "a is ended"),
                     (260, "a stands still")]  # fmt: skip
     still.gone("a")
-    assert still.look(1e6)[0].keys() == {"b"}
+    assert still.look(1e6)[1].keys() == {"b"}
 
 
 # -- how large a unit is -----------------------------------------------------------------------------------------------
