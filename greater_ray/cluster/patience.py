@@ -19,7 +19,8 @@ _END_LOADING = 24  # times the least limit: weights may have to be fetched first
 _KEPT = 100  # times of a kind and size, and
 _KEPT_PACE = 30  # of a replica: a replica that recovers is soon believed
 _ENOUGH = 3  # times that make a usual one
-_SLOW = 1.5  # times the usual time, from which on a replica counts as slow
+_SLOW = 1.5  # times the usual time, from which on a replica counts as slow, and
+_SLOW_AT_ONCE = 3.0  # where it has answered few calls
 _OVERRUN = 3  # times the usual time by which a call that ought to have ended may be late
 
 
@@ -106,9 +107,11 @@ class Patience:
 
     def pace(self, replica: int) -> float:
         """Return how many times the usual time a replica takes; 1 unless it is clearly slow."""
-        paces = self._paces.get(replica, ())
-        pace = median(paces) if len(paces) >= _ENOUGH else 1.0
-        return pace if pace > _SLOW else 1.0
+        paces = self._paces.get(replica)
+        if not paces:
+            return 1.0
+        pace = median(paces)
+        return pace if pace > (_SLOW if len(paces) >= _ENOUGH else _SLOW_AT_ONCE) else 1.0
 
     def worth_repeating(self, replica: int, call: Call, elapsed: float, idle: int) -> bool:
         """Tell whether an idle replica would probably end a call sooner that another one has begun.
