@@ -52,3 +52,21 @@ def test_a_stopped_replica_and_a_stopped_coordinator_cost_time_and_change_no_rec
     assert any(why.startswith("replica 0 on ") and " has been computing '" in why for why in whys)
     # None of those that were stopped is left.
     assert not told.stopped.keys() & roles().keys()
+
+
+def test_a_stopped_broker_is_told_and_ended_and_its_cells_stop_with_the_reason(small_grid: Callable, tmp_path: Path):
+    class StoppingBrokers(Told):
+        def progressed(self, cell, progress):
+            if progress.step == 1:
+                for pid, role in roles().items():
+                    if role == "broker":
+                        os.kill(pid, signal.SIGSTOP)
+
+    told = StoppingBrokers()
+    # Long enough to be in the middle when it happens.
+    grid = small_grid(models=["benchmarks.simulated:quick"], settings={"budget": {"steps": 25}})
+    backend = RayBackend(default=ReplicaConfig(count=1, patience=0.3))
+    assert not run_grid(grid, tmp_path, backend, observer=told).complete
+    assert {state for _, state, _ in told.ends} == {"stopped"}
+    assert any("broker of a pool has died; the same command continues" in str(reason) for *_, reason in told.ends)
+    assert any(": broker ended: no answer for" in text for text in told.texts)

