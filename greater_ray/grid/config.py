@@ -35,12 +35,14 @@ class ReplicaConfig(Config):
 
     ``count`` None means as many as fit. ``gpus`` per replica is one, a part of one or none, as a replica computes on
     one device; None means one where the cluster has GPUs when the grid starts, and none elsewhere.
-    ``prefix_memory_gib`` bounds the questions' keys and values that a replica keeps.
+    ``prefix_memory_gib`` bounds the questions' keys and values that a replica keeps. ``patience`` are the seconds that
+    any call may take before its replica is said to stand still; where such calls have taken long, it is more.
     """
 
     count: int | None = Field(default=None, ge=1)
     gpus: float | None = Field(default=None, ge=0)
     prefix_memory_gib: float = Field(default=4.0, gt=0)
+    patience: float = Field(default=300.0, gt=0, allow_inf_nan=False)
 
     @field_validator("gpus")
     @classmethod

@@ -169,9 +169,12 @@ def cells_line(figures: dict[str, Any]) -> str:
 def pool_line(pool: dict[str, Any]) -> str:
     """Write what the replicas of a model do."""
     deaths = f", {pool['deaths']} died" if pool["deaths"] else ""
+    # What an older version writes tells neither.
+    still = f", {pool['still']} standing still" if pool.get("still") else ""
+    repeated = f", {pool['repeated']} calls run twice" if pool.get("repeated") else ""
     return (
-        f"{pool['model']}: {pool['loaded']} of {pool['replicas']} replicas{deaths}, {100 * pool['busy']:.0f} % busy, "
-        f"queue {pool['queue']}, {pool['tokens_per_second']:.0f} tokens/s"
+        f"{pool['model']}: {pool['loaded']} of {pool['replicas']} replicas{deaths}{still}{repeated}, "
+        f"{100 * pool['busy']:.0f} % busy, queue {pool['queue']}, {pool['tokens_per_second']:.0f} tokens/s"
     )
 
 

@@ -89,7 +89,7 @@ def test_small_replicas_that_come_first_leave_a_gpu_to_a_large_one(two_gpus: Non
     pools: list[Pool] = []
     try:
         for model, demand, nodes in backend()._filled(demands):
-            pools.append(Pool.launch(model, demand, 2**20, nodes))
+            pools.append(Pool.launch(model, demand, ReplicaConfig(), nodes))
             wait_for(lambda: {slot["state"] for slot in pools[-1].stats()["slots"]} == {"idle"})
             assert pools[-1].stats()["model"] == demand.model, "the name that no other pool has"
     finally:

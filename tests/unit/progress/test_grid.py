@@ -16,12 +16,14 @@ from greater_ray.progress import grid as grid_progress
 from greater_ray.progress.grid import GridStop, LiveGrid, PlainGrid, grid_display
 from tests.grids import loaded
 
-STATS = {
+CALM: dict[str, Any] = {"repeated": 0, "still": False}
+UNUSUAL: dict[str, Any] = {"repeated": 3, "still": True}
+STATS: dict[str, Any] = {
     "model": "tiny",
     "queue": 3,
     "slots": [
-        {"state": "busy", "host": "a", "busy_seconds": 0.0, "tokens": 10, "deaths": 1, "calls": 2},
-        {"state": "starting", "host": "-", "busy_seconds": 0.0, "tokens": 0, "deaths": 0, "calls": 0},
+        {"state": "busy", "host": "a", "busy_seconds": 0.0, "tokens": 10, "deaths": 1, "calls": 2, **UNUSUAL},
+        {"state": "starting", "host": "-", "busy_seconds": 0.0, "tokens": 0, "deaths": 0, "calls": 0, **CALM},
     ],
 }
 
@@ -70,7 +72,10 @@ def test_a_plain_line_of_figures_now_and_then(cells: list[Cell], tmp_path: Path,
     screen = PlainGrid(io.StringIO(), tmp_path)
     tell(screen, cells)
     line = screen.stream.getvalue().splitlines()[-3]
-    assert line.startswith("cells: 4 running, 0 of 4 done, 0 failed; tiny: 1 of 2 replicas, 1 died, 0 % busy, queue 3")
+    assert line.startswith(
+        "cells: 4 running, 0 of 4 done, 0 failed; tiny: 1 of 2 replicas, 1 died, 1 standing still, 3 calls run twice"
+    )
+    assert "0 % busy, queue 3" in line
     assert "time left 0:00:" in line
 
 
