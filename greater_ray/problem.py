@@ -16,7 +16,10 @@ from greater_ray.work import PromptRoom
 def inferred(task: Task) -> str | None:
     """Say what was inferred from a user's own rows; None where nothing was."""
     how = str(task.provenance.get("answer_type_from", ""))
-    return f"{task.name}: answers are read as '{task.answer_type}' ({how})" if how.startswith("inferred") else None
+    files = [task.provenance, *task.provenance.get("files", {}).values()]
+    told = [*dict.fromkeys(str(file["read_as"]) for file in files if "read_as" in file)]
+    told += [f"answers are read as '{task.answer_type}' ({how})"] if how.startswith("inferred") else []
+    return f"{task.name}: {'; '.join(told)}" if told else None
 
 
 def moved(config: TrialConfig, facts: Mapping[str, Any]) -> str | None:

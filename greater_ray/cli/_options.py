@@ -41,7 +41,7 @@ SETTINGS = (
     Setting("--data", "task.data", str, "SOURCE", "hub (default), synthetic, or a folder with official files.", _TASK),
     Setting(
         "--rows", "task.rows", str, "FILE",
-        "Your own questions and answers: JSONL, CSV, TSV, Parquet, or hub:ORG/NAME:CONFIG.", _TASK,
+        "Own questions and answers: JSONL, CSV, TSV, Parquet, Inspect log, lm-eval samples, hub:ORG/NAME.", _TASK,
     ),
     Setting("--dev-rows", "task.dev_rows", str, "FILE", "Own rows for dev, where --rows has those for train.", _TASK),
     Setting("--test-rows", "task.test_rows", str, "FILE", "Own rows for test, likewise.", _TASK),
