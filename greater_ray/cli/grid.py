@@ -321,7 +321,7 @@ def _on_ray(
     trackers = check_trackers(where.tracker or ())
     address = address_to_join(where.address)
     observer.message("starting a Ray of our own" if address == "local" else f"joining Ray at {address}")
-    with connected(where.address, dashboard=where.dashboard):
+    with connected(where.address, dashboard=where.dashboard, tell=observer.message):
         # Ray has put its own handler for SIGTERM in place, which prints a stack and aborts.
         stop.install()
         yield (

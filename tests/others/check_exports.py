@@ -1,8 +1,8 @@
 """Makes a run, hands it on in every format, opens each in its real program and takes it back: ``make exports``.
 
 ``check_exports.py ENVIRONMENT [RUN]``: ENVIRONMENT is a virtual environment with what ``requirements.txt`` names, and
-with promptfoo in ``node_modules``. RUN is a finished run to take instead of making one. Prints a line per format and ends
-with 1 if one fails or cannot be tried.
+with promptfoo in ``node_modules``. RUN is a finished run to take instead of making one. Prints a line per format and
+ends with 1 if one fails or cannot be tried.
 """
 
 import json
