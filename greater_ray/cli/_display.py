@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from greater_ray.cli._door import escaped, new_console
 from greater_ray.cli._signals import SAVING, Stop
 from greater_ray.config import Budget, TrialConfig
 from greater_ray.ledger import spent_by_limit
@@ -272,10 +273,8 @@ def bar(total: int, completed: int) -> "RenderableType":
 
 def console(stream: IO[str], no_color: bool) -> "Console":
     """Return a console on a stream, with a fixed width where nobody has a window; NO_COLOR is respected."""
-    from rich.console import Console
-
     width = None if stream.isatty() else PLAIN_WIDTH
-    return Console(file=stream, no_color=no_color or None, width=width, highlight=False, markup=False, emoji=False)
+    return new_console(stream, no_color=no_color or None, width=width, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager
@@ -297,4 +296,4 @@ def as_json(value: Any) -> str:
     """Return readable JSON."""
     import json
 
-    return json.dumps(value, indent=1, ensure_ascii=False)
+    return escaped(json.dumps(value, indent=1, ensure_ascii=False))

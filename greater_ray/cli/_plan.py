@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from greater_ray.cli._display import as_json, clock, console
+from greater_ray.cli._door import rewrite_line
 from greater_ray.cli._options import Given
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import GridConfig
@@ -37,7 +38,7 @@ def print_plan(
 
         def tell(text: str) -> None:
             if sys.stderr.isatty():
-                sys.stderr.write(f"\r\x1b[K{text}")
+                rewrite_line(text)
 
         tell("probing: one step of every method on a few rows")
         costs = dict(zip((c.trial_id for c in todo), estimate(todo, local_models(tell)), strict=True))

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from greater_ray.cli._door import door, escaped, hand_out, rewrite_line
 from greater_ray.cli._errors import Complaint
 from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
@@ -107,7 +108,7 @@ def optimize(
     if not stop.graceful:
         print("this run was finished before; nothing was computed", file=stream)
     if given.json:
-        sys.stdout.write(record.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(escaped(record.model_dump_json(indent=1)) + "\n")
     else:
         print_trial(console(sys.stdout, given.no_color), record)
 
@@ -166,7 +167,7 @@ def evaluate(
     )
     progress("")
     if given.json:
-        sys.stdout.write(result.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(escaped(result.model_dump_json(indent=1)) + "\n")
     else:
         made = " (synthetic)" if config.task.data == "synthetic" else ""
         print_evaluation(console(sys.stdout, given.no_color), result, f"{config.task.name}{made}")
@@ -253,7 +254,7 @@ def export(
     if text is None:
         why = f"'{form}' is no text to print; name a file or folder by §to."
         raise ConfigError(why, setting="format", value=form)
-    sys.stdout.write(text + "\n")
+    hand_out(text + "\n")
 
 
 @app.command("import", cls=Command, rich_help_panel="One prompt")
@@ -282,9 +283,9 @@ def import_(
     elif settings:
         import yaml
 
-        sys.stdout.write(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
+        hand_out(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
     else:
-        sys.stdout.write(found.prompt.strip() + "\n")
+        hand_out(found.prompt.strip() + "\n")
 
 
 @app.command(cls=Command, rich_help_panel="Look around")
@@ -335,8 +336,7 @@ def _progress_line(given: Given) -> Any:
         return lambda text: None
 
     def show(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+        rewrite_line(text)
 
     return show
 
@@ -348,6 +348,11 @@ def _complain(text: str) -> None:
 
 def run(args: list[str]) -> int:
     """Run one command and return its exit code; an error is one sentence, with a traceback only for --debug."""
+    with door():
+        return _run(args)
+
+
+def _run(args: list[str]) -> int:
     debug = "--debug" in args
     try:
         code = typer.main.get_command(app).main(args=args, prog_name="greater-ray", standalone_mode=False)
