@@ -61,7 +61,8 @@ class EndpointConfig(Config):
 class ModelConfig(Config):
     """Which model, and how it is held. Set ``threads`` to repeat a run to the last bit on a machine of other size.
 
-    ``endpoint`` is for a model that a server computes, ``openai/NAME``; then nothing else applies.
+    Weights are read from safetensors; ``weights`` ``pickle`` reads ``pytorch_model*.bin``, which is for files that you
+    trust. ``endpoint`` is for a model that a server computes, ``openai/NAME``; then nothing else applies.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ModelConfig(Config):
     device: str = "auto"
     attn_implementation: str | None = None
     threads: int | None = Field(default=None, ge=1)
+    weights: Literal["safetensors", "pickle"] = "safetensors"
     endpoint: EndpointConfig | None = None
 
 
@@ -295,6 +297,8 @@ class TrialConfig(Config):
         for model in filter(None, (value["model"], value["optimizer_model"])):
             # Where a server is, and how it is asked for how long, changes no answer.
             endpoint = model.pop("endpoint")
+            if model["weights"] == "safetensors":
+                del model["weights"]  # all that there was before
             if endpoint is not None and endpoint["answers"] != "auto":
                 model["answers"] = endpoint["answers"]
         return fingerprint(value)

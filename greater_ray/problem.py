@@ -31,6 +31,14 @@ def moved(config: TrialConfig, facts: Mapping[str, Any]) -> str | None:
     return f"{config.model.name}: its chat template has no system message; {what} stands in front of the user's turn"
 
 
+def not_run(config: TrialConfig, facts: Mapping[str, Any]) -> str | None:
+    """Say that a model brings code that is not run; None where it brings none."""
+    told = (
+        f"{config.model.name}: the model brings code of its own, which is not run; transformers' own class computes it"
+    )
+    return told if facts.get("code_not_run") else None
+
+
 def problem_of(parts: Parts) -> Problem:
     """Return what the method gets."""
     evaluated = evaluated_rows(parts)
