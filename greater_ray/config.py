@@ -49,6 +49,16 @@ class EndpointConfig(Config):
     retries: int = Field(default=8, ge=0)
     answers: Literal["auto", "continue", "turn"] = "auto"
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _name_of_a_variable(cls, value: str) -> str:
+        if not re.fullmatch("[A-Z_][A-Z0-9_]*", value):
+            why = (
+                "input should be the name of an environment variable, in capitals; the key itself stands in no setting"
+            )
+            raise PydanticCustomError(_MAY_BE_SECRET, why)
+        return value
+
     @field_validator("base_url")
     @classmethod
     def _without_secrets(cls, value: str | None) -> str | None:
@@ -350,7 +360,7 @@ def parse(config_type: type[Any], values: Mapping[str, Any], where: str = "") ->
         if first["type"] == "missing":
             raise ConfigError("missing.", setting=option) from None
         message = first["msg"][0].lower() + first["msg"][1:]
-        if first["type"] == _MAY_BE_SECRET:
+        if first["type"] == _MAY_BE_SECRET or first["loc"][-1:] in (("endpoint",), ("base_url",), ("api_key_env",)):
             raise ConfigError(f"{message}.", setting=option) from None
         raise ConfigError(f"{message}, not {first['input']!r}.", setting=option, value=first["input"]) from None
 

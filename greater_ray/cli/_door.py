@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from greater_ray.errors import redacted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -43,15 +45,19 @@ def _escape(found: re.Match[str]) -> str:
 
 
 class _Door(io.TextIOBase):
-    """A stream that shows what is written to it; ``raw`` is the stream behind."""
+    """A stream that shows what is written to it; ``raw`` is the stream behind.
 
-    def __init__(self, raw: IO[str], *, bars: bool) -> None:
-        self.raw, self.bars = raw, bars
+    ``messages``: progress bars are written to it, and what goes wrong, which may name keys.
+    """
+
+    def __init__(self, raw: IO[str], *, messages: bool) -> None:
+        self.raw, self.messages = raw, messages
 
     def write(self, text: str) -> int:
-        start = _BAR.match(text) if self.bars else None
+        start = _BAR.match(text) if self.messages else None
         begin = start.end() if start else 0
-        self.raw.write(text[:begin] + shown(text[begin:]))
+        said = redacted(text[begin:]) if self.messages else text
+        self.raw.write(text[:begin] + shown(said))
         return len(text)
 
     def flush(self) -> None:
@@ -74,7 +80,7 @@ class _Door(io.TextIOBase):
 def door() -> Iterator[None]:
     """Let everything that is printed inside go through the door."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Door(before[0], bars=False), _Door(before[1], bars=True)
+    sys.stdout, sys.stderr = _Door(before[0], messages=False), _Door(before[1], messages=True)
     try:
         yield
     finally:

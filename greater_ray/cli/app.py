@@ -20,7 +20,7 @@ from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
 from greater_ray.cli.grid import register
 from greater_ray.cli.paper import paper
-from greater_ray.errors import ConfigError, Interrupted, unknown_name
+from greater_ray.errors import ConfigError, Interrupted, redacted, unknown_name
 
 # The base of all complaints about arguments; which package it comes from depends on typer's version.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -397,7 +397,7 @@ def _report(error: Exception, args: list[str]) -> int:
     if isinstance(error, Complaint):
         _complain(f"error: {error}")
         return error.code
-    reason = " ".join(str(error).split()) or "no message"
+    reason = redacted(" ".join(str(error).split())) or "no message"
     _complain(f"internal error: {type(error).__name__}: {reason}; run again with --debug to see where.")
     return 1
 

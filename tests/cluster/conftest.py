@@ -17,6 +17,7 @@ from greater_ray.settings import merged
 os.environ["RAY_AUTH_MODE"] = "disabled"
 # Logical CPUs: these tests schedule more processes than there are cores.
 CPUS = 6
+CANARY = "sk-Canary0123456789abcdef"
 
 
 @pytest.fixture(scope="package")
@@ -29,6 +30,7 @@ def local_ray() -> Iterator[list[str]]:
     os.environ.pop("RAY_ADDRESS", None)
     ray.shutdown()
     told: list[str] = []
+    os.environ["CANARY_API_KEY"] = CANARY  # workers inherit it as any key; see test_private
     with connected(num_cpus=CPUS, dashboard=True, tell=told.append):
         yield told
 

@@ -14,6 +14,7 @@ import pytest
 import ray
 
 from greater_ray.cluster.private import openness
+from tests.cluster.conftest import CANARY
 
 SERVICES = (
     "NodeInfoGcsService/GetAllNodeInfo",
@@ -94,6 +95,9 @@ def test_the_token_is_in_one_file_of_this_user_and_nowhere_else(own: Own, local_
     for process in own.processes:
         assert own.token not in " ".join(process.cmdline())
         assert own.token not in str(process.environ())
+        assert CANARY not in " ".join(process.cmdline())
     for file in own.session.rglob("*"):
         if file.is_file():
-            assert own.token.encode() not in file.read_bytes(), file
+            content = file.read_bytes()
+            assert own.token.encode() not in content, file
+            assert CANARY.encode() not in content, file
