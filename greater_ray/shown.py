@@ -7,24 +7,38 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-# Characters that would move the cursor, turn the reading direction or stay unseen. Joiners are part of many scripts.
+# What terminals obey but line end and tab, line separators, marks that turn the direction of reading, and what stays
+# unseen: blanks of no width, tags, half pairs. Joiners are part of many scripts.
 _UNSEEN = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
 )
 _LINE = "rgba(128,128,128,.35)"
 _CELL = "padding:.25em .8em;vertical-align:top;"
 
 
-def visible(text: str) -> str:
-    """Put a sign in the place of every control character, marks of the reading direction and half pairs."""
+def visible(text: str, *, one_column: bool = False) -> str:
+    """Put a sign in the place of every such character; ``one_column`` for screens where widths count."""
+    if text.isascii() and text.isprintable():
+        return text
 
     def sign(found: re.Match[str]) -> str:
         code = ord(found[0])
         if code < 0x20:
             return chr(0x2400 + code)
-        return "\u2421" if code == 0x7F else f"[U+{code:04X}]"
+        return "\u2421" if code == 0x7F else "\ufffd" if one_column else f"[U+{code:04X}]"
 
     return _UNSEEN.sub(sign, text)
+
+
+def escaped(json_text: str) -> str:
+    """Return JSON in which such characters are written as escapes: the same values, and nothing that steers."""
+    return _UNSEEN.sub(_escape, json_text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{int.from_bytes(units[k : k + 2]):04x}" for k in range(0, len(units), 2))
 
 
 def shortened(text: str, most: int) -> str:

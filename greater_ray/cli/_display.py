@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from greater_ray.shown import escaped
+
 
 def as_json(value: Any) -> str:
     """Return readable JSON."""
     import json
 
-    return json.dumps(value, indent=1, ensure_ascii=False)
+    return escaped(json.dumps(value, indent=1, ensure_ascii=False))

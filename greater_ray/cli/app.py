@@ -19,7 +19,9 @@ from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
 from greater_ray.cli.grid import register
 from greater_ray.cli.paper import paper
-from greater_ray.errors import ConfigError, Interrupted, unknown_name
+from greater_ray.errors import ConfigError, Interrupted, redacted, unknown_name
+from greater_ray.progress.door import door, hand_out, rewrite_line
+from greater_ray.shown import escaped
 
 # The base of all complaints about arguments; which package it comes from depends on typer's version.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -108,7 +110,7 @@ def optimize(
     if not stop.graceful:
         print("this run was finished before; nothing was computed", file=stream)
     if given.json:
-        sys.stdout.write(record.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(escaped(record.model_dump_json(indent=1)) + "\n")
     else:
         print_trial(console(sys.stdout, given.no_color), record)
 
@@ -167,7 +169,7 @@ def evaluate(
     )
     progress("")
     if given.json:
-        sys.stdout.write(result.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(escaped(result.model_dump_json(indent=1)) + "\n")
     else:
         made = " (synthetic)" if config.task.data == "synthetic" else ""
         print_evaluation(console(sys.stdout, given.no_color), result, f"{config.task.name}{made}")
@@ -255,7 +257,7 @@ def export(
     if text is None:
         why = f"'{form}' is no text to print; name a file or folder by §to."
         raise ConfigError(why, setting="format", value=form)
-    sys.stdout.write(text + "\n")
+    hand_out(text + "\n")
 
 
 @app.command("import", cls=Command, rich_help_panel="One prompt")
@@ -284,9 +286,9 @@ def import_(
     elif settings:
         import yaml
 
-        sys.stdout.write(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
+        hand_out(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
     else:
-        sys.stdout.write(found.prompt.strip() + "\n")
+        hand_out(found.prompt.strip() + "\n")
 
 
 @app.command(cls=Command, rich_help_panel="Look around")
@@ -337,8 +339,7 @@ def _progress_line(given: Given) -> Any:
         return lambda text: None
 
     def show(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+        rewrite_line(text)
 
     return show
 
@@ -350,6 +351,11 @@ def _complain(text: str) -> None:
 
 def run(args: list[str]) -> int:
     """Run one command and return its exit code; an error is one sentence, with a traceback only for --debug."""
+    with door():
+        return _run(args)
+
+
+def _run(args: list[str]) -> int:
     debug = "--debug" in args
     try:
         code = typer.main.get_command(app).main(args=args, prog_name="greater-ray", standalone_mode=False)
@@ -394,7 +400,7 @@ def _report(error: Exception, args: list[str]) -> int:
     if isinstance(error, Complaint):
         _complain(f"error: {error}")
         return error.code
-    reason = " ".join(str(error).split()) or "no message"
+    reason = redacted(" ".join(str(error).split())) or "no message"
     _complain(f"internal error: {type(error).__name__}: {reason}; run again with --debug to see where.")
     return 1
 

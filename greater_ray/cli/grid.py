@@ -12,7 +12,7 @@ import typer
 
 from greater_ray.cli._errors import written_keys
 from greater_ray.cli._help import Command
-from greater_ray.cli._options import Given, with_options
+from greater_ray.cli._options import Given, tell_code, with_options
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
 from greater_ray.settings import merged, parse_assignments, read_yaml
 
@@ -179,7 +179,9 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
         options["models"] = model
     if transfer_to:
         options["transfer"] = {"models": transfer_to}
-    layers = merged(read_yaml(file), parse_assignments(assignments or []))
+    in_file = read_yaml(file)
+    tell_code(file, in_file)
+    layers = merged(in_file, parse_assignments(assignments or []))
     load_grid(layers)
     parsed = load_grid(merged(layers, options))
     rule = parse_only(only or [])

@@ -31,7 +31,7 @@ def on_ray(
     checked = check_trackers(trackers)
     found = address_to_join(address)
     message("starting a Ray of our own" if found == "local" else f"joining Ray at {found}")
-    with connected(address, dashboard=dashboard):
+    with connected(address, dashboard=dashboard, tell=message):
         # Ray has put its own handler for SIGTERM in place, which prints a stack and aborts.
         stop.install()
         yield RayBackend(

@@ -2,6 +2,8 @@
 
 from typing import IO, TYPE_CHECKING
 
+from greater_ray.progress import door
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -27,7 +29,4 @@ def bar(total: int, completed: int) -> "RenderableType":
 
 def console(stream: IO[str], no_color: bool) -> "Console":
     """Return a console on a stream, with a fixed width where nobody has a window; NO_COLOR is respected."""
-    from rich.console import Console
-
-    width = None if stream.isatty() else PLAIN_WIDTH
-    return Console(file=stream, no_color=no_color or None, width=width, highlight=False, markup=False, emoji=False)
+    return door.console(stream, no_color, None if stream.isatty() else PLAIN_WIDTH)

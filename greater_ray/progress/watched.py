@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from greater_ray.observer import Observer
+from greater_ray.progress.door import guarded
 from greater_ray.progress.grid import FollowedGrid, LiveGrid, PlainGrid
 from greater_ray.progress.notebook import NotebookPanel, Panel, in_notebook
 from greater_ray.progress.screen import REFRESH_PER_SECOND, console
@@ -29,7 +30,7 @@ def watched_trial(progress: bool | Observer | None, heading: str) -> Iterator[Ob
         with _drawn(live):
             yield live
     else:
-        yield PlainDisplay(sys.stderr, Stop())
+        yield PlainDisplay(guarded(sys.stderr), Stop())
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def watched_grid(progress: bool | None, folder: Path) -> Iterator[FollowedGrid]:
     if progress is False or (progress is None and not _seen_live()):
         shown = FollowedGrid(folder)
     else:
-        shown = LiveGrid(folder) if _seen_live() else PlainGrid(sys.stderr, folder)
+        shown = LiveGrid(folder) if _seen_live() else PlainGrid(guarded(sys.stderr), folder)
     try:
         if isinstance(shown, LiveGrid):
             with _drawn(shown):
