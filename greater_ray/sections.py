@@ -110,9 +110,10 @@ class TaskConfig(Config):
     answer_type: AnswerType | None = Field(
         default=None, description="What an answer is; none: inferred where it is clear."
     )
-    choices: Annotated[tuple[str, ...] | None, BeforeValidator(_split_at_commas)] = Field(
-        default=None, description="The labels of a closed set, for answers of type `choice`."
-    )
+    choices: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(_split_at_commas, json_schema_input_type=str | tuple[str, ...] | None),
+    ] = Field(default=None, description="The labels of a closed set, for answers of type `choice`.")
     metric: str | None = Field(
         default=None,
         description="What scores a text: exact, contains, regex, f1, rouge-l, chrf, bleu, json, or "
@@ -265,7 +266,11 @@ class EvaluationConfig(Config):
         "many: those most like it.",
     )
 
-    @field_validator("demonstrations", mode="before")
+    @field_validator(
+        "demonstrations",
+        mode="before",
+        json_schema_input_type=Annotated[int, Field(ge=0)] | tuple[GivenDemonstration, ...],
+    )
     @classmethod
     def _number_or_given(cls, value: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
