@@ -2,7 +2,7 @@
 
 Das et al., "GReaTer: Gradients over Reasoning Makes Smaller Language Models Strong Prompt Optimizers", ICLR 2025;
 Algorithm 1 and Eq. 3-7. The preset ``paper`` follows the text, ``released`` the authors' code where the two differ;
-``docs/methods.md`` lists every difference and the option that switches it.
+``docs/methods/greater.md`` lists every difference and the option that switches it.
 """
 
 import math
