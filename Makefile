@@ -100,6 +100,8 @@ cluster-files: $(STAMP)
 RELEASE := dist/release
 RELEASE_TOOLS := build/release-tools
 RELEASE_TRY := build/release-try
+# Else the sources could be imported in the place of the wheel.
+release: export PYTHONPATH :=
 release:
 	@rm -rf $(RELEASE) $(RELEASE_TOOLS) $(RELEASE_TRY)
 	@echo "== build"

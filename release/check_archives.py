@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # What an sdist holds beside the package: what builds it, and what its readers need.
-BESIDE = {"CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
+_READ = {"CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md"}
+BESIDE = _READ | {"MANIFEST.in", "PKG-INFO", "pyproject.toml", "setup.cfg"}
 
 
 def tracked() -> set[str]:

@@ -6,7 +6,6 @@ repository, and nothing is loaded from a network, at build time or when the site
 """
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import command_pages
 import method_pages
 import option_pages
 import python_page
+import site_check
 import site_links
 import task_pages
 from sphinx.cmd.build import build_main
@@ -30,8 +30,8 @@ OUTSIDE = {
 # The pages of the sidebar, by caption.
 CHAPTERS = {
     "Use": (
-        "settings", "own-tasks", "placement", "endpoints", "grids", "deploy", "results", "report", "export", "reproducing",
-        "statistics", "extending",
+        "settings", "own-tasks", "placement", "endpoints", "grids", "deploy", "results", "report", "export",
+        "reproducing", "statistics", "extending",
     ),
     "Reference": ("methods", "tasks", "commands/index", "options/index", "python"),
     "How it works": ("architecture", "speed", "log", "decisions/index", "contributing", "changelog"),
@@ -97,9 +97,10 @@ def main() -> int:
     write_sources(sources)
     strict = ["-W", "--keep-going", "-n", "-q"]
     code = build_main([*strict, "-j", "2", "-c", str(HERE), "-d", str(state), "-b", "html", str(sources), str(out)])
-    shutil.rmtree(out / "_sources", ignore_errors=True)
     if code == 0:
-        print(f"site: {out / 'index.html'}")
+        wrong = site_check.mistakes(out)
+        print("\n".join([*wrong, f"{len(wrong)} links are wrong"]) if wrong else f"site: {out / 'index.html'}")
+        code = 1 if wrong else 0
     return int(code)
 
 

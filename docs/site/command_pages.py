@@ -7,10 +7,11 @@ import option_pages
 import site_links
 import typer
 
-from greater_ray.cli._options import OPTIONS
+from greater_ray.cli._options import SETTINGS
 from greater_ray.cli.app import app
 
-_KEYS = {option: key for key, option in OPTIONS.items()}
+# The setting of an option, by option and panel: a name such as --model means something else to another command.
+_KEYS = {(setting.option, setting.panel): setting.key for setting in SETTINGS}
 
 
 def commands() -> dict[str, Any]:
@@ -72,16 +73,19 @@ def _page(name: str, command: Any) -> str:
     if arguments:
         text += "## Arguments\n\n| argument | |\n| --- | --- |\n" + "\n".join(arguments) + "\n\n"
     for panel, rows in panels.items():
-        text += f"## {panel}\n\n| option | | |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n\n"
+        # The last column has the setting that an option stands for, where there is one.
+        columns = 3 if any(row[2] for row in rows) else 2
+        head = "| option | | setting |\n| --- | --- | --- |\n" if columns == 3 else "| option | |\n| --- | --- |\n"
+        text += f"## {panel}\n\n{head}" + "".join(f"| {' | '.join(row[:columns])} |\n" for row in rows) + "\n"
     return text
 
 
-def _option(param: Any) -> str:
+def _option(param: Any) -> tuple[str, str, str]:
     names = ", ".join(f"`{name}`" for name in [*param.opts, *param.secondary_opts])
     shown = param.metavar if param.metavar and not param.is_flag else ""
-    key = _KEYS.get(param.opts[0])
+    key = _KEYS.get((param.opts[0], getattr(param, "rich_help_panel", None)))
     link = f"[`{key}`](../options/{option_pages.place_of(key)})" if key else ""
-    return f"| {names} {f'`{shown}`' if shown else ''} | {_described(param)} | {link} |"
+    return f"{names} `{shown}`" if shown else names, _described(param), link
 
 
 def _described(param: Any) -> str:

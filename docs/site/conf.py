@@ -14,6 +14,8 @@ myst_heading_anchors = 4
 smartquotes = False
 copybutton_prompt_text = "$ "
 
+pygments_dark_style = "github-dark"
+
 html_theme = "furo"
 html_title = f"greater-ray {__version__}"
 html_static_path = ["site.css"]
@@ -21,6 +23,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_use_index = False
 html_show_sphinx = False
+html_show_copyright = False
 # A summary would be fetched, which a page opened from disk cannot do.
 html_show_search_summary = False
 _FONTS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif'

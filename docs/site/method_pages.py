@@ -44,7 +44,7 @@ def reference(name: str) -> str:
         for preset, settings in method.presets.items()
         if settings
     )
-    options = option_pages.described(method.config_type, "method.", level="###")
+    options = option_pages.described(method.config_type, "", level="###")
     return (
         f"\n\n## Reference\n\n*Made from the code.*\n\n| | |\n| --- | --- |\n{rows}\n\n"
         f"## Settings of the presets\n\n{presets or 'The defaults.'}\n\n"

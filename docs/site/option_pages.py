@@ -101,9 +101,7 @@ def described(model: type[BaseModel], before: str, level: str = "##") -> str:
 def _option(name: str, field: Any, before: str, level: str) -> str:
     key = f"{before}{name}"
     facts = [_type(field.annotation), _default(field), *_allowed(field)]
-    if before.startswith("method."):
-        facts.append(f"`--set {key}=...`")
-    elif key in OPTIONS:
+    if key in OPTIONS and level == "##":
         facts.append(f"`{OPTIONS[key]}`")
     line = " · ".join(filter(None, facts))
     return f"{level} `{key}`\n\n{{.facts}}\n{line}\n\n{field.description}\n\n"

@@ -1,6 +1,7 @@
 """The page of what is public in Python: every name of the package with its signature and docstring."""
 
 import inspect
+import re
 from typing import Any
 
 import option_pages
@@ -32,8 +33,16 @@ def _entry(name: str) -> str:
 
 
 def _signature(name: str, found: Any) -> str:
-    parameters = ",\n    ".join(str(parameter) for parameter in inspect.signature(found).parameters.values())
-    return f"{name}(\n    {parameters},\n)".replace("'", "")
+    parameters = ",\n    ".join(_parameter(parameter) for parameter in inspect.signature(found).parameters.values())
+    return f"{name}(\n    {parameters},\n)"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    kind = parameter.annotation
+    words = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+    return f"{stars}{parameter.name}: {re.sub(r'(typing|pathlib|collections[.]abc)[.]', '', words)}{default}"
 
 
 def _sections(text: str | None) -> str:

@@ -29,7 +29,9 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a YAML file, by which editors complete and check it.
 
-    A YAML file names it in its first line: `# yaml-language-server: $schema=trial.schema.json`
+    A YAML file names it in its first line:
+
+    `# yaml-language-server: $schema=trial.schema.json`
     """
     from greater_ray.schema import editor_line
     from greater_ray.schema import schema as schema_of
