@@ -61,7 +61,7 @@ class ModelConfig(Config):
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
         default="auto",
-        description="Of the weights; `auto` is float32 on a CPU, elsewhere what they are saved in.",
+        description="Numbers of the weights; `auto` is float32 on a CPU, elsewhere as saved.",
     )
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, ...")
     attn_implementation: str | None = Field(default=None, description="`sdpa` or `eager`; none: what transformers has.")

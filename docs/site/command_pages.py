@@ -45,8 +45,7 @@ def pages() -> dict[str, str]:
     )
     text = (
         "# Commands\n\n`greater-ray --help` and `greater-ray COMMAND --help` say the same in a terminal. "
-        "`greater-ray --install-completion` lets your shell complete commands, options and names: of methods, presets, "
-        "tasks, models, grids, formats, tables, the cells of a grid and every key of `--set`.\n\n"
+        "A shell can [complete](../settings.md#in-a-shell) commands, options and names.\n\n"
         "Exit codes: 0, 1 (a failure), 2 (wrong usage, settings or data), 130 (Ctrl-C), 143 (SIGTERM).\n\n"
     )
     toc = site_links.contents(f"{name} <{name.replace(' ', '-')}>" for name in found)
@@ -62,7 +61,8 @@ def _first(command: Any) -> str:
 def _page(name: str, command: Any) -> str:
     context = typer.Context(command, info_name=f"greater-ray {name}")
     usage = " ".join([f"greater-ray {name}", *command.collect_usage_pieces(context)])
-    arguments, panels = [], {}
+    arguments: list[str] = []
+    panels: dict[str, list[tuple[str, str, str]]] = {}
     for param in command.get_params(context):
         if param.param_type_name == "argument":
             arguments.append(f"| `{param.metavar or param.name}` | {_described(param)} |")
@@ -83,7 +83,7 @@ def _page(name: str, command: Any) -> str:
 def _option(param: Any) -> tuple[str, str, str]:
     names = ", ".join(f"`{name}`" for name in [*param.opts, *param.secondary_opts])
     shown = param.metavar if param.metavar and not param.is_flag else ""
-    key = _KEYS.get((param.opts[0], getattr(param, "rich_help_panel", None)))
+    key = _KEYS.get((param.opts[0], getattr(param, "rich_help_panel", None) or ""))
     link = f"[`{key}`](../options/{option_pages.place_of(key)})" if key else ""
     return f"{names} `{shown}`" if shown else names, _described(param), link
 

@@ -1,6 +1,5 @@
 """A reference at the end of every method's page, and the page itself where a method has none of its own."""
 
-import inspect
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -58,7 +57,6 @@ def _facts(name: str, method: Any) -> list[tuple[str, str]]:
     needs = method.needs(config) if isinstance(method, NeedsWork) else {}
     writes = "max_new_tokens" in method.config_type.model_fields
     ends = "by itself, or at a limit of `budget`" if isinstance(method, EndsItself) else "at a limit of `budget`"
-    module = inspect.getmodule(type(method)).__name__
     return [
         ("name", f"`{name}`"),
         ("what it does", method.summary),
@@ -69,5 +67,5 @@ def _facts(name: str, method: Any) -> list[tuple[str, str]]:
         ("prompts are chosen by", f"{method.selects_by} rows"),
         ("depends on the seed", "yes" if method.seeded else "no"),
         ("ends", ends),
-        ("code", f"`{module}`"),
+        ("code", f"`{type(method).__module__}`"),
     ]

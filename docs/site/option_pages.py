@@ -21,7 +21,7 @@ from greater_ray.config import (
 )
 from greater_ray.grid.config import GridConfig, ReplicaConfig, TransferConfig
 from greater_ray.models.sources import ModelProfile
-from greater_ray.schema import KINDS, editor_line, schema
+from greater_ray.schema import KINDS, schema
 
 # The page of each section: its title, its model, and what stands in front of the names of its options.
 SECTIONS: dict[str, tuple[str, type[BaseModel], str]] = {
@@ -42,18 +42,8 @@ SECTIONS: dict[str, tuple[str, type[BaseModel], str]] = {
 _BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
 _INTRODUCTION = """# Options
 
-Settings come in layers, and later ones win: the profile of the model and the preset of the method, a YAML file
-(`--config`), the options of the command line, and `--set KEY=VALUE` for any key.
-
-An editor with a YAML language server completes and checks these files by a schema. `greater-ray schema trial --to
-trial.schema.json` writes it (for grids: `grid`), and the first line of a YAML file names it:
-
-```yaml
-{line}
-```
-
-The schemas of this version: {files}. A key without a value does nothing and is marked. Options that stand under
-`method_config` are those of the method that the file names, else those of GReaTer.
+Every option of a run and of a grid; those of a method stand on the [method's page](../methods.md). How they are set,
+and how an editor completes them: [settings](../settings.md). The schemas of this version: {files}.
 
 | option | command line | description |
 | --- | --- | --- |
@@ -82,10 +72,10 @@ def pages() -> dict[str, str]:
     rows = []
     for page, (_, model, before) in SECTIONS.items():
         for name, field in model.model_fields.items():
-            option = f"`{OPTIONS[before + name]}`" if before + name in OPTIONS and page != "grid" else ""
+            option = _on_command_line(before + name) if page != "grid" else ""
             link = f"[`{before}{name}`]({page}.md#{site_links.anchor(before + name)})"
             rows.append(f"| {link} | {option} | {cell(field.description)} |")
-    start = _INTRODUCTION.format(line=editor_line("trial.schema.json"), files=links)
+    start = _INTRODUCTION.format(files=links)
     toc = site_links.contents(f"{title} <{page}>" for page, (title, _, _) in SECTIONS.items())
     found = {"options/index.md": start + "\n".join(rows) + "\n" + toc}
     for page, (title, model, before) in SECTIONS.items():
@@ -101,10 +91,16 @@ def described(model: type[BaseModel], before: str, level: str = "##") -> str:
 def _option(name: str, field: Any, before: str, level: str) -> str:
     key = f"{before}{name}"
     facts = [_type(field.annotation), _default(field), *_allowed(field)]
-    if key in OPTIONS and level == "##":
-        facts.append(f"`{OPTIONS[key]}`")
+    if level == "##":
+        facts.append(_on_command_line(key))
     line = " · ".join(filter(None, facts))
     return f"{level} `{key}`\n\n{{.facts}}\n{line}\n\n{field.description}\n\n"
+
+
+def _on_command_line(key: str) -> str:
+    """Return the option that gives a setting, or the name in a section; an empty text where there is none."""
+    option = OPTIONS.get(key) or OPTIONS.get(f"{key}.name")
+    return f"`{option}`" if option else ""
 
 
 def prose(text: str | None) -> str:
@@ -133,7 +129,7 @@ def _type(annotation: Any) -> str:
         return "mapping"
     if inner:
         return " or ".join(dict.fromkeys(_type(kind) for kind in inner))
-    words = {str: "text", int: "whole number", float: "number", bool: "yes or no", dict: "mapping"}
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "mapping"}
     for page, (_, model, _) in SECTIONS.items():
         if annotation is model:
             return f"[section](../options/{page}.md)"

@@ -38,7 +38,9 @@ def _signature(name: str, found: Any) -> str:
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    stars = (
+        "**" if parameter.kind is parameter.VAR_KEYWORD else "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+    )
     kind = parameter.annotation
     words = kind if isinstance(kind, str) else inspect.formatannotation(kind)
     default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"

@@ -36,7 +36,7 @@ def _family(family: str, tasks: list[Any]) -> str:
 
 def _page(task: Any) -> str:
     data = "synthetic" if task.synthetic else "hub"
-    built = load_task(TaskConfig(name=task.name, data=data))
+    built: Any = load_task(TaskConfig(name=task.name, data=data))
     aliases = sorted(alias for alias, name in task_aliases().items() if name == task.name and alias != task.name)
     groups = [name for name, members in sorted(available_groups().items()) if task.name in members]
     up = "../" * (1 + task.name.count("/"))
