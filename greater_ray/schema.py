@@ -5,6 +5,7 @@ options of each method and its presets go by the method's name, and names are th
 ``package.module:Name``. All of it is valid in draft 7, which every editor reads.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -56,15 +57,17 @@ def _grid() -> Schema:
     trial, grid = definitions.pop("TrialConfig"), definitions.pop("GridConfig")
     model, task = definitions["ModelConfig"]["properties"], definitions["TaskConfig"]["properties"]
     _name_or(trial["properties"], "optimizer_model")
-    sections = {key: trial["properties"][key] for key in SECTIONS} | {
+    own = {key: trial["properties"][key] for key in SECTIONS}
+    # Where no method is named, an editor offers the options of all.
+    sections = own | {
         "method_config": {"$ref": "#/$defs/AnyMethodConfig"},
-        "preset": {"type": "string", "examples": _presets(available("methods"))},
+        "preset": {**own["preset"], "examples": _presets(available("methods"))},
     }
     label = {"label": {"type": "string", "description": "Name of the entry in tables, in place of its name."}}
     served = {"replicas": {"$ref": "#/$defs/ReplicaConfig"}}
     definitions |= {
         "AnyMethodConfig": _any_method(definitions),
-        "MethodEntry": _entry({"name": _method_name(), **label, **sections}) | {"allOf": _by_method("name")},
+        "MethodEntry": _entry({"name": _method_name(), **label, **own}) | {"allOf": _by_method("name")},
         "TaskEntry": _entry({**task, **label, **sections}),
         "ModelEntry": _entry({**model, **label, **sections, **served}),
         "TransferModel": _entry({**model, **label, **served}),
@@ -109,9 +112,8 @@ def _definitions(*further: type[Any]) -> dict[str, Schema]:
     trial, layout = definitions["TrialConfig"]["properties"], definitions["LayoutConfig"]["properties"]
     trial["method"] |= _method_name()
     trial["method_config"] = {"description": trial["method_config"]["description"]}
-    trial["preset"]["examples"] = _presets(available("methods"))
-    own = {"type": "string", "allOf": [{"pattern": "\\" + slot.replace("}", "\\}")} for slot in SLOTS]}
-    layout["placement"] = {**_without_type(layout["placement"]), "anyOf": [{"enum": list(PLACEMENTS)}, own]}
+    free = {"type": "string", "allOf": [{"pattern": "\\" + slot.replace("}", "\\}")} for slot in SLOTS]}
+    layout["placement"] = {**_without_type(layout["placement"]), "anyOf": [{"enum": list(PLACEMENTS)}, free]}
     definitions["ModelConfig"]["properties"]["name"] |= _model_name()
     definitions["TaskConfig"]["properties"]["name"] = _TASK_NAME
     definitions["TaskConfig"]["properties"]["extractor"]["examples"] = extractor_variants()
@@ -167,9 +169,10 @@ def _model_name() -> Schema:
 
 def _task_name() -> Schema:
     names = [task.name for task in available_tasks()]
-    others = sorted(set(task_aliases()) - set(names))
+    # A pattern is valid and not offered: twice as many names would hide those of the package.
+    others = "|".join(map(re.escape, sorted(set(task_aliases()) - set(names))))
     described = TaskConfig.model_fields["name"].description
-    return {"description": described, "anyOf": [{"enum": names}, {"enum": others}, _OWN]}
+    return {"description": described, "anyOf": [{"enum": names}, {"type": "string", "pattern": f"^({others})$"}, _OWN]}
 
 
 def _presets(methods: Iterable[str]) -> list[str]:
