@@ -6,6 +6,7 @@ repository, and nothing is loaded from a network, at build time or when the site
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -70,8 +71,11 @@ def _contents() -> dict[str, str]:
     }
 
 
-def write_sources(folder: Path) -> None:
-    """Put the Markdown of the site together in a folder; a file that stays the same is not touched."""
+def write_sources(folder: Path) -> bool:
+    """Put the Markdown of the site together in a folder; a file that stays the same is not touched.
+
+    Return whether the folder held files that are no longer part of the site.
+    """
     found = pages()
     targets = site_links.linked_files(ROOT, OUTSIDE, found)
     shown = {site_links.source_page(target): site_links.shown(ROOT, target) for target in targets}
@@ -83,9 +87,10 @@ def write_sources(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_bytes() != content:
             path.write_bytes(content)
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        if str(path.relative_to(folder)) not in files:
-            path.unlink()
+    gone = [path for path in folder.rglob("*") if path.is_file() and str(path.relative_to(folder)) not in files]
+    for path in gone:
+        path.unlink()
+    return bool(gone)
 
 
 def main() -> int:
@@ -94,7 +99,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "site", metavar="DIR")
     out = parser.parse_args().out
     sources, state = out.parent / f"{out.name}-source", out.parent / f"{out.name}-state"
-    write_sources(sources)
+    if write_sources(sources):
+        shutil.rmtree(out, ignore_errors=True)  # else a page that is gone would stay, and links to it would hold
+        shutil.rmtree(state, ignore_errors=True)
     strict = ["-W", "--keep-going", "-n", "-q"]
     code = build_main([*strict, "-j", "2", "-c", str(HERE), "-d", str(state), "-b", "html", str(sources), str(out)])
     if code == 0:
