@@ -52,7 +52,7 @@ class GpoConfig(TextConfig):
     )
     max_edit: int = Field(default=50, ge=1, description="Words that may change at the start.")
     min_edit: int = Field(default=10, ge=1, description="Words that may change at the end.")
-    warmup_steps: int = Field(default=0, ge=0, description="Steps before the limit begins to fall.")
+    warmup_steps: int = Field(default=0, ge=0, description="Steps in which the limit first rises.")
     refinement: Literal["generate", "edit"] = Field(
         default="generate", description="Whether a new prompt is asked for, or an edited one."
     )
