@@ -1,6 +1,5 @@
-"""Help pages without noise: a flag has no type, and an argument goes by its name alone. Names complete in shells."""
+"""Help pages without noise: a flag has no type, and an argument goes by its name alone."""
 
-from collections.abc import Callable
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -46,36 +45,3 @@ class Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters as help shows them."""
         return _quiet(super().get_params(ctx))
-
-
-def _beginning(names: list[str], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
-
-
-def complete_task(incomplete: str) -> list[str]:
-    """Complete the name of a task."""
-    from greater_ray.tasks import available_tasks
-
-    return _beginning([task.name for task in available_tasks()], incomplete)
-
-
-def complete_method(incomplete: str) -> list[str]:
-    """Complete the name of a method."""
-    from greater_ray.plugins import available
-
-    return _beginning(available("methods"), incomplete)
-
-
-def complete_model(incomplete: str) -> list[str]:
-    """Complete the name of a built-in model."""
-    from greater_ray.models.sources import list_models
-
-    return _beginning([model.name for model in list_models()], incomplete)
-
-
-COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
-    "--task": complete_task,
-    "--method": complete_method,
-    "--model": complete_model,
-    "--optimizer-model": complete_model,
-}

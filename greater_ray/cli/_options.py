@@ -13,8 +13,8 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from greater_ray.cli._completion import COMPLETIONS, complete_set
 from greater_ray.cli._errors import Complaint, Written, sentence, written_keys
-from greater_ray.cli._help import COMPLETIONS
 from greater_ray.errors import ConfigError, GreaterRayError
 from greater_ray.plugins import outside
 
@@ -141,7 +141,12 @@ _FURTHER: dict[str, tuple[Any, Any]] = {
     "config": (Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")),
     "assignments": (
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, for instance method.top_k=20; wins over all."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting, for instance method.top_k=20; wins over all.",
+            autocompletion=complete_set,
+        ),
     ),
     "json": (bool, typer.Option("--json", help="Print the result as JSON, and nothing else, to standard output.")),
     "no_color": (bool, typer.Option("--no-color", help="No colors (also: NO_COLOR=1).")),

