@@ -349,7 +349,7 @@ class Broker:
             slot.still = True
             again = job is not None and self.error is None and self._alone(job)
             then = f"{'that is run elsewhere as well, and ' if again else ''}it is ended after {limits.end:.0f} s"
-            self._event("stands still", why=f"{self._name(index)} has been {what} for {elapsed:.0f} s; {then}")
+            self._event("stands still", why=f"{self._name(index)} has been {what} for {elapsed:.0f} s; {then} in all")
             if job is not None and again:
                 await self.queue.put([job], first=True)
 
