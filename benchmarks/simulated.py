@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from greater_ray.config import ModelConfig
-from greater_ray.types import Answer, Layout, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
+from greater_ray.types import Answer, Generation, Layout, PromptCheck, Rollout, Shard, ShardGradient, TokenIds, Usage
 from greater_ray.work import (
     Answers,
     BaseEngine,
     CheckPrompts,
     EncodePrompt,
+    Generate,
     Gradients,
     OneHotGradient,
     PromptRoom,
@@ -150,6 +151,12 @@ class SimulatedEngine(BaseEngine):
         words = list(range(_FIRST_WORD, _FIRST_WORD + len(_WORDS)))
         random.Random(_digest([prompt[:position], position])).shuffle(words)
         return tuple(words[:depth])
+
+    @computes(Generate)
+    def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:
+        self._wait("generate", work.conversations, work.seeds)
+        texts = [f"text {_digest(pair):x}" for pair in zip(work.conversations, work.seeds, strict=True)]
+        return [Generation(text) for text in texts], Usage(calls=len(texts), generated_tokens=len(texts))
 
     @staticmethod
     def _usage(shard: Shard, prompts: int = 1) -> Usage:

@@ -45,10 +45,10 @@ class Checkpoint:
         if saved is None:
             return None
         for kept in KEPT:
-            self.model.memory.restore(kept, self.store.lines(kept.name).read_as(kept.from_json))
+            self.model.memory.restore(kept, self.store.lines(kept.name).read_as(kept.read))
         try:
-            self.model.usage, self.model.seen_prefixes = Usage(**saved["usage"]), set(saved["seen_prefixes"])
-            self.writer.usage = Usage(**saved["optimizer_usage"])
+            self.model.meter.usage, self.writer.meter.usage = Usage(**saved["usage"]), Usage(**saved["optimizer_usage"])
+            self.model.meter.seen_prefixes = set(saved["seen_prefixes"])
             state = method.state_type.model_validate(saved["method_state"])
             # A folder of an earlier version has no counts.
             proposals = Counter(saved.get("proposals", {}))
@@ -71,7 +71,7 @@ class Checkpoint:
                 "usage": asdict(self.model.usage),
                 "optimizer_usage": asdict(self.writer.usage),
                 "proposals": search.proposals,
-                "seen_prefixes": sorted(self.model.seen_prefixes),
+                "seen_prefixes": sorted(self.model.meter.seen_prefixes),
                 "elapsed": search.elapsed,
                 "stop_reason": search.stop_reason,
             }

@@ -49,6 +49,16 @@ class EndpointConfig(Config):
     retries: int = Field(default=8, ge=0)
     answers: Literal["auto", "continue", "turn"] = "auto"
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _name_of_a_variable(cls, value: str) -> str:
+        if not re.fullmatch("[A-Z_][A-Z0-9_]*", value):
+            why = (
+                "input should be the name of an environment variable, in capitals; the key itself stands in no setting"
+            )
+            raise PydanticCustomError(_MAY_BE_SECRET, why)
+        return value
+
     @field_validator("base_url")
     @classmethod
     def _without_secrets(cls, value: str | None) -> str | None:
@@ -61,7 +71,8 @@ class EndpointConfig(Config):
 class ModelConfig(Config):
     """Which model, and how it is held. Set ``threads`` to repeat a run to the last bit on a machine of other size.
 
-    ``endpoint`` is for a model that a server computes, ``openai/NAME``; then nothing else applies.
+    Weights are read from safetensors; ``weights`` ``pickle`` reads ``pytorch_model*.bin``, which is for files that you
+    trust. ``endpoint`` is for a model that a server computes, ``openai/NAME``; then nothing else applies.
     """
 
     name: str
@@ -70,6 +81,7 @@ class ModelConfig(Config):
     device: str = "auto"
     attn_implementation: str | None = None
     threads: int | None = Field(default=None, ge=1)
+    weights: Literal["safetensors", "pickle"] = "safetensors"
     endpoint: EndpointConfig | None = None
 
 
@@ -295,6 +307,8 @@ class TrialConfig(Config):
         for model in filter(None, (value["model"], value["optimizer_model"])):
             # Where a server is, and how it is asked for how long, changes no answer.
             endpoint = model.pop("endpoint")
+            if model["weights"] == "safetensors":
+                del model["weights"]  # all that there was before
             if endpoint is not None and endpoint["answers"] != "auto":
                 model["answers"] = endpoint["answers"]
         return fingerprint(value)
@@ -346,7 +360,7 @@ def parse(config_type: type[Any], values: Mapping[str, Any], where: str = "") ->
         if first["type"] == "missing":
             raise ConfigError("missing.", setting=option) from None
         message = first["msg"][0].lower() + first["msg"][1:]
-        if first["type"] == _MAY_BE_SECRET:
+        if first["type"] == _MAY_BE_SECRET or first["loc"][-1:] in (("endpoint",), ("base_url",), ("api_key_env",)):
             raise ConfigError(f"{message}.", setting=option) from None
         raise ConfigError(f"{message}, not {first['input']!r}.", setting=option, value=first["input"]) from None
 

@@ -2,14 +2,13 @@
 
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 
 from greater_ray.config import TrialConfig, given
 from greater_ray.errors import ConfigError
 from greater_ray.protocols import Task
 from greater_ray.sharding import ShardedModel
 from greater_ray.types import Demonstration, Example, Shown, TokenIds
-from greater_ray.work import CheckPrompts, EncodePrompt, PromptRoom
+from greater_ray.work import EncodePrompt, PromptRoom
 
 
 def evaluation_demonstrations(config: TrialConfig, task: Task) -> Shown:
@@ -47,17 +46,7 @@ def refuse_unusable(config: TrialConfig, task: Task, model: ShardedModel) -> Non
         ConfigError: there are fewer training rows than are to be drawn, or demonstrations than are to be chosen.
         DataError: a demonstration contains chat markup of this model.
     """
-    showing(model, evaluation_demonstrations(config, task), ()).ask(EncodePrompt(" "))
-
-
-def showing(model: ShardedModel, shown: Shown, prompt: TokenIds) -> ShardedModel:
-    """Return the model that sees demonstrations, each asked under ``prompt``; without any the very same model."""
-    if not shown:
-        return model
-    assert model.layout is not None
-    (check,) = model.ask(CheckPrompts([prompt]))
-    layout = replace(model.layout, demonstrations=shown.rows, nearest=shown.nearest, demonstrated=check.text)
-    return ShardedModel(model.executor, layout, model.shard_size)
+    model.showing(evaluation_demonstrations(config, task), ()).ask(EncodePrompt(" "))
 
 
 def fitting(
@@ -73,7 +62,7 @@ def fitting(
     """
 
     def fits(prompt: TokenIds, some: Shown) -> bool:
-        room = showing(model, some, prompt).ask(PromptRoom(rows))
+        room = model.showing(some, prompt).ask(PromptRoom(rows))
         return room is None or len(prompt) <= room
 
     left = shown

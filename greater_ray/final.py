@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from greater_ray.assembly import Parts
-from greater_ray.demonstrations import evaluation_demonstrations, fitting, showing
+from greater_ray.demonstrations import evaluation_demonstrations, fitting
 from greater_ray.evaluation import evaluate
 from greater_ray.protocols import MethodState, rows_of
 from greater_ray.records import EvaluationRecord
@@ -69,7 +69,7 @@ def evaluate_finalists(
             return Usage()
         ending.evaluations[key], usage = evaluate(
             parts.task,
-            showing(parts.model, shown, prompt),
+            parts.model.showing(shown, prompt),
             split,
             rows,
             prompt,

@@ -6,6 +6,7 @@ Two models are counted apart: the task model, and the model that writes prompts,
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from greater_ray.config import Budget
@@ -67,15 +68,20 @@ def spent_by_limit(task: Usage, writer: Usage, seconds: float) -> dict[str, floa
     }
 
 
+@dataclass
+class Meter:
+    """What a model has computed so far, and ``allow``, which is asked before every portion of work."""
+
+    usage: Usage = field(default_factory=Usage)
+    allow: Allow = anything
+    # Shards whose questions were metered: their keys and values are computed once, whether or not they are kept.
+    seen_prefixes: set[str] = field(default_factory=set)
+
+
 class Metered(Protocol):
-    """A model that counts what it computes and asks before every portion of work."""
+    """A model that counts what it computes."""
 
-    allow: Allow
-
-    @property
-    def usage(self) -> Usage:
-        """All that was computed so far."""
-        ...
+    meter: Meter
 
 
 class Ledger:
@@ -85,7 +91,7 @@ class Ledger:
         self._limits = {
             name: limit for name, limit in budget.model_dump(exclude={"steps", "patience"}).items() if limit is not None
         }
-        self._model, self._writer = model, writer
+        self._model, self._writer = model.meter, writer.meter
         self._begin = time.monotonic()
 
     def open(self, elapsed: float) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from greater_ray.assembly import Models, Parts, assemble, load_subject, row_hash
 from greater_ray.config import TrialConfig
-from greater_ray.demonstrations import evaluation_demonstrations, fitting, showing
+from greater_ray.demonstrations import evaluation_demonstrations, fitting
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.evaluation import evaluate
 from greater_ray.observer import Observer
-from greater_ray.problem import inferred, moved
+from greater_ray.problem import inferred, moved, not_run
 from greater_ray.protocols import SPLITS, encoded, rows_of
 from greater_ray.records import EvaluationRecord, TrialRecord
 from greater_ray.store import NoLines, RunStore, Unsaved, refuse_foreign
@@ -88,7 +88,7 @@ def evaluate_prompt(
     """
     subject = load_subject(config, models)
     task, model = subject.task, subject.model
-    for note in filter(None, (inferred(task), moved(config, subject.facts))):
+    for note in filter(None, (inferred(task), moved(config, subject.facts), not_run(config, subject.facts))):
         message(note)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
@@ -99,4 +99,4 @@ def evaluate_prompt(
     if not rows:
         raise ConfigError(f"'{split}' of '{config.task.name}' has no rows.", setting="split")
     shown = fitting(model, evaluation_demonstrations(config, task), [ids], rows, message)
-    return evaluate(task, showing(model, shown, ids), split, rows, ids, NoLines(), on_rows=on_rows).record
+    return evaluate(task, model.showing(shown, ids), split, rows, ids, NoLines(), on_rows=on_rows).record

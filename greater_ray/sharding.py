@@ -7,13 +7,27 @@ shard. What the kinds of work are, and how each is cut, remembered and joined, s
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from greater_ray.config import fingerprint
 from greater_ray.errors import ModelError
-from greater_ray.ledger import Allow, anything, portions
+from greater_ray.ledger import Meter, portions
 from greater_ray.protocols import Executor
-from greater_ray.types import Conversation, Example, Generation, Layout, Shard, Usage, split_shards, total
-from greater_ray.work import BaseEngine, Generate, Memory, Unit, Work
+from greater_ray.types import (
+    Conversation,
+    Example,
+    Generation,
+    Layout,
+    Shard,
+    Shown,
+    TokenIds,
+    Usage,
+    split_shards,
+    total,
+)
+from greater_ray.work import BaseEngine, CheckPrompts, Generate, Memory, Unit, Work
 from greater_ray.work.memory import shard_key
 
 ResultT = TypeVar("ResultT")
@@ -39,16 +53,31 @@ class LocalExecutor:
 class ShardedModel:
     """A ``GradientModel`` over an executor, for one layout.
 
-    ``memory`` holds what is known and belongs to the checkpoint; ``allow`` is asked before every portion of work.
+    ``memory`` holds what is known and belongs to the checkpoint; ``meter`` counts and limits what is computed.
     """
 
     def __init__(self, executor: Executor, layout: Layout | None, shard_size: int = 1) -> None:
         self.executor, self.layout, self.shard_size = executor, layout, shard_size
-        self.memory = Memory()
-        self.allow: Allow = anything
-        self.usage = Usage()
-        # Shards whose questions were metered: their keys and values are computed once, whether or not they are kept.
-        self.seen_prefixes: set[str] = set()
+        self.memory, self.meter = Memory(), Meter()
+
+    @property
+    def usage(self) -> Usage:
+        """All that was computed so far, under whatever demonstrations."""
+        return self.meter.usage
+
+    def showing(self, shown: Shown, prompt: TokenIds) -> "ShardedModel":
+        """Return this model with demonstrations in front of every question, each asked under ``prompt``.
+
+        It has the same meter and a part of the same memory. Without demonstrations it is the very same model.
+        """
+        if not shown:
+            return self
+        assert self.layout is not None
+        (check,) = self.ask(CheckPrompts([prompt]))
+        model = copy(self)
+        model.layout = replace(self.layout, demonstrations=shown.rows, nearest=shown.nearest, demonstrated=check.text)
+        model.memory = self.memory.within(fingerprint([shown.rows, shown.nearest, check.text]))
+        return model
 
     def shards(self, examples: Sequence[Example]) -> list[Shard]:
         """Cut rows into shards; see ``greater_ray.work.base.Asking``."""
@@ -74,12 +103,12 @@ class ShardedModel:
     def _metered(self, units: Sequence[Unit]) -> list[tuple[Any, Usage]]:
         """Compute units and meter them, the wall time in equal parts."""
         before, results = self.usage, []
-        for portion in portions(units, self.allow, lambda: self.usage - before):
+        for portion in portions(units, self.meter.allow, lambda: self.usage - before):
             begin = time.perf_counter()
             done = self.executor.run(portion)
             seconds = Usage(seconds=(time.perf_counter() - begin) / len(portion))
             spent = [self._first_seen(unit, usage) + seconds for unit, (_, usage) in zip(portion, done, strict=True)]
-            self.usage = self.usage + total(spent)
+            self.meter.usage = self.usage + total(spent)
             results += [(result, usage) for (result, _), usage in zip(done, spent, strict=True)]
         return results
 
@@ -87,14 +116,17 @@ class ShardedModel:
         """Take off the questions of a shard that were metered before."""
         if not unit.work.shard:
             return usage
-        key = shard_key(unit.work.shard)
-        known = key in self.seen_prefixes
-        self.seen_prefixes.add(key)
+        key = self._prefix_key(unit.work.shard)
+        known = key in self.meter.seen_prefixes
+        self.meter.seen_prefixes.add(key)
         return usage - Usage(prefix_tokens=usage.prefix_tokens) if known else usage
 
     def mark_seen(self, shard: Shard) -> None:
         """Count this shard's questions as metered: a continued run pays for them no second time."""
-        self.seen_prefixes.add(shard_key(shard))
+        self.meter.seen_prefixes.add(self._prefix_key(shard))
+
+    def _prefix_key(self, shard: Shard) -> str:
+        return self.memory.context + shard_key(shard)
 
 
 class ShardedWriter(ShardedModel):
@@ -116,4 +148,4 @@ class ShardedWriter(ShardedModel):
 
     def note_unreadable(self, count: int) -> None:
         """Count replies that could not be read; see ``TextModel``."""
-        self.usage = self.usage + Usage(unreadable=count)
+        self.meter.usage = self.usage + Usage(unreadable=count)

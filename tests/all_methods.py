@@ -27,6 +27,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "evoprompt-ga": {"method_config": {"population": 4, "seed_prompts": ["Think.", "Check it."]}},
     "gpo": {"method_config": {"batch_size": 2, "num_proposals": 3, "exemplars": 4}},
     "opro": {"method_config": {"num_proposals": 3}},
+    "pez": {"method_config": {"iterations": 5}},
     "textgrad": {"method_config": {"batch_size": 2}},
     # A random model answers nothing rightly, so that it could show no rationale.
     "few-shot": {"method_config": {"style": "answer-only"}},
@@ -43,7 +44,7 @@ SEARCHING = [name for name in STEPPING if USUAL_STEPS[name] >= STEPS]
 # What makes a run of any method small.
 SMALL: dict[str, Any] = {
     "task": {"data": "synthetic", "train_size": 4, "dev_size": 3, "test_size": 3},
-    "decoding": {"max_reasoning_tokens": 6, "max_answer_tokens": 3},
+    "decoding": {"max_reasoning_tokens": 4, "max_answer_tokens": 2},
     "shard_size": 2,
 }
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -13,7 +12,7 @@ import typer
 
 from greater_ray.cli._errors import written_keys
 from greater_ray.cli._help import Command
-from greater_ray.cli._options import Given, with_options
+from greater_ray.cli._options import Given, tell_code, with_options
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
 from greater_ray.settings import merged, parse_assignments, read_yaml
 
@@ -169,18 +168,20 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
 ) -> None:
     """Run a grid of methods, tasks, models and seeds; what is done is never done again."""
     from greater_ray.grid.cells import expand_grid
-    from greater_ray.grid.config import load_grid, parse_only
+    from greater_ray.grid.config import grid_file, load_grid, parse_only
     from greater_ray.grid.run import run_grid
     from greater_ray.grid.transfer import transfer_models
 
-    file = _file(config)
+    file = grid_file(config, "CONFIG")
     given.written.file, given.written.assignments = file, written_keys(assignments or [])
     options = where.settings()
     if model:
         options["models"] = model
     if transfer_to:
         options["transfer"] = {"models": transfer_to}
-    layers = merged(read_yaml(file), parse_assignments(assignments or []))
+    in_file = read_yaml(file)
+    tell_code(file, in_file)
+    layers = merged(in_file, parse_assignments(assignments or []))
     load_grid(layers)
     parsed = load_grid(merged(layers, options))
     rule = parse_only(only or [])
@@ -269,25 +270,10 @@ def status(given: Given, folder: Annotated[Path, typer.Argument(metavar="OUT", h
     print_status(folder, given)
 
 
-def _file(config: str) -> Path:
-    """Return the YAML file of a grid: the user's own, or one that comes with the package.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    if Path(config).suffix in (".yaml", ".yml") or Path(config).is_file():
-        return Path(config)
-    built_in = files("greater_ray.grid").joinpath("presets")
-    names = sorted(entry.name.removesuffix(".yaml") for entry in built_in.iterdir() if entry.name.endswith(".yaml"))
-    if config not in names:
-        raise unknown_name("CONFIG", config, names)
-    return Path(str(built_in.joinpath(f"{config}.yaml")))
-
-
 @contextmanager
 def running(parsed: "GridConfig", out: Path, given: Given, where: Where) -> "Iterator[tuple[Backend, GridObserver]]":
     """Open the screen, the signals and the place to run; an interrupt becomes its exit code."""
-    from greater_ray.cli._grid_display import GridStop, grid_display
+    from greater_ray.progress.grid import GridStop, grid_display
 
     stream = sys.stderr if given.json else sys.stdout
     print(f"grid folder: {out} (the same command continues there)", file=stream, flush=True)
@@ -299,42 +285,25 @@ def running(parsed: "GridConfig", out: Path, given: Given, where: Where) -> "Ite
 
                     yield LocalBackend(stop.should_stop), observer
                     return
-                yield from _on_ray(parsed, where, stop, observer)
+                observer.message("getting Ray ready")
+                from greater_ray.cluster.place import on_ray
+
+                with on_ray(
+                    parsed,
+                    stop,
+                    observer.message,
+                    address=where.address,
+                    wait=where.wait,
+                    trackers=where.tracker or (),
+                    dashboard=where.dashboard,
+                ) as backend:
+                    yield backend, observer
         except Interrupted as error:
             sys.stderr.write(f"{error}\n")
             raise typer.Exit(stop.exit_code) from None
         except KeyboardInterrupt:
             sys.stderr.write("aborted; everything finished is kept, the same command continues.\n")
             raise typer.Exit(stop.exit_code) from None
-
-
-def _on_ray(
-    parsed: "GridConfig", where: Where, stop: Any, observer: "GridObserver"
-) -> "Iterator[tuple[Backend, GridObserver]]":
-    from greater_ray.grid.cells import replica_configs
-
-    observer.message("getting Ray ready")
-    from greater_ray.cluster.connect import address_to_join, connected
-    from greater_ray.cluster.grid import RayBackend
-    from greater_ray.cluster.trackers import check_trackers
-
-    trackers = check_trackers(where.tracker or ())
-    address = address_to_join(where.address)
-    observer.message("starting a Ray of our own" if address == "local" else f"joining Ray at {address}")
-    with connected(where.address, dashboard=where.dashboard):
-        # Ray has put its own handler for SIGTERM in place, which prints a stack and aborts.
-        stop.install()
-        yield (
-            RayBackend(
-                default=parsed.replicas,
-                replicas=replica_configs(parsed),
-                concurrency=parsed.concurrency,
-                wait=where.wait,
-                trackers=trackers,
-                should_stop=stop.should_stop,
-            ),
-            observer,
-        )
 
 
 def _finish(result: Any, out: Path, given: Given) -> None:

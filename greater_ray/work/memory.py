@@ -1,6 +1,7 @@
 """Results that are kept, so that nothing is computed twice. They belong to the checkpoint of a run."""
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -19,32 +20,48 @@ class Kept(Generic[KeyT, ValueT]):
     to_json: Callable[[KeyT, ValueT], dict[str, Any]]
     from_json: Callable[[Mapping[str, Any]], tuple[KeyT, ValueT]]
 
+    def read(self, line: Mapping[str, Any]) -> tuple[str, tuple[KeyT, ValueT]]:
+        """Return the part of the memory that a saved line belongs to, and its key and value."""
+        return str(line.get("context", "")), self.from_json(line)
+
 
 class Memory:
-    """What is known of every kept kind; ``fresh`` tells what is not yet saved."""
+    """What is known of every kept kind; ``fresh`` tells what is not yet saved.
+
+    Results under other demonstrations are kept apart: ``within`` gives their part of the same memory, by a name.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[Any, Any]] = {}
-        self._fresh: dict[str, list[tuple[Any, Any]]] = {}
+        self.context = ""
+        self._known: dict[tuple[str, str], dict[Any, Any]] = {}
+        self._fresh: dict[str, list[tuple[str, Any, Any]]] = {}
         # Tokens that fit beside given rows: asked of the model once, and not saved, since it costs nothing.
         self.rooms: dict[Shard, int | None] = {}
 
+    def within(self, context: str) -> "Memory":
+        """Return the part of this memory for results under other demonstrations, named by ``context``."""
+        part = copy(self)
+        part.context, part.rooms = context, {}
+        return part
+
     def of(self, kept: Kept[KeyT, ValueT]) -> Mapping[KeyT, ValueT]:
         """Return all that is known of one kind, in the order in which it came."""
-        return self._known.setdefault(kept.name, {})
+        return self._known.setdefault((kept.name, self.context), {})
 
     def add(self, kept: Kept[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
         """Remember a result that was just computed."""
-        self._known.setdefault(kept.name, {})[key] = value
-        self._fresh.setdefault(kept.name, []).append((key, value))
+        self._known.setdefault((kept.name, self.context), {})[key] = value
+        self._fresh.setdefault(kept.name, []).append((self.context, key, value))
 
     def fresh(self, kept: Kept[Any, Any]) -> list[dict[str, Any]]:
-        """Return the lines that are not yet saved; they count as saved from now on."""
-        return [kept.to_json(key, value) for key, value in self._fresh.pop(kept.name, [])]
+        """Return the lines of all parts that are not yet saved; they count as saved from now on."""
+        lines = self._fresh.pop(kept.name, [])
+        return [kept.to_json(key, value) | ({"context": name} if name else {}) for name, key, value in lines]
 
-    def restore(self, kept: Kept[KeyT, ValueT], results: Iterable[tuple[KeyT, ValueT]]) -> None:
-        """Take saved results back."""
-        self._known.setdefault(kept.name, {}).update(results)
+    def restore(self, kept: Kept[KeyT, ValueT], lines: Iterable[tuple[str, tuple[KeyT, ValueT]]]) -> None:
+        """Take saved results back: the name of the part, key and value of every line."""
+        for context, (key, value) in lines:
+            self._known.setdefault((kept.name, context), {})[key] = value
 
 
 class RolloutKey(NamedTuple):

@@ -11,14 +11,14 @@ from greater_ray.config import ModelConfig
 from greater_ray.grid.config import ReplicaConfig, load_grid
 from greater_ray.grid.run import LocalBackend, run_grid
 from tests.all_methods import METHODS, NEEDED, SMALL, settings_of
-from tests.cluster.conftest import records_in
+from tests.cluster.conftest import CPUS, records_in
 from tests.grids import Told
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-# The last with room for no questions at all: what a replica keeps only saves time.
-@pytest.mark.parametrize(("replicas", "memory"), [(1, 4.0), (2, 4.0), (3, 1e-9)])
+# The last with room for no questions at all: what a replica keeps only saves time. Two serve all methods below.
+@pytest.mark.parametrize(("replicas", "memory"), [(1, 4.0), (3, 1e-9)])
 def test_records_are_equal_in_every_byte_but_times(
     replicas: int, memory: float, small_grid: Callable, in_process: dict[str, str], tmp_path: Path
 ):
@@ -82,11 +82,12 @@ def test_a_writer_of_its_own_and_a_transfer_find_the_same_on_replicas(
 
 
 def test_a_second_run_computes_nothing_and_a_larger_grid_only_what_is_new(small_grid: Callable, tmp_path: Path):
-    grid = small_grid(methods=["zero-shot-cot"])
+    simulated = {"methods": ["zero-shot-cot"], "models": ["benchmarks.simulated:instant"]}
+    grid = small_grid(**simulated)
     backend = RayBackend(default=ReplicaConfig(count=1))
     assert run_grid(grid, tmp_path, backend).complete
     before = {f: f.stat().st_mtime_ns for f in tmp_path.glob("cells/*/*.json*")}
-    larger = small_grid(methods=["zero-shot-cot"], tasks=["bbh/boolean_expressions", "bbh/navigate"])
+    larger = small_grid(**simulated, tasks=["bbh/boolean_expressions", "bbh/navigate"])
     assert run_grid(larger, tmp_path, backend).complete
     assert run_grid(larger, tmp_path, backend).complete
     after = {f: f.stat().st_mtime_ns for f in tmp_path.glob("cells/*/*.json*")}
@@ -97,8 +98,9 @@ def test_a_second_run_computes_nothing_and_a_larger_grid_only_what_is_new(small_
 
 
 def test_two_models_of_one_wave_and_of_two_waves_give_the_same(small_grid: Callable, tmp_path: Path):
-    # Counted replicas share a wave; otherwise a model takes the cluster after the other.
-    settings = {"methods": ["greater"], "models": ["benchmarks.simulated:quick", "benchmarks.simulated:instant"]}
+    # Counted replicas share a wave; otherwise a model takes the cluster after the other, half of it with each replica.
+    names = ("benchmarks.simulated:quick", "benchmarks.simulated:instant")
+    settings = {"methods": ["greater"], "models": [{"name": name, "threads": CPUS // 2} for name in names]}
     together = run_grid(small_grid(**settings), tmp_path / "a", RayBackend(default=ReplicaConfig(count=1)))
     apart = run_grid(small_grid(**settings), tmp_path / "b", RayBackend())
     assert together.complete

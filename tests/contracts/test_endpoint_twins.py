@@ -10,7 +10,6 @@ import pytest
 
 from greater_ray.assembly import Subject, load_subject, resolve_config
 from greater_ray.config import TrialConfig
-from greater_ray.demonstrations import showing
 from greater_ray.errors import ConfigError, ModelError
 from greater_ray.protocols import encoded
 from greater_ray.sharding import ShardedWriter
@@ -149,7 +148,7 @@ def test_demonstrations_nearest_to_a_question_are_those_of_the_loaded_model(serv
     rows = there.task.train()
     shown = Shown(tuple(row.shown for row in rows), nearest=2)
     found, expected = (
-        showing(subject.model, shown, ids).ask(Answers(rows, [ids]))[0]
+        subject.model.showing(shown, ids).ask(Answers(rows, [ids]))[0]
         for subject in (there, here)
         for ids in [encoded(subject.model, PROMPT)]
     )

@@ -2,12 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from greater_ray.models.engine import Engine
 from greater_ray.sharding import LocalExecutor, ShardedModel
-from greater_ray.types import Example, Layout, LossSpec, TokenIds, Usage
+from greater_ray.types import Example, Layout, LossSpec, Shown, TokenIds, Usage
 from greater_ray.work import Answers, EncodePrompt, Gradients, Proposals, Rollouts, Unit
 from greater_ray.work.memory import ROLLOUTS
 from tests.families import tiny_model
@@ -112,8 +113,8 @@ def test_a_restored_model_pays_nothing_for_the_same_calls(engine: Engine, prompt
     first = sharded(engine)
     expected = work(first)
     second = sharded(engine)
-    second.memory.restore(ROLLOUTS, map(ROLLOUTS.from_json, json.loads(json.dumps(first.memory.fresh(ROLLOUTS)))))
-    second.usage, second.seen_prefixes = first.usage, set(first.seen_prefixes)
+    second.memory.restore(ROLLOUTS, map(ROLLOUTS.read, json.loads(json.dumps(first.memory.fresh(ROLLOUTS)))))
+    second.meter = replace(first.meter)
     assert second.usage == first.usage
     before = second.usage
     assert work(second) == expected
@@ -193,3 +194,22 @@ def test_reasoning_that_was_taken_over_is_no_answer_of_the_prompt_itself(
     model.ask(Rollouts(EXAMPLES, [other], LOSS, reasoning_of=prompt))
     expected = sharded(engine).ask(Answers(EXAMPLES, [other]))[0]
     assert [a.reasoning_text for a in model.ask(Answers(EXAMPLES, [other]))[0]] == [a.reasoning_text for a in expected]
+
+
+def test_results_under_demonstrations_are_kept_apart_and_metered_together(engine: Engine, prompt: TokenIds):
+    model = sharded(engine)
+    shown = Shown((EXAMPLES[0].shown,))
+    other = model.showing(shown, prompt)
+    plain, with_examples = (m.ask(Rollouts(EXAMPLES, [prompt], LOSS))[0] for m in (model, other))
+    assert plain != with_examples
+    cost = model.usage.tokens
+    assert other.usage.tokens == cost, "one meter"
+    assert model.showing(shown, prompt).ask(Rollouts(EXAMPLES, [prompt], LOSS))[0] == with_examples
+    assert model.usage.tokens == cost, "known results cost nothing"
+    lines = json.loads(json.dumps(model.memory.fresh(ROLLOUTS)))
+    assert other.memory.fresh(ROLLOUTS) == [], "one file for all"
+    restored = sharded(engine)
+    restored.memory.restore(ROLLOUTS, map(ROLLOUTS.read, lines))
+    assert restored.ask(Rollouts(EXAMPLES, [prompt], LOSS))[0] == plain
+    assert restored.showing(shown, prompt).ask(Rollouts(EXAMPLES, [prompt], LOSS))[0] == with_examples
+    assert restored.usage.tokens == 0

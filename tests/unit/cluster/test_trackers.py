@@ -23,6 +23,8 @@ from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import run_grid
 from tests.grids import Told, loaded
 
+MODEL = "benchmarks.simulated:quick"
+
 
 class Scraper:
     """Reads the metrics of this machine's Ray as Prometheus would, again and again."""
@@ -86,7 +88,7 @@ def on_ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def tracked(on_ray: None, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def tracked(on_ray: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Run a grid with TensorBoard twice; the second one breaks at its first result."""
     out, made, scraper = tmp_path_factory.mktemp("tracked"), [], Scraper()
     told = Patient(scraper)
@@ -105,8 +107,8 @@ def tracked(on_ray: None, tiny_folder: Path, tmp_path_factory: pytest.TempPathFa
         patch.setattr(TBXLoggerCallback, "__init__", remembered)
         patch.setattr(TBXLoggerCallback, "log_trial_result", breaking)
         backend = RayBackend(ReplicaConfig(count=1), trackers=check_trackers(["tensorboard", "tensorboard"]))
-        result = run_grid(loaded(tiny_folder), out, backend, observer=told)
-    return {"out": out, "told": told, "result": result, "metrics": scraper.stop(), "model": str(tiny_folder)}
+        result = run_grid(loaded(MODEL), out, backend, observer=told)
+    return {"out": out, "told": told, "result": result, "metrics": scraper.stop(), "model": MODEL}
 
 
 def test_tensorboard_gets_the_losses_of_every_cell(tracked: dict[str, Any]):

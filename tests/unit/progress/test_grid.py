@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from greater_ray.cli import _grid_display
-from greater_ray.cli._grid_display import GridStop, LiveGrid, PlainGrid, grid_display
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.run import GridObserver, Progress
 from greater_ray.grid.status import STATUS_FILE, read_status
+from greater_ray.progress import grid as grid_progress
+from greater_ray.progress.grid import GridStop, LiveGrid, PlainGrid, grid_display
 from tests.grids import loaded
 
 CALM: dict[str, Any] = {"repeated": 0, "still": False}
@@ -68,7 +68,7 @@ def test_a_plain_line_when_something_happens(cells: list[Cell], tmp_path: Path):
 
 
 def test_a_plain_line_of_figures_now_and_then(cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_grid_display, "_LINE_EVERY", 0.0)
+    monkeypatch.setattr(grid_progress, "_LINE_EVERY", 0.0)
     screen = PlainGrid(io.StringIO(), tmp_path)
     tell(screen, cells)
     line = screen.stream.getvalue().splitlines()[-3]
