@@ -117,8 +117,8 @@ def _conversation(text: str, setting: str, place: Place) -> str:
 def _part_of_doc(text: str, doc: Mapping[str, Any], target: Any) -> str:
     """Return the part of what was asked that the doc's fields fill; all of it where they fill none.
 
-    Descriptions, worked examples, words such as "Answer:" and a chat template's markup stand outside of it. The target is
-    no part of a question: "no" may stand in "Answer yes or no:" behind it.
+    Descriptions, worked examples, words such as "Answer:" and a chat template's markup stand outside of it. The
+    target is no part of a question: "no" may stand in "Answer yes or no:" behind it.
     """
     spans = [span for value in _texts(doc) if value != target and (span := _last(value, text)) is not None]
     if not spans:
