@@ -54,7 +54,7 @@ def private() -> Iterator[Path]:
             os.environ.pop("RAY_AUTH_TOKEN", None)  # it would go before the file
             os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file), _NO_CLUSTERS: "0"})
             ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment when Ray was imported
-            _read_settings()
+            read_settings()
             yield file
         finally:
             ray_constants.ENABLE_RAY_CLUSTER = clusters
@@ -63,11 +63,12 @@ def private() -> Iterator[Path]:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-            _read_settings()
+            read_settings()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _read_settings() -> None:
+def read_settings() -> None:
+    """Have Ray read from the environment again which mode and which token this process is to use."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
