@@ -68,6 +68,7 @@ def test_progress_is_one_output_and_one_line_in_the_end(tmp_path: Path):
     assert not re.search("[\x1b\u202e]", panel["text/html"] + panel["text/plain"])
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_the_notebooks_run(smollm2_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # Cores are shared with other tests; see tests/conftest.py.
