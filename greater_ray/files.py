@@ -59,7 +59,7 @@ def unwritable(path: Path, error: OSError) -> StoreError:
     if code in _REASONS:
         return DiskError(_REASONS[code].format(folder), setting="out")
     if code == errno.ENOENT:
-        why = f"'{folder}' is gone, or its disk is; bring it back and run again (without it all begins anew)."
+        why = f"'{folder}' is gone, or its disk is; bring it back and run again."
         return DiskError(why, setting="out")
     return StoreError(f"'{path}' cannot be written ({error.strerror}).", setting="out")
 
