@@ -64,13 +64,13 @@ def unwritable(path: Path, error: OSError) -> StoreError:
     return StoreError(f"'{path}' cannot be written ({error.strerror}).", setting="out")
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk; file systems that cannot are left alone."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk; file systems that cannot sync folders are left alone."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
+        if error.errno not in _NO_FOLDER_SYNC or not path.is_dir():
             raise
     finally:
         os.close(descriptor)
@@ -85,7 +85,7 @@ def make_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in reversed(missing):
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -106,7 +106,7 @@ def write_atomic(path: Path, text: str) -> None:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Lines:
                             file.truncate(begin)
                     raise
             if new:
-                sync_folder(self.path.parent)
+                sync(self.path.parent)
         self._written(data, begin + len(data))
 
     def _check(self, begin: int) -> None:
