@@ -50,6 +50,7 @@ _TELLS = (
     "can only be read now",
     "fails (input/output error)",
     "is gone",
+    "changed by somebody else",
     "holds no grid any more",
     "too little space",
 )
@@ -292,6 +293,7 @@ def with_ray(work: Path, grid: Path, place: str, rounds: int, expected: dict[str
                 tally.wrong.append(f"{size} kB: after mending: exit {second.returncode}: {second.stderr[-300:]}")
             elif left:
                 tally.wrong.append(f"{size} kB: left behind: {left}")
+            print(f"{tally.kind}: {size} kB, exit {first.returncode} after {took:.0f} s", file=sys.stderr, flush=True)
             tally.ended["told" if first.returncode else "ended all the same"] += 1
     return tally
 
