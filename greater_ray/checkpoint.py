@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from greater_ray.files import UNFIT, unfit
 from greater_ray.protocols import Method, MethodState
 from greater_ray.records import StepRecord
 from greater_ray.sharding import ShardedModel, ShardedWriter
-from greater_ray.store import UNFIT, RunStore, unfit
+from greater_ray.store import RunStore
 from greater_ray.types import Usage
 from greater_ray.work.memory import KEPT
 

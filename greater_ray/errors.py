@@ -116,6 +116,10 @@ class StoreError(GreaterRayError):
     """A run folder cannot be written, or holds something else than expected."""
 
 
+class DiskError(StoreError):
+    """A disk takes no more, or is gone: no trial is to blame, and once that is mended the same command goes on."""
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest allowed name, or an empty string."""
     close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)

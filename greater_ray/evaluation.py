@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from greater_ray import statistics
 from greater_ray.errors import ModelError
+from greater_ray.files import Lines, refuse_edited, sealed
 from greater_ray.protocols import Task, closed_set, metric_of, reads_likeliest
 from greater_ray.records import ComparisonRecord, EvaluationRecord, ExampleRecord
 from greater_ray.sharding import ShardedModel
-from greater_ray.store import Lines
 from greater_ray.types import Answer, Example, TokenIds, Usage, split_shards, total
 from greater_ray.work import Answers
 
@@ -61,7 +61,7 @@ def evaluate(
             line = {"split": split, "prompt_ids": list(prompt), "shard": k, "usage": asdict(usage)}
             line |= {"demonstrations": list(shown)} if shown else {}
             line |= {"nearest": nearest} if nearest else {}
-            known[k] = line | {"rows": [r.model_dump(mode="json") for r in records]}
+            known[k] = sealed(line | {"rows": [r.model_dump(mode="json") for r in records]})
         lines.append([known[k] for k in group])
         on_rows(sum(len(shards[k]) for k in known), len(rows))
     for shard in shards:
@@ -73,7 +73,8 @@ def evaluate(
 
 
 def _saved(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the line of a shard if all of it can be read."""
+    """Return the line of a shard if all of it can be read, and is what was written."""
+    refuse_edited(line)
     rows = [ExampleRecord.model_validate(row) for row in line["rows"]]
     if not (isinstance(line["shard"], int) and isinstance(line["prompt_ids"], list) and line["split"] and rows):
         raise ValueError("no answers of a shard")

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from greater_ray.assembly import Parts
 from greater_ray.demonstrations import evaluation_demonstrations, fitting
 from greater_ray.evaluation import evaluate
+from greater_ray.files import Lines
 from greater_ray.protocols import MethodState, rows_of
 from greater_ray.records import EvaluationRecord
-from greater_ray.store import Lines
 from greater_ray.types import Example, Shown, TokenIds, Usage
 
 

@@ -1,83 +1,51 @@
-"""A run folder: every file name in one place, atomic writes, append-only lines, and going on after a crash."""
+"""A run folder: every file name in one place, what a checkpoint and a record vouch for, and going on after a crash."""
 
-import errno
+import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from greater_ray.config import TrialConfig
-from greater_ray.errors import Place, StoreError
-from greater_ray.records import SCHEMA_VERSION, RunConfigFile, TrialRecord
+from greater_ray.errors import DiskError, Place, StoreError
+from greater_ray.files import (
+    EDITED,
+    Lines,
+    ValueT,
+    make_folder,
+    read_object,
+    refuse_edited,
+    sealed,
+    unfit,
+    write_atomic,
+    writing,
+)
+from greater_ray.records import SCHEMA_VERSION, RunConfigFile, StepRecord, TrialRecord
 from greater_ray.work.memory import KEPT
 
-ValueT = TypeVar("ValueT")
-# What a value that was read may raise where it is used: something is missing in it, or of another kind.
-UNFIT = (KeyError, TypeError, ValueError, AttributeError)
 _ANEW = "move its folder away to begin anew."
-
-
-@contextmanager
-def _io(path: Path) -> Iterator[None]:
-    """Name the folder and the reason when writing fails; what was written before stays."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StoreError(
-                f"no space left on the disk of '{path.parent}'; free some and run again.", setting="out"
-            ) from error
-        raise StoreError(f"'{path}' cannot be written ({error.strerror}).", setting="out") from error
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file under a temporary name, flush it to the disk and rename it.
-
-    Raises:
-        StoreError: the file cannot be written; an earlier version is still there.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with _io(path):
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def read_object(path: Path, setting: str | None = None) -> dict[str, Any]:
-    """Return the JSON object that a file holds.
-
-    Raises:
-        StoreError: the file is missing or cannot be read, or holds something else; with file and line.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"cannot be read ({error.strerror}).", setting=setting, place=Place(str(path))) from error
-    return _object(data, path, 1, setting)
+_DIGESTS = "vouched_sha256"  # the key of a checkpoint that holds the digests of the lines before it, by file
 
 
 def read_record(path: Path, setting: str | None = None) -> TrialRecord:
     """Return the record that a file holds.
 
     Raises:
-        StoreError: it cannot be read, or is no record of this version; with file and line.
+        StoreError: it cannot be read, is no record of this version, or is not the one that was written.
     """
+    place = Place(str(path))
     try:
-        return TrialRecord.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
+        record = TrialRecord.model_validate_json(data)
+        noted = _digest_file(path)
+        # An earlier version noted none.
+        digest = noted.read_bytes()[:64].decode(errors="replace") if noted.exists() else None
     except OSError as error:
-        raise StoreError(f"cannot be read ({error.strerror}).", setting=setting, place=Place(str(path))) from error
+        raise StoreError(f"cannot be read ({error.strerror}).", setting=setting, place=place) from error
     except ValidationError as error:
         reason = unfit(error)
         line = re.search(r"^Invalid JSON.* at line (\d+)", reason)
@@ -86,104 +54,78 @@ def read_record(path: Path, setting: str | None = None) -> TrialRecord:
             setting=setting,
             place=Place(str(path), int(line[1]) if line else None),
         ) from error
+    if digest not in (None, hashlib.sha256(data).hexdigest()):
+        why = f"{EDITED}; move it away to run again, or remove '{noted.name}' beside it where the change is your own."
+        raise StoreError(why, setting=setting, place=place)
+    return record
 
 
-def unfit(error: Exception) -> str:
-    """Say in a few words what is wrong with a value that was read."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        return f"{where}: {first['msg']}" if where else first["msg"]
-    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+def read_steps(folder: Path) -> list[StepRecord]:
+    """Return the steps of a run, finished or not.
+
+    Raises:
+        StoreError: a line cannot be read, or is not the one that the last checkpoint vouches for.
+    """
+    # The checkpoint first: a run that goes on only appends to what it vouches for.
+    state = read_object(folder / "state.json") if (folder / "state.json").exists() else {}
+    lines = VouchedLines(folder / "steps.jsonl")
+    steps = lines.read_as(StepRecord.model_validate)
+    digest, length = state.get(_DIGESTS, {}).get("steps"), state.get("steps_bytes", 0)
+    if digest is not None and lines.begin(length) != digest:
+        raise StoreError(f"{EDITED}.", place=Place(str(lines.path)))
+    return steps
 
 
-def _object(data: bytes, path: Path, line: int, setting: str | None = None) -> dict[str, Any]:
-    """Return the JSON object that stands in a file from a line on."""
-    try:
-        # A text that ends too early is blamed on its last line, not on the one after it.
-        value = json.loads(data.rstrip(b"\n").decode())
-    except UnicodeDecodeError as error:
-        at, reason = line + data.count(b"\n", 0, error.start), "no UTF-8 text"
-    except json.JSONDecodeError as error:
-        at, reason = line + error.lineno - 1, error.msg
-    except RecursionError:
-        at, reason = line, "nested too deeply"
-    else:
-        if isinstance(value, dict):
-            return value
-        at, reason = line, "no object"
-    raise StoreError(f"not readable JSON ({reason}).", setting=setting, place=Place(str(path), at))
+def _digest_file(record: Path) -> Path:
+    """Return the file that holds the digest of a record, in the form of ``sha256sum``."""
+    return record.with_suffix(".sha256")
 
 
-class Lines:
-    """An append-only JSONL file. Where a checkpoint notes its length, anything behind that is cut off on resume."""
+class VouchedLines(Lines):
+    """Lines that checkpoints vouch for, written by this process alone: it knows where they end, and their digest."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
+        self._end: int | None = None
+        self._sha256 = hashlib.sha256()
 
-    @property
-    def length(self) -> int:
-        """Bytes written so far."""
-        return self.path.stat().st_size if self.path.exists() else 0
+    def begin(self, length: int) -> str:
+        """Go on behind so many bytes and return their digest; what is there already has to be cut off."""
+        self._sha256 = hashlib.sha256()
+        with writing(self.path):
+            if self.path.exists():
+                with self.path.open("rb") as file:
+                    self._sha256.update(file.read(length))
+        self._end = length
+        return self._sha256.hexdigest()
 
-    def append(self, values: list[dict[str, Any]]) -> None:
-        """Append one line per value and flush them to the disk."""
-        if not values:
-            return
-        with _io(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def cut(self, length: int) -> None:
-        """Drop what was written after a checkpoint."""
-        if self.length > length:
-            with _io(self.path):
-                os.truncate(self.path, length)
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return all complete lines; a half-written last one (after a crash) is left out.
+    def vouch(self) -> tuple[int, str]:
+        """Return the length and the digest of all that was written.
 
         Raises:
-            StoreError: a complete line is no JSON object; with file and line.
+            DiskError: somebody else has written there, or removed it.
         """
-        return self.read_as(lambda value: value)
+        with writing(self.path):
+            length = self.length
+        if self._end is None:
+            self.begin(length)
+        self._check(length)
+        return length, self._sha256.hexdigest()
 
-    def read_as(
-        self, parse: Callable[[dict[str, Any]], ValueT], wanted: Callable[[bytes], bool] | None = None
-    ) -> list[ValueT]:
-        """Return what ``parse`` makes of every complete line; of those alone that are ``wanted``, where that is given.
+    def _check(self, begin: int) -> None:
+        if self._end not in (None, begin):
+            why = (
+                f"changed by somebody else while it was written ({begin} bytes in place of {self._end}): where the "
+                "disk's locks fail, two processes may run in one folder; end the other one and run again."
+            )
+            raise DiskError(why, setting="out", place=Place(str(self.path)))
 
-        Raises:
-            StoreError: a complete line is no JSON object, or ``parse`` finds it unfit; with file and line.
-        """
-        found: list[ValueT] = []
-        try:
-            # Only b"\n" ends a line: text in JSON may hold other characters at which ``str.splitlines`` would cut.
-            with self.path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    if not line.endswith(b"\n"):
-                        break
-                    if wanted is not None and not wanted(line):
-                        continue
-                    value = _object(line, self.path, number)
-                    try:
-                        found.append(parse(value))
-                    except UNFIT as error:
-                        why = f"not a line of this version ({unfit(error)})."
-                        raise StoreError(why, place=Place(str(self.path), number)) from error
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"cannot be read ({error.strerror}).", place=Place(str(self.path))) from error
-        return found
-
-    def drop_half_line(self) -> None:
-        """Cut a half-written last line off, so that the next one begins on its own."""
-        if self.path.exists():
-            with _io(self.path):
-                data = self.path.read_bytes()
-            self.cut(data.rfind(b"\n") + 1)
+    def _written(self, data: bytes, end: int) -> None:
+        if self._end is None:
+            self.begin(end)
+        else:
+            self._sha256.update(data)
+        self._end = end
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -192,7 +134,7 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         StoreError: it does, or it cannot be read.
     """
-    with _io(folder):
+    with writing(folder):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
     if "config.json" not in names and any(not name.startswith(".") for name in names):
         raise StoreError(f"'{folder}' is not empty and holds no run; choose a new folder.", setting="out")
@@ -208,11 +150,13 @@ class RunStore:
     def __init__(self, folder: Path, config: TrialConfig) -> None:
         self.folder = folder
         refuse_foreign(folder)
-        self.steps = Lines(folder / "steps.jsonl")
+        self._vouched = {"steps": VouchedLines(folder / "steps.jsonl")}
+        self._vouched |= {kept.name: VouchedLines(folder / f"{kept.name}.jsonl") for kept in KEPT}
+        self.steps: Lines = self._vouched["steps"]
         self.evaluations = Lines(folder / "evaluations.jsonl")
         self._state, self._record = folder / "state.json", folder / "record.json"
-        with _io(folder / "config.json"):
-            folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder / "config.json"):
+            make_folder(folder)
             # Held until this process ends, however it ends.
             self._lock = FileLock(folder / ".lock", timeout=0)
             try:
@@ -221,16 +165,15 @@ class RunStore:
                 raise StoreError(
                     f"another process is running in '{folder}'; wait for it to end.", setting="out"
                 ) from None
-        self._claim(config)
-
-    @property
-    def _vouched(self) -> dict[str, Lines]:
-        """Files that a checkpoint vouches for, by the name under which it notes their lengths."""
-        return {"steps_bytes": self.steps} | {f"{kept.name}_bytes": self.lines(kept.name) for kept in KEPT}
+        try:
+            self._claim(config)
+        except BaseException:
+            self.close()  # whoever looks at the error keeps this object, and would keep the lock
+            raise
 
     def lines(self, name: str) -> Lines:
         """Return the file of one kind of results that are kept, for instance ``rollouts``."""
-        return Lines(self.folder / f"{name}.jsonl")
+        return self._vouched[name]
 
     def _claim(self, config: TrialConfig) -> None:
         path = self.folder / "config.json"
@@ -244,6 +187,7 @@ class RunStore:
                     "choose another folder, or repeat that run's settings to continue it.",
                     setting="out",
                 )
+            self._noted_config()
             return
         file = RunConfigFile(trial_id=trial_id, config=config)
         write_atomic(path, file.model_dump_json(indent=2) + "\n")
@@ -254,12 +198,7 @@ class RunStore:
         Raises:
             StoreError: the run was begun with other ones.
         """
-        path = self.folder / "config.json"
-        try:
-            file = RunConfigFile.model_validate(read_object(path, "out"))
-        except ValidationError as error:
-            why = f"not what this version writes ({unfit(error)}); choose another folder."
-            raise StoreError(why, setting="out", place=Place(str(path))) from error
+        file = self._noted_config()
         for name, value in inputs.items():
             if file.inputs.get(name, value) != value:
                 raise StoreError(
@@ -268,7 +207,18 @@ class RunStore:
                 )
         if not inputs.keys() <= file.inputs.keys():
             noted = file.model_copy(update={"inputs": {**file.inputs, **inputs}})
-            write_atomic(path, noted.model_dump_json(indent=2) + "\n")
+            write_atomic(self.folder / "config.json", noted.model_dump_json(indent=2) + "\n")
+
+    def _noted_config(self) -> RunConfigFile:
+        path = self.folder / "config.json"
+        try:
+            file = RunConfigFile.model_validate(read_object(path, "out"))
+        except ValidationError as error:
+            why = f"not what this version writes ({unfit(error)}); choose another folder."
+            raise StoreError(why, setting="out", place=Place(str(path))) from error
+        if file.config.trial_id() != file.trial_id:
+            raise StoreError(f"{EDITED}; {_ANEW}", setting="out", place=Place(str(path)))
+        return file
 
     @property
     def what_is_saved(self) -> str:
@@ -292,24 +242,55 @@ class RunStore:
             StoreError: it is broken, or lines that it vouches for are gone.
         """
         if not self._state.exists():
-            for lines in (*self._vouched.values(), self.evaluations):
+            self._refuse_lost_state()
+            for lines in self._vouched.values():
                 lines.cut(0)
+                lines.begin(0)
             return None
         state = read_object(self._state, "out")
         if state.get("schema_version") != SCHEMA_VERSION or "steps_bytes" not in state:
             raise self.unfit_state("'schema_version' or 'steps_bytes' is missing or another")
         # A folder of an earlier version knows fewer files.
-        lengths = {name: state.get(name, 0) for name in self._vouched}
+        lengths = {name: state.get(f"{name}_bytes", 0) for name in self._vouched}
         if not all(isinstance(length, int) and length >= 0 for length in lengths.values()):
             raise self.unfit_state(f"lengths {lengths}")
+        try:
+            refuse_edited(state)
+        except ValueError as error:
+            raise StoreError(f"{error}; {_ANEW}", setting="out", place=Place(str(self._state))) from error
         for name, lines in self._vouched.items():
-            if lines.length < lengths[name]:
-                why = f"shorter than its checkpoint says ({lines.length} of {lengths[name]} bytes); {_ANEW}"
-                raise StoreError(why, setting="out", place=Place(str(lines.path)))
+            self._refuse_changed(lines, lengths[name], state.get(_DIGESTS, {}).get(name))
         for name, lines in self._vouched.items():
             lines.cut(lengths[name])
         self.evaluations.drop_half_line()
         return state
+
+    def _refuse_lost_state(self) -> None:
+        """Refuse to begin anew where there was a checkpoint: the first one follows the first step.
+
+        Raises:
+            StoreError: there are more lines than a run can leave that was killed before that.
+        """
+        steps, evaluated = len(self.steps.read()), len(self.evaluations.read())
+        if steps > 1 or evaluated:
+            told = f"{steps} steps and {evaluated} evaluated shards"
+            why = f"gone, though {told} stand beside it; bring it back, or {_ANEW}"
+            raise StoreError(why, setting="out", place=Place(str(self._state)))
+
+    def _refuse_changed(self, lines: VouchedLines, length: int, digest: str | None) -> None:
+        """Refuse lines that are not those which a checkpoint vouches for; an earlier version noted no digests.
+
+        Raises:
+            StoreError: they are fewer, or others.
+        """
+        why = None
+        if lines.length < length:
+            why = f"shorter than its checkpoint says ({lines.length} of {length} bytes)"
+        elif lines.begin(length) != digest and digest is not None:
+            lines.read()  # names the line where it can be told
+            why = EDITED
+        if why is not None:
+            raise StoreError(f"{why}; {_ANEW}", setting="out", place=Place(str(lines.path)))
 
     def unfit_state(self, why: str) -> StoreError:
         """Return the error for a checkpoint that cannot be gone on from."""
@@ -318,17 +299,22 @@ class RunStore:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write a checkpoint that vouches for all lines written so far."""
-        vouched = {name: lines.length for name, lines in self._vouched.items()}
-        write_atomic(self._state, json.dumps({"schema_version": SCHEMA_VERSION, **state, **vouched}))
+        vouched = {name: lines.vouch() for name, lines in self._vouched.items()}
+        lengths = {f"{name}_bytes": length for name, (length, _) in vouched.items()}
+        digests = {_DIGESTS: {name: digest for name, (_, digest) in vouched.items()}}
+        write_atomic(self._state, json.dumps(sealed({"schema_version": SCHEMA_VERSION, **state, **lengths, **digests})))
 
     def load_record(self) -> TrialRecord | None:
         """Return the record of a finished run."""
         return read_record(self._record, "out") if self._record.exists() else None
 
     def save_record(self, record: TrialRecord) -> None:
-        """Write the record and, beside it, the bare prompt; the record comes last and marks the run as finished."""
+        """Write the record and, beside it, prompt and digest; the record comes last and marks the run as finished."""
+        text = record.model_dump_json(indent=1) + "\n"
         write_atomic(self.folder / "prompt.txt", record.best.full_text + "\n")
-        write_atomic(self._record, record.model_dump_json(indent=1) + "\n")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        write_atomic(_digest_file(self._record), f"{digest}  {self._record.name}\n")
+        write_atomic(self._record, text)
 
 
 class NoLines(Lines):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from greater_ray.cli._display import as_json
 from greater_ray.cli._options import Given
+from greater_ray.errors import StoreError
 from greater_ray.grid.config import AXES
 from greater_ray.grid.run import GridResult
 from greater_ray.grid.status import read_status
@@ -179,7 +180,16 @@ def status_of(folder: Path) -> dict[str, Any]:
     for entry in noted["cells"]:
         state = states[entry["trial_id"]]
         cells.append({**entry, "state": state.state, "reason": state.reason})
-    return {"name": noted["name"], "cells": cells, "running": read_status(folder)}
+    return {"name": noted["name"], "cells": cells, "running": _running(folder)}
+
+
+def _running(folder: Path) -> dict[str, Any] | None:
+    """Return the figures of a grid that runs now; where they cannot be read, that is said on standard error."""
+    try:
+        return read_status(folder)
+    except StoreError as error:
+        sys.stderr.write(f"WARNING: {error} A grid that runs writes it anew; where none does, move it away.\n")
+        return None
 
 
 def print_status(folder: Path, given: Given) -> None:
@@ -191,7 +201,7 @@ def print_status(folder: Path, given: Given) -> None:
         StoreError: there is no grid.
     """
     GridStore(folder).read_grid()
-    results, running = load(folder), read_status(folder)
+    results, running = load(folder), _running(folder)
     screen = console(sys.stdout, given.no_color)
     screen.print(f"{results.name}: " + ("running now" if running else "not running"), style="bold", soft_wrap=True)
     if running:

@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import ray
 from ray._private.state import available_resources_per_node
 
 from greater_ray.cluster.placement import Demand, first_short
-from greater_ray.cluster.private import openness, private, require_loopback
+from greater_ray.cluster.private import openness, private, require_loopback, room
 from greater_ray.errors import ConfigError, PoolError
 
 # Seconds between two looks at a cluster that is growing, and at whether to stop.
@@ -65,10 +65,12 @@ def connected(
     with ExitStack() as ended:
         own: dict[str, Any] = {}
         if target == "local":
-            token = ended.enter_context(private())
+            token, sessions = ended.enter_context(private())
             own = {"include_dashboard": dashboard, "object_store_memory": _OBJECT_STORE, "num_cpus": num_cpus}
-        context = _init(target, address, own)
-        ended.callback(ray.shutdown)
+            own["_temp_dir"] = str(sessions)
+        ended.callback(ray.shutdown)  # also what a start that failed has left
+        with room() if own else nullcontext():
+            context = _init(target, address, own)
         if target == "local":
             require_loopback()
             if dashboard:
@@ -88,8 +90,16 @@ def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:
             configure_logging=True,
             **own,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:
+        # Ray has no error of its own for a start that fails; files that cannot be written are told by ``room``.
+        if own and isinstance(error, OSError) and not isinstance(error, ConnectionError):
+            raise
+        if not own and not isinstance(error, (ConnectionError, ValueError, RuntimeError)):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if own:
+            why = f"a Ray of our own could not be started: {reason}; §replicas.count 0 needs none."
+            raise PoolError(why, setting="address") from error
         found = address or os.environ.get("RAY_ADDRESS")
         why = "" if found else f" (`ray up` left {_LAUNCHED} here; §address local starts a Ray of its own)"
         raise PoolError(f"no Ray at '{target}'{why}: {reason}.", setting="address") from error

@@ -18,6 +18,7 @@ from greater_ray.assembly import Served, local_models
 from greater_ray.cluster.pool import PoolExecutor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import EndpointError, PoolError, StoreError
+from greater_ray.files import writing
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import CellObserver, Progress, run_cell
 from greater_ray.grid.store import CellState, GridStore
@@ -82,7 +83,8 @@ def coordinate(config: dict[str, Any], plan: Plan) -> None:
         if progress.phase != "search" or progress.step == 0:
             tune.report(metrics)
             return
-        with tempfile.TemporaryDirectory() as copy:
+        # Tune copies it once more, below the folder of the grid.
+        with writing(store.folder / ".tune"), tempfile.TemporaryDirectory() as copy:
             for name in _CHECKPOINT_FILES:
                 if (folders[0] / name).exists():
                     shutil.copy2(folders[0] / name, copy)

@@ -5,6 +5,7 @@ start, and each ends with the last trial that calls it. The driver keeps nothing
 would miss.
 """
 
+import logging
 import os
 import shutil
 import signal
@@ -27,7 +28,8 @@ from greater_ray.cluster.pool import Pool
 from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
 from greater_ray.cluster.watch import InProgress, Watch
 from greater_ray.config import ModelConfig
-from greater_ray.errors import Interrupted
+from greater_ray.errors import DiskError, Interrupted
+from greater_ray.files import unwritable
 from greater_ray.grid.cells import Cell, model_titles, slug_of
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import GridObserver, Progress
@@ -174,8 +176,13 @@ class RayBackend:
         )
         handler = signal.getsignal(signal.SIGUSR1)
         watch = Watch(pools, store, observer, self.should_stop, events, self.default.patience)
+        # What Tune keeps of itself is never read: where it cannot be written, results are missed and told elsewhere.
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         try:
             tuner.fit()
+        except OSError as error:
+            told = unwritable(folder / name, error)
+            raise (told if isinstance(told, DiskError) else error) from error
         finally:
             watch.stop()
             if threading.current_thread() is threading.main_thread():

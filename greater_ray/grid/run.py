@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from greater_ray.assembly import Models, Served, assemble, local_models
 from greater_ray.config import ModelConfig, TrialConfig
-from greater_ray.errors import EndpointError, GreaterRayError, Interrupted, PoolError, StoreError, redacted
+from greater_ray.errors import DiskError, EndpointError, GreaterRayError, Interrupted, PoolError, StoreError, redacted
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import GridConfig, TransferConfig
 from greater_ray.grid.inputs import Inputs, files_hash, reach
@@ -74,6 +74,7 @@ class Backend(Protocol):
         Raises:
             Interrupted: the user asked to stop; everything finished is saved.
             ConfigError: they cannot run here; nothing was started.
+            DiskError: the folder takes no more.
         """
         ...
 
@@ -158,6 +159,7 @@ def run_plan(
     store = GridStore(out)
     store.claim()
     try:
+        _tell_damaged_log(store, observer)
         store.write_grid(plan.name, cells, whole=plan.whole)
         _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=plan.targets)
         result = GridResult(inputs.states(store, cells), [])
@@ -207,6 +209,7 @@ def run_transfer(
     store.read_grid()
     store.claim()
     try:
+        _tell_damaged_log(store, observer)
         sources, lost = sources_in(store)
         inputs = Inputs(sources)
         transfers, missing = plan_transfer(store, sources, transfer, inputs.of)
@@ -217,6 +220,14 @@ def run_transfer(
         return GridResult([], inputs.states(store, transfers), lost + missing)
     finally:
         store.close()
+
+
+def _tell_damaged_log(store: GridStore, observer: GridObserver) -> None:
+    """Name a log of events that cannot be read; nothing depends on it, and further events are appended."""
+    try:
+        store.events.read()
+    except StoreError as error:
+        observer.message(f"WARNING: {error} No result depends on this log; move it away to have a whole one.")
 
 
 def open_cells(store: GridStore, cells: Sequence[Cell], inputs: Inputs, retry_failed: bool) -> list[Cell]:
@@ -286,6 +297,7 @@ def run_cell(
     """
     inputs: dict[str, str] = {}
     try:
+        store.require()
         files = files_hash(cell.config)
         parts = assemble(cell.config, models)
         inputs = {**parts.inputs, **files}
@@ -338,6 +350,9 @@ class LocalBackend:
 
             try:
                 state = run_cell(cell, store, serve, CellObserver(cell, report), self.should_stop)
+            except DiskError:
+                # Every other cell would meet it too, some after hours.
+                raise
             except (EndpointError, PoolError, StoreError) as error:
                 # Its model does not load, or its folder is in use or damaged: no matter of the other cells.
                 observer.ended(cell, "stopped", str(error))

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from greater_ray.errors import StoreError
+from greater_ray.errors import Place, StoreError
+from greater_ray.files import read_object, write_atomic
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import Progress
 from greater_ray.grid.store import GridStore
-from greater_ray.store import read_object, write_atomic
 
 STATUS_FILE = "status.json"
 FRESH = 15.0  # seconds for which the status of another machine is believed
@@ -191,14 +191,21 @@ def _share(entry: tuple[Cell, Progress | None]) -> float:
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """Return the numbers of a grid that is running now, or None; a file that no grid of this version wrote is none."""
+    """Return the numbers of a grid that is running now, or None.
+
+    Raises:
+        StoreError: the file with the numbers cannot be read, or is none that a grid of this version writes.
+    """
+    path = folder / STATUS_FILE
     try:
-        value = read_object(folder / STATUS_FILE)
+        value = read_object(path)
     except StoreError:
-        return None
+        if not path.exists():
+            return None
+        raise
     told, pid = value.get("time"), value.get("pid")
     if not isinstance(told, (int, float)) or not isinstance(pid, int) or not value.keys() >= _TOLD:
-        return None
+        raise StoreError("not what a running grid writes.", place=Place(str(path)))
     # Also after a clock was set back: what comes from the future is as old as any.
     if abs(time.time() - told) <= FRESH:
         return value

@@ -6,6 +6,7 @@ name, so a changed setting, row, weight or file never meets an old result, and a
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,16 +14,28 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from greater_ray.config import fingerprint
-from greater_ray.errors import Place, StoreError, redacted
+from greater_ray.errors import DiskError, Place, StoreError, redacted
+from greater_ray.files import (
+    Lines,
+    make_folder,
+    read_object,
+    refuse_edited,
+    sealed,
+    unfit,
+    unwritable,
+    write_atomic,
+    writing,
+)
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import AXES
 from greater_ray.records import SCHEMA_VERSION, TrialRecord
-from greater_ray.store import Lines, read_object, read_record, unfit, write_atomic
+from greater_ray.store import read_record
 
 GRID_FILE = "grid.json"
+_CELL = re.compile("-[0-9a-f]{16}-[0-9a-f]{8}$")  # how the name of a cell's folder ends
 _SETTLED = 2.0  # seconds after which a folder's time tells every change
 
 
@@ -79,12 +92,10 @@ class GridStore:
         """
         try:
             held = list(self.folder.iterdir()) if self.folder.exists() else []
-            # A driver that was killed right here has left its two folders, and nothing in them.
-            begun = [p for p in (self.cells, self.failures) if p.is_dir() and not any(p.iterdir())]
-            if not self.exists and any(not p.name.startswith(".") and p not in begun for p in held):
+            if not self.exists and any(not p.name.startswith(".") for p in held) and not self._lost_its_file():
                 raise StoreError(f"'{self.folder}' is not empty and holds no grid; choose a new folder.", setting="out")
             for folder in (self.cells, self.failures):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             self._lock = FileLock(self.folder / ".lock", timeout=0)
             self._lock.acquire()
             # A driver that was killed may have left half an event.
@@ -92,7 +103,25 @@ class GridStore:
         except Timeout:
             raise StoreError(f"another process is running a grid in '{self.folder}'.", setting="out") from None
         except OSError as error:
-            raise StoreError(f"'{self.folder}' cannot be written ({error.strerror}).", setting="out") from error
+            raise unwritable(self.folder / GRID_FILE, error) from error
+
+    def _lost_its_file(self) -> bool:
+        """Tell a grid whose file was moved away, or whose driver was killed before it wrote one."""
+        try:
+            cells = [path.name for path in self.cells.iterdir()]
+        except OSError:
+            return False
+        return self.failures.is_dir() and all(_CELL.search(name) for name in cells if not name.startswith("."))
+
+    def require(self) -> None:
+        """Make sure that the folder is still that of a grid, before anything is written below it.
+
+        Raises:
+            DiskError: it was removed, or its disk is gone.
+        """
+        if not self.exists:
+            why = f"'{self.folder}' holds no grid any more ({GRID_FILE} is gone); bring it back and run again."
+            raise DiskError(why, setting="out")
 
     def close(self) -> None:
         """Let another driver use the folder."""
@@ -126,7 +155,7 @@ class GridStore:
             for cell in cells
         }
         value = {"schema_version": SCHEMA_VERSION, "name": name, "cells": [*{**known, **new}.values()]}
-        write_atomic(self.folder / GRID_FILE, json.dumps(value, indent=1) + "\n")
+        write_atomic(self.folder / GRID_FILE, json.dumps(sealed(value), indent=1) + "\n")
 
     @property
     def exists(self) -> bool:
@@ -145,8 +174,10 @@ class GridStore:
         value = read_object(path)
         try:
             _NotedGrid.model_validate(value)
-        except ValidationError as error:
-            raise StoreError(f"not what a grid writes ({unfit(error)}).", place=Place(str(path))) from error
+            refuse_edited(value)
+        except ValueError as error:
+            why = f"not what a grid writes ({unfit(error)}); move it away and run the grid again, its cells stay."
+            raise StoreError(why, place=Place(str(path))) from error
         return value
 
     def entries(self) -> list[GridEntry]:
@@ -168,8 +199,9 @@ class GridStore:
         All that ``state`` compares must be among them: what it calls open would otherwise meet the old folder again.
         """
         known = self.state(cell.trial_id, inputs).folder
-        # One that was begun where less was known, as before a hub model was cached, has another name.
-        if known is not None and _noted_inputs(known):
+        # One that was begun where less was known, as before a hub model was cached, has another name. Where what it
+        # notes cannot be read, whoever goes on there says so.
+        if known is not None and _noted_inputs(known) != {}:
             return known
         return self.cells / f"{cell.slug}-{cell.trial_id}-{fingerprint(dict(inputs))[:8]}"
 
@@ -192,9 +224,10 @@ class GridStore:
     def _state(self, trial_id: str, inputs: Mapping[str, str] | None, folders: list[Path]) -> CellState:
         begun = None
         for folder in folders:
-            if inputs and _others(_noted_inputs(folder), inputs):
+            noted = _noted_inputs(folder) if inputs else {}
+            if _others(noted or {}, inputs):
                 continue
-            if (folder / "record.json").exists():
+            if noted is not None and (folder / "record.json").exists():
                 return CellState("done", folder)
             begun = folder
         reason = self.failure(trial_id, inputs)
@@ -259,12 +292,15 @@ class GridStore:
             "trace": trace,
             "config": cell.config.model_dump(mode="json"),
         }
-        self.failures.mkdir(parents=True, exist_ok=True)
+        with writing(self.failures):
+            self.failures.mkdir(exist_ok=True)
         write_atomic(self.failures / f"{cell.trial_id}.json", json.dumps(value, indent=1) + "\n")
 
     def forget_failure(self, trial_id: str) -> None:
         """Let a failed cell run again."""
-        (self.failures / f"{trial_id}.json").unlink(missing_ok=True)
+        path = self.failures / f"{trial_id}.json"
+        with writing(path):
+            path.unlink(missing_ok=True)
 
     def note(self, kind: str, **facts: Any) -> None:
         """Append one event: replicas that died, shards set aside, phases."""
@@ -277,8 +313,12 @@ def _others(noted: Mapping[str, str], inputs: Mapping[str, str] | None) -> bool:
     return any(noted.get(name, value) != value for name, value in (inputs or {}).items())
 
 
-def _noted_inputs(folder: Path) -> dict[str, str]:
+def _noted_inputs(folder: Path) -> dict[str, str] | None:
+    """Return the hashes that a run folder notes; None where its note cannot be read."""
+    path = folder / "config.json"
+    if not path.exists():
+        return {}
     with suppress(StoreError):
-        noted = read_object(folder / "config.json").get("inputs")
+        noted = read_object(path).get("inputs")
         return noted if isinstance(noted, dict) else {}
-    return {}
+    return None

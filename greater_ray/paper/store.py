@@ -15,11 +15,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from greater_ray.config import Config
 from greater_ray.errors import ConfigError, DataError, Place, StoreError
+from greater_ray.files import read_object, unfit, write_atomic
 from greater_ray.grid.store import CellState, GridStore
 from greater_ray.paper.plan import View
 from greater_ray.provenance import package_version
 from greater_ray.records import SCHEMA_VERSION, EvaluationRecord, TrialRecord
-from greater_ray.store import read_object, unfit, write_atomic
 
 PAPER_FILE = "paper.json"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from greater_ray.errors import ConfigError
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.results import CellResult, Results
-from greater_ray.store import Lines
+from greater_ray.store import read_steps
 
 if TYPE_CHECKING:
     from greater_ray.results.frames import Frame
@@ -64,7 +64,7 @@ def read(cell: CellResult) -> tuple[list[StepRecord], TrialRecord | None]:
     """
     if cell.folder is None:
         return [], None
-    return Lines(cell.folder / "steps.jsonl").read_as(StepRecord.model_validate), cell.record if cell.done else None
+    return read_steps(cell.folder), cell.record if cell.done else None
 
 
 def grouped(values: Iterable[ValueT], key: Callable[[ValueT], Any]) -> dict[Any, list[ValueT]]:

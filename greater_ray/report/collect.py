@@ -19,7 +19,7 @@ from greater_ray.report.life import FEW_ROWS, MOST_ROWS, demonstrations, rows_wo
 from greater_ray.results import CellResult, Results
 from greater_ray.results.scores import Outcome, outcome
 from greater_ray.statistics.tables import ALPHA, holm
-from greater_ray.store import Lines, read_record
+from greater_ray.store import read_record, read_steps
 from greater_ray.types import TokenIds
 
 # Points of a cell's curve in the overview; its own page has all of them.
@@ -127,7 +127,7 @@ class _Shown:
             except StoreError as error:
                 self.problem = str(error)
         try:
-            self.steps = Lines(folder / "steps.jsonl").read_as(StepRecord.model_validate)
+            self.steps = read_steps(folder)
             prompts = [step.prompt_ids for step in self.steps]
             self.measured = on_training_rows(folder, [*prompts, *([self.record.initial.ids] if self.record else [])])
         except StoreError as error:

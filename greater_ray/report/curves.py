@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from greater_ray.files import Lines
 from greater_ray.records import StepRecord, TrialRecord
-from greater_ray.store import Lines
 from greater_ray.types import Rollout, TokenIds
 from greater_ray.work.memory import ANSWERS, ROLLOUTS
 

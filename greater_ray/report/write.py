@@ -8,9 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from greater_ray.errors import ConfigError, StoreError
+from greater_ray.files import write_atomic
 from greater_ray.report.collect import Detail, Report, collect, packed
 from greater_ray.results import Results
-from greater_ray.store import write_atomic
 
 # Characters of a file's details; the overview of all cells comes on top of it.
 SIZE_LIMIT = 24 * 2**20

@@ -6,11 +6,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from greater_ray.errors import Place, StoreError
+from greater_ray.files import read_object, unfit
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.store import CellState, GridEntry, GridStore
 from greater_ray.records import RunConfigFile
 from greater_ray.results.cells import CellResult, Results
-from greater_ray.store import read_object, unfit
 
 
 def load(folder: str | Path) -> Results:

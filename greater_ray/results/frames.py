@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from greater_ray.records import StepRecord
 from greater_ray.results.cells import CellResult, Results
-from greater_ray.store import Lines
+from greater_ray.store import read_steps
 
 # What every function here returns, by a name for those who do not import pandas.
 Frame = pd.DataFrame
@@ -133,7 +132,7 @@ def _cell_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
 def _step_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
     if cell.folder is None:
         return
-    for step in Lines(cell.folder / "steps.jsonl").read_as(StepRecord.model_validate):
+    for step in read_steps(cell.folder):
         yield {
             **_labels(cell),
             **{name: getattr(step, name) for name in ("step", "position", "loss", "best_loss", "accepted")},

@@ -4,10 +4,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from greater_ray.cache import cache_folder
-from greater_ray.errors import DataError
+from greater_ray.errors import DataError, StoreError
+from greater_ray.files import make_folder, sync
 from greater_ray.tasks._sources import SHORT_FLOATS, shortest
 
 
@@ -21,6 +23,7 @@ def keep_rows(rows: Any) -> str:
 
     Raises:
         DataError: there are none, or a value is no text, number, truth value or list of these.
+        StoreError: the cache cannot be written.
     """
     records: Iterable[Any] = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
     kinds = {str(column): str(kind) for column, kind in getattr(rows, "dtypes", {}).items()}
@@ -39,10 +42,18 @@ def keep_rows(rows: Any) -> str:
     folder = cache_folder() / "rows"
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        try:
+            make_folder(folder)
+            draft.write_text(text, encoding="utf-8")
+            sync(draft)
+            draft.replace(path)
+            sync(folder)
+        except OSError as error:
+            with suppress(OSError):
+                draft.unlink()
+            why = f"'{folder}' cannot be written ({error.strerror}); set GREATER_RAY_CACHE to another folder."
+            raise StoreError(why, setting="rows") from error
     return str(path)
 
 

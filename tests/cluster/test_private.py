@@ -96,6 +96,7 @@ def test_the_token_is_in_one_file_of_this_user_and_nowhere_else(own: Own, local_
         assert own.token not in " ".join(process.cmdline())
         assert own.token not in str(process.environ())
         assert CANARY not in " ".join(process.cmdline())
+    assert own.session.parent.parent == own.token_file.parent, "all of it goes with the token"
     for file in own.session.rglob("*"):
         if file.is_file():
             content = file.read_bytes()

@@ -11,8 +11,9 @@ import pytest
 
 from greater_ray.config import TrialConfig, parse
 from greater_ray.errors import StoreError
+from greater_ray.files import Lines, write_atomic
 from greater_ray.settings import merged
-from greater_ray.store import Lines, RunStore, write_atomic
+from greater_ray.store import RunStore
 
 
 def config(**values: Any) -> TrialConfig:
@@ -230,7 +231,7 @@ def test_a_checkpoint_that_vouches_for_nothing_known_cuts_nothing_off(tmp_path: 
     store = RunStore(tmp_path, config())
     store.steps.append([{"step": 1}, {"step": 2}])
     store.save_state({"at": 2})
-    state = json.loads((tmp_path / "state.json").read_text()) | changes
+    state = json.loads((tmp_path / "state.json").read_text()) | changes | {"sha256": None}
     (tmp_path / "state.json").write_text(json.dumps({k: v for k, v in state.items() if v is not None}))
     with pytest.raises(StoreError, match=reason):
         store.load_state()
@@ -247,13 +248,24 @@ def test_evaluations_are_kept_line_by_line(tmp_path: Path):
     assert store.evaluations.path.read_text() == '{"shard": 0}\n'
 
 
-def test_without_a_checkpoint_no_line_counts(tmp_path: Path):
+def test_before_the_first_checkpoint_no_line_counts(tmp_path: Path):
     store = RunStore(tmp_path, config())
-    for lines in (store.steps, store.lines("rollouts"), store.evaluations):
+    for lines in (store.steps, store.lines("rollouts")):
         lines.append([{"a": 1}])
     assert store.load_state() is None
     assert store.load_record() is None
     assert [lines.read() for lines in (store.steps, store.lines("rollouts"), store.evaluations)] == [[], [], []]
+
+
+@pytest.mark.parametrize(("steps", "evaluated"), [(2, 0), (1, 1), (0, 1)])
+def test_a_lost_checkpoint_is_named_and_the_run_not_begun_anew(tmp_path: Path, steps: int, evaluated: int):
+    store = RunStore(tmp_path, config())
+    store.steps.append([{"step": k} for k in range(steps)])
+    store.evaluations.append([{"shard": k} for k in range(evaluated)])
+    told = rf"state\.json': gone, though {steps} steps and {evaluated} evaluated shards stand beside it; .* move its"
+    with pytest.raises(StoreError, match=told):
+        store.load_state()
+    assert (len(store.steps.read()), len(store.evaluations.read())) == (steps, evaluated)
 
 
 def test_a_run_that_is_killed_while_writing_a_checkpoint_keeps_the_one_before(tmp_path: Path):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from greater_ray.errors import StoreError
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.run import Progress
 from greater_ray.grid.status import FRESH, STATUS_FILE, GridStatus, PoolStatus, read_status
@@ -185,7 +186,8 @@ def test_a_status_is_believed_while_its_process_lives_or_its_machine_has_just_wr
     assert not told(time=time.time() + 3600, pid=dead.pid), "killed, and then the clock was set back"
     assert told(host="another")
     path.write_text("{half")
-    assert read_status(tmp_path) is None
+    with pytest.raises(StoreError, match=r"status\.json', line 1: not readable JSON"):
+        read_status(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_does_not_end_the_grid(cells: list[Cell], tmp_path: Path):

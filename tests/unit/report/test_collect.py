@@ -13,12 +13,12 @@ import pytest
 from greater_ray import load
 from greater_ray.cli.app import run
 from greater_ray.errors import ConfigError, StoreError
+from greater_ray.files import Lines
 from greater_ray.records import StepRecord
 from greater_ray.report import Report, collect, write_report
 from greater_ray.report.curves import on_training_rows
 from greater_ray.report.life import MOST_CANDIDATES, rows_won_and_lost, timeline
 from greater_ray.report.write import _SCRIPTS, page_of
-from greater_ray.store import Lines
 from tests.made_reports import HOSTILE, RECORDED, altered, hostile_run
 
 ROOT = Path(__file__).parents[3]

@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from greater_ray import load
+from greater_ray.files import Lines
 from greater_ray.records import StepRecord
 from greater_ray.report.gradient import MethodPage, fluency_parts, rank_correlation
-from greater_ray.store import Lines
 from tests.made_reports import RECORDED, altered
 
 RUN = RECORDED / "greater-finished"

@@ -223,10 +223,15 @@ def test_lines_that_a_checkpoint_vouches_for_must_be_there(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"time": 1, "pid": 1}', '{"time": "now"}'])
-def test_a_status_that_no_grid_wrote_is_none(content: str, grid: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_status_that_no_grid_wrote_is_named_and_not_believed(
+    content: str, grid: Path, capsys: pytest.CaptureFixture[str]
+):
     (grid / "status.json").write_text(content)
-    assert run(["status", str(grid)]) == 0
-    assert capsys.readouterr().out.startswith("recorded: not running\n")
+    for form in ([], ["--json"]):
+        assert run(["status", str(grid), *form]) == 0
+        said = capsys.readouterr()
+        assert said.err.startswith(f"WARNING: '{grid / 'status.json'}'")
+        assert json.loads(said.out)["running"] is None if form else said.out.startswith("recorded: not running\n")
 
 
 def test_a_transfer_whose_source_is_gone_is_shown_without_it(grid: Path):
