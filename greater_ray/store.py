@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from greater_ray.config import TrialConfig
-from greater_ray.errors import Place, StoreError
+from greater_ray.errors import ConfigError, DataError, Place, StoreError
 from greater_ray.records import SCHEMA_VERSION, RunConfigFile, TrialRecord
 from greater_ray.work.memory import KEPT
 
@@ -221,6 +221,7 @@ class RunStore:
                 raise StoreError(
                     f"another process is running in '{folder}'; wait for it to end.", setting="out"
                 ) from None
+        self._new = False
         self._claim(config)
 
     @property
@@ -246,6 +247,7 @@ class RunStore:
                 )
             return
         file = RunConfigFile(trial_id=trial_id, config=config)
+        self._new = True
         write_atomic(path, file.model_dump_json(indent=2) + "\n")
 
     def match_inputs(self, inputs: dict[str, str]) -> None:
@@ -282,7 +284,11 @@ class RunStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._new and isinstance(error, ConfigError | DataError) and not self._state.exists():
+            # Settings or rows that are wrong: the folder is free again for the right ones.
+            for path in (self.folder / "config.json", *self.folder.glob("*.jsonl")):
+                path.unlink(missing_ok=True)
         self.close()
 
     def load_state(self) -> dict[str, Any] | None:
