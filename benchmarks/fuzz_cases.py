@@ -132,7 +132,8 @@ def other_commands(shop: Workshop) -> Iterator[Case]:
         ["grid", "bbh-laptop", "--out", none, "--replicas", "0", "--address", "auto"],
         ["grid", "bbh-laptop", "--out", none, "--set", "setings.budget.steps=1"],
     ):  # fmt: skip
-        yield Case(kind, " ".join(word[-30:] for word in args), args, code=EITHER)
+        name = " ".join("DIR" if word == none else word[-30:] for word in args)
+        yield Case(kind, name, args, code=EITHER)
 
 
 # -- files of settings -------------------------------------------------------------------------------------------------

@@ -27,7 +27,10 @@ FOUND = {
         "--method 'xxxxxxxxxxxxxxxxxxxx'", "--model 'xxxxxxxxxxxxxxxxxxxx'", "--model '../x'",
         f"--threads '{'9' * 20}'", "--set layout.date=2026-02-30", "--set seed=!!int x",
     },
-    "commands": {"evaluate half a letter", "status " + "x" * 30, "export " + "x" * 30},
+    "commands": {
+        "grid bbh-laptop --out DIR --wait inf", "grid bbh-laptop --out DIR --wait nan", "evaluate half a letter",
+        "status " + "x" * 30, "export " + "x" * 30,
+    },
     "rows": {"a link to itself", "a pipe that nobody writes"},
     "models": {
         "config: {'architectures': 3}", "the name math:pi", "the name :", "a template that fails", "weights: cut off",
