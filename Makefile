@@ -6,6 +6,7 @@
 #   make exports   set up, then every export opened in its real program and taken back (about 10 minutes, from the index)
 #   make clean   remove .venv and caches   make cluster-files   what deploy/ ships to the machines of a cluster
 #   make long    set up, then the tests that take a minute or more each
+#   make fuzz    set up, then hundreds of wrong inputs (two minutes)   make faults   a small grid under random faults (an hour)
 #   make notebooks   set up, then execute examples/notebooks into runs/notebooks, with their outputs
 #   make bench-cluster   set up, then what Ray and the orchestration cost (about 20 minutes, on a machine at rest)
 #   make docs    set up, then the documentation as a site that opens from disk, dist/site/index.html
@@ -23,7 +24,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check static lint types layers site unit long demo docs exports notebooks paper-smoke bench bench-cluster cluster-files \
+.PHONY: setup test check static lint types layers site unit long faults fuzz demo docs exports notebooks paper-smoke bench bench-cluster cluster-files \
 	release clean
 
 setup: $(STAMP)
@@ -77,6 +78,14 @@ unit:
 long: $(STAMP)
 	@echo "== pytest, long ones"
 	@$(BIN)/python -m pytest -m long
+
+# Two hundred rounds are an hour or more on two cores; the same command goes on behind the last one. ROUNDS=<n> of each kind.
+ROUNDS ?= 20
+faults: $(STAMP)
+	@$(BIN)/python -m benchmarks.faults --rounds $(ROUNDS) --work runs/faults
+
+fuzz: $(STAMP)
+	@$(BIN)/python -m benchmarks.fuzz
 
 docs: $(STAMP)
 	@$(MAKE) --no-print-directory site

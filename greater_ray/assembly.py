@@ -49,7 +49,12 @@ def load_engine(config: ModelConfig, progress: Progress | None = None) -> BaseEn
     if is_endpoint(config.name):
         return EndpointEngine(config)
     if ":" in config.name and not Path(config.name).exists():
-        engine = load("models", config.name)(config)
+        factory = load("models", config.name)
+        if not callable(factory):
+            raise ConfigError(
+                f"'{config.name}' is no function that gives a model.", setting="model.name", value=config.name
+            )
+        engine = factory(config)
         if not isinstance(engine, BaseEngine):
             why = f"'{config.name}' gives a {type(engine).__name__}; a model derives from greater_ray.work.BaseEngine."
             raise ConfigError(why, setting="model.name", value=config.name)

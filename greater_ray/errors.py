@@ -100,6 +100,10 @@ class ModelError(GreaterRayError):
     """A model cannot be found, loaded or used for what was asked."""
 
 
+class WrongModelError(ModelError):
+    """What was given as a model is none, is damaged, or is of a kind that cannot be used: another must be given."""
+
+
 class UnsupportedError(ModelError):
     """A model does not know this kind of work; another one may."""
 
@@ -124,6 +128,11 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest allowed name, or an empty string."""
     close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def shortened(text: str, most: int = 600) -> str:
+    """Return a text without its middle where it is too long for a sentence that somebody reads."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def unknown_name(setting: str, value: str, allowed: Iterable[str]) -> ConfigError:

@@ -36,7 +36,7 @@ def load(kind: str, name: str) -> Any:
         module_name, _, attribute = name.partition(":")
         try:
             return getattr(import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:  # ValueError: no name in front of the colon
             why = f"'{name}' cannot be imported ({error}); write package.module:Name."
             raise ConfigError(why, setting=setting, value=name) from error
     names = available(kind)

@@ -6,7 +6,7 @@ Every option has a description: the JSON Schema and the reference of the documen
 import re
 from collections.abc import Iterable
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -19,8 +19,21 @@ AnswerType = Literal["letter", "boolean", "yes-no", "valid-invalid", "choice", "
 MAY_BE_SECRET = "may_be_secret"
 
 
-class Config(BaseModel, frozen=True, extra="forbid"):
-    """Base of every configuration: frozen, unknown keys refused."""
+# A text that names something: an empty one, as an unset variable of a shell gives, names nothing.
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Config(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Base of every configuration: frozen, unknown keys refused, numbers finite."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse ``yes`` where a number stands: it would count as 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+            raise PydanticCustomError("number", "input should be a number")
+        return value
 
 
 def _split_at_commas(value: Any) -> Any:
@@ -68,16 +81,19 @@ class ModelConfig(Config):
     """Which model, and how it is held."""
 
     name: str = Field(description="A built-in name, a folder, a GGUF file, a hub id `org/name`, or `openai/NAME`.")
-    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
+    revision: Name | None = Field(default=None, description="Branch, tag or commit of a hub model.")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
         default="auto",
         description="Numbers of the weights; `auto` is float32 on a CPU, elsewhere as saved.",
     )
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, ...")
-    attn_implementation: str | None = Field(default=None, description="`sdpa` or `eager`; none: what transformers has.")
+    attn_implementation: Name | None = Field(
+        default=None, description="`sdpa` or `eager`; none: what transformers has."
+    )
     threads: int | None = Field(
         default=None,
         ge=1,
+        le=4096,
         description="Threads of the CPU. Set it to repeat a run to the last bit on a machine of other size.",
     )
     weights: Literal["safetensors", "pickle"] = Field(
@@ -101,24 +117,24 @@ class TaskConfig(Config):
         description="Another rule for the splits of a benchmark: `gpo` takes the rows of GPO's authors as they are, "
         "`gpo-sizes` as many rows by position.",
     )
-    rows: str | None = Field(
+    rows: Name | None = Field(
         default=None,
         description="Rows of one's own: JSONL, CSV, TSV or Parquet, or a data set of the hub: `hub:ORG/NAME:CONFIG`.",
     )
-    dev_rows: str | None = Field(default=None, description="Own rows for dev, where `rows` has those for train.")
-    test_rows: str | None = Field(default=None, description="Own rows for test, likewise.")
-    rows_split: str | None = Field(
+    dev_rows: Name | None = Field(default=None, description="Own rows for dev, where `rows` has those for train.")
+    test_rows: Name | None = Field(default=None, description="Own rows for test, likewise.")
+    rows_split: Name | None = Field(
         default=None, description="The one split to take of a hub data set; none: its own splits are used."
     )
-    rows_revision: str | None = Field(default=None, description="Commit, tag or branch of a hub data set.")
-    question_column: str = Field(default="question", description="Column of the questions.")
-    question_template: str | None = Field(
+    rows_revision: Name | None = Field(default=None, description="Commit, tag or branch of a hub data set.")
+    question_column: Name = Field(default="question", description="Column of the questions.")
+    question_template: Name | None = Field(
         default=None, description="A question from several columns, each in braces (`{title}`); or jinja2."
     )
-    id_column: str | None = Field(default=None, description="Column of the rows' ids; none: their numbers.")
-    split_column: str | None = Field(default=None, description="Column that says train, dev or test.")
-    answer_column: str = Field(default="answer", description="Column of the answers.")
-    choices_column: str | None = Field(
+    id_column: Name | None = Field(default=None, description="Column of the rows' ids; none: their numbers.")
+    split_column: Name | None = Field(default=None, description="Column that says train, dev or test.")
+    answer_column: Name = Field(default="answer", description="Column of the answers.")
+    choices_column: Name | None = Field(
         default=None, description="Column with a list of options, or several columns with commas in between."
     )
     answer_type: AnswerType | None = Field(
@@ -128,7 +144,7 @@ class TaskConfig(Config):
         tuple[str, ...] | None,
         BeforeValidator(_split_at_commas, json_schema_input_type=str | tuple[str, ...] | None),
     ] = Field(default=None, description="The labels of a closed set, for answers of type `choice`.")
-    metric: str | None = Field(
+    metric: Name | None = Field(
         default=None,
         description="What scores a text: exact, contains, regex, f1, rouge-l, chrf, bleu, json, or "
         "`package.module:function`.",

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from greater_ray.config import TrialConfig
-from greater_ray.errors import DiskError, Place, StoreError
+from greater_ray.errors import ConfigError, DataError, DiskError, Place, StoreError
 from greater_ray.files import (
     EDITED,
     Lines,
@@ -165,6 +165,7 @@ class RunStore:
                 raise StoreError(
                     f"another process is running in '{folder}'; wait for it to end.", setting="out"
                 ) from None
+        self._new = False
         try:
             self._claim(config)
         except BaseException:
@@ -190,6 +191,7 @@ class RunStore:
             self._noted_config()
             return
         file = RunConfigFile(trial_id=trial_id, config=config)
+        self._new = True
         write_atomic(path, file.model_dump_json(indent=2) + "\n")
 
     def match_inputs(self, inputs: dict[str, str]) -> None:
@@ -232,7 +234,11 @@ class RunStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._new and isinstance(error, ConfigError | DataError) and not self._state.exists():
+            # Settings or rows that are wrong: the folder is free again for the right ones.
+            for path in (self.folder / "config.json", *self.folder.glob("*.jsonl")):
+                path.unlink(missing_ok=True)
         self.close()
 
     def load_state(self) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ def pages() -> dict[str, str]:
     text = (
         "# Commands\n\n`greater-ray --help` and `greater-ray COMMAND --help` say the same in a terminal. "
         "A shell can [complete](../settings.md#in-a-shell) commands, options and names.\n\n"
-        "Exit codes: 0, 1 (a failure), 2 (wrong usage, settings or data), 130 (Ctrl-C), 143 (SIGTERM).\n\n"
+        "Exit codes: 0, 1 (a failure), 2 (wrong usage, settings, data or model), 130 (Ctrl-C), 143 (SIGTERM).\n\n"
     )
     toc = site_links.contents(f"{name} <{name.replace(' ', '-')}>" for name in found)
     return {"commands/index.md": text + tables + toc} | {

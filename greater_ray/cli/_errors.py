@@ -1,5 +1,6 @@
 """Errors in the words of the command line: a setting is the option that the user wrote, or a line of their file."""
 
+import errno
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from greater_ray.errors import ConfigError, DataError, GreaterRayError
+from greater_ray.errors import ConfigError, DataError, GreaterRayError, WrongModelError, shortened
 from greater_ray.settings import line_in_yaml
 
 # The base of all complaints about arguments; which package it comes from depends on typer's version.
@@ -34,6 +35,12 @@ ARGUMENTS = {
     "transfer.models": "--transfer-to",
     "wait": "--wait",
 }
+
+
+# What whoever gave it has to change, and nothing around it: exit code 2.
+_TO_BE_MENDED = (ConfigError, DataError, WrongModelError)
+# Of a path: too long, links in a circle, or with what no name can hold.
+_OF_A_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 
 
 @dataclass
@@ -78,12 +85,21 @@ class Complaint(Exception):  # noqa: N818 - what the command line says, not what
 
     def __init__(self, error: GreaterRayError, written: Written) -> None:
         super().__init__(sentence(error, written))
-        self.code = 2 if isinstance(error, (ConfigError, DataError)) else 1
+        self.code = 2 if isinstance(error, _TO_BE_MENDED) else 1
 
 
 def sentence(error: GreaterRayError, written: Written) -> str:
     """Say an error in the words of the command line."""
-    return error.told(written.option, heading=written.origin)
+    return shortened(error.told(written.option, heading=written.origin))
+
+
+def of_the_system(error: OSError) -> tuple[str, int] | None:
+    """Say in one sentence what the system refused, with its exit code; None where it names no file."""
+    if error.filename is None or not error.strerror:
+        return None
+    return f"'{shortened(str(error.filename))}': {error.strerror[0].lower()}{error.strerror[1:]}.", (
+        2 if error.errno in _OF_A_PATH else 1
+    )
 
 
 def usage(error: Exception, args: list[str]) -> str:
@@ -91,7 +107,7 @@ def usage(error: Exception, args: list[str]) -> str:
     option, close = getattr(error, "option_name", None), getattr(error, "possibilities", None)
     if close and option is not None:
         return f"{option}: no such option. Did you mean '{close[0]}'?"
-    message = str(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
+    message = shortened(str(error.format_message() if hasattr(error, "format_message") else error).rstrip("."))
     found = re.match(r"Invalid value for '(--[a-z-]+)': (.*)", message)
     if found is None:
         return message if message.endswith("?") or not message else f"{message}."

@@ -324,6 +324,8 @@ def read_prompt(prompt: str | None, file: Path | None) -> str:
             raise ConfigError(f"--prompt-file: '{file}' cannot be read ({error.strerror}).") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"--prompt-file: '{file}' is not UTF-8 text.") from error
+    if re.search("[\ud800-\udfff]", text):
+        raise ConfigError(f"{option}: the prompt is not UTF-8 text.")
     if not text.strip():
         raise ConfigError(f"{option}: {text!r} has no tokens; give at least one word.")
     return text

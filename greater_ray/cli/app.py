@@ -1,6 +1,6 @@
 """The command ``greater-ray``: ``main`` turns arguments into an exit code.
 
-Exit codes: 0, 1 (a failure), 2 (wrong usage, settings or data), 130 (Ctrl-C), 143 (SIGTERM). Heavy packages are
+Exit codes: 0, 1 (a failure), 2 (wrong usage, settings, data or model), 130 (Ctrl-C), 143 (SIGTERM). Heavy packages are
 imported by what needs them, so that help and lists answer at once.
 """
 
@@ -13,13 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from greater_ray.cli._completion import COMPLETIONS, among, complete_cell, complete_format
-from greater_ray.cli._errors import Complaint, UsageError, usage
+from greater_ray.cli._errors import Complaint, UsageError, of_the_system, usage
 from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
 from greater_ray.cli.grid import register
 from greater_ray.cli.paper import paper
 from greater_ray.cli.schema import schema
-from greater_ray.errors import ConfigError, Interrupted, redacted, unknown_name
+from greater_ray.errors import ConfigError, Interrupted, redacted, shortened, unknown_name
 from greater_ray.progress.door import door, hand_out, rewrite_line
 from greater_ray.shown import escaped
 
@@ -394,7 +394,11 @@ def _report(error: Exception, args: list[str]) -> int:
     if isinstance(error, Complaint):
         _complain(f"error: {error}")
         return error.code
-    reason = redacted(" ".join(str(error).split())) or "no message"
+    said = of_the_system(error) if isinstance(error, OSError) else None
+    if said is not None:
+        _complain(f"error: {redacted(said[0])}")
+        return said[1]
+    reason = redacted(shortened(" ".join(str(error).split()))) or "no message"
     _complain(f"internal error: {type(error).__name__}: {reason}; run again with --debug to see where.")
     return 1
 

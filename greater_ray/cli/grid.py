@@ -1,6 +1,7 @@
 """The commands for grids: ``grid``, ``status`` and ``transfer``."""
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,8 +83,10 @@ class Where:
         """Return what of it belongs to the grid's config.
 
         Raises:
-            ConfigError: an option for Ray stands beside ``--replicas 0``.
+            ConfigError: an option for Ray stands beside ``--replicas 0``, or it is to wait for ever.
         """
+        if not math.isfinite(self.wait):
+            raise ConfigError(f"must be a number of seconds, not {self.wait}.", setting="wait", value=self.wait)
         for_ray = {f"--{f.name}": getattr(self, f.name) for f in fields(self) if f.name != "replicas"}
         if self.here and any(for_ray.values()):
             wrong = ", ".join(option for option, value in for_ray.items() if value)

@@ -7,6 +7,7 @@ cluster joined. Nothing detached is created, so everything ends with the driver.
 
 import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from greater_ray.cluster.placement import Demand, first_short
 from greater_ray.cluster.private import openness, private, require_loopback, room
 from greater_ray.errors import ConfigError, PoolError
 
+_CONNECT = 20.0  # seconds that a machine may take to answer at all
 # Seconds between two looks at a cluster that is growing, and at whether to stop.
 _LOOK = 1.0
 # `ray up` leaves this file on the head, in the home of the user that Ray runs as, and on no other machine.
@@ -80,8 +82,20 @@ def connected(
         yield
 
 
+def _listens(target: str) -> None:
+    """Try whether anything listens at ``HOST:PORT``: Ray itself tries for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, _, port = target.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
+
+
 def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:
     try:
+        _listens(target)
         return ray.init(
             address=target,
             namespace=f"greater-ray-{uuid.uuid4().hex[:12]}",
@@ -94,7 +108,7 @@ def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:
         # Ray has no error of its own for a start that fails; files that cannot be written are told by ``room``.
         if own and isinstance(error, OSError) and not isinstance(error, ConnectionError):
             raise
-        if not own and not isinstance(error, (ConnectionError, ValueError, RuntimeError)):
+        if not own and not isinstance(error, (OSError, OverflowError, ValueError, RuntimeError)):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         if own:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -79,12 +79,21 @@ class Axes(Config):
     methods: tuple[Entry, ...] = Field(default=(), description="Methods, as names or with settings of their own.")
     tasks: tuple[Entry, ...] = Field(default=(), description="Tasks or groups of tasks, likewise.")
     models: tuple[Entry, ...] = Field(default=(), description="Models, likewise.")
-    seeds: tuple[int, ...] = Field(default=(0,), description="Seeds; a deterministic method runs with the first alone.")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,), description="Seeds; a deterministic method runs with the first alone."
+    )
 
     @field_validator("methods", "tasks", "models", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         return _entries(value)
+
+    @field_validator("seeds", mode="before", json_schema_input_type=tuple[Annotated[int, Field(ge=0)], ...])
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and any(isinstance(seed, bool) for seed in value):
+            raise PydanticCustomError("seeds", "input should be a list of numbers")
+        return value
 
 
 class GridConfig(Axes):
@@ -162,9 +171,11 @@ def load_grid(source: Path | Mapping[str, Any]) -> GridConfig:
         if name in value if name and isinstance(value, Mapping) else value is not None:
             raise ConfigError(f"settings.{key}: the grid's own axes say this; write it under {section}s.")
     for rule in grid.exclude:
-        for axis in rule:
+        for axis, patterns in rule.items():
             if axis not in AXES:
                 raise unknown_name("exclude", axis, AXES)
+            if not all(isinstance(p, str | int) for p in (patterns if isinstance(patterns, list) else [patterns])):
+                raise ConfigError(f"exclude: {axis}: must be a pattern or a list of patterns, not {patterns!r}.")
     return _with_settings(grid)
 
 
@@ -179,6 +190,14 @@ def _check_entries(axis: str, entries: Iterable[Entry], allowed: set[str]) -> No
     for entry in entries:
         if not isinstance(entry.get("name"), str):
             raise ConfigError(f"{axis}: an entry needs a name, not {entry!r}.")
+        label = entry.get("label", entry["name"])
+        if not isinstance(label, str | int) or not str(label).strip():
+            raise ConfigError(f"{axis}: {entry['name']}.label: must be a text, not {label!r}.")
+        if "replicas" in entry:
+            if not isinstance(entry["replicas"], Mapping):
+                why = f"must be a mapping, for instance {{count: 2}}, not {entry['replicas']!r}."
+                raise ConfigError(f"{axis}: {entry['name']}.replicas: {why}")
+            parse(ReplicaConfig, entry["replicas"], f"{axis}: {entry['name']}.replicas")
         for key in entry:
             if key not in allowed:
                 raise unknown_name(f"{axis}: {entry['name']}", key, allowed)

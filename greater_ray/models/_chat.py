@@ -70,7 +70,11 @@ class Chat:
             )
         self._openai = openai
         options = {"timeout": config.timeout, "max_retries": config.retries}
-        self._client = openai.OpenAI(api_key=self._key, base_url=config.base_url, **options)
+        try:
+            self._client = openai.OpenAI(api_key=self._key, base_url=config.base_url, **options)
+        except Exception as error:  # httpx and urllib have one of their own for each part of an address
+            where = "§model.endpoint.base_url" if config.base_url is not None else "OPENAI_BASE_URL"
+            raise EndpointError(f"{title}: {where} holds no address ({error}).", setting=SETTING) from error
         self.host = self._client.base_url.netloc.decode("ascii")
         self.version = f"openai {importlib.metadata.version('openai')}"
         # Newer models refuse the old name of the limit, older servers do not know the new one.

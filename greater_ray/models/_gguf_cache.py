@@ -22,7 +22,7 @@ from typing import Any
 
 from greater_ray.cache import cache_folder
 from greater_ray.config import Config
-from greater_ray.errors import ModelError
+from greater_ray.errors import ModelError, WrongModelError
 from greater_ray.files import sync
 
 Progress = Callable[[str], None]
@@ -266,7 +266,7 @@ def float32_bytes(gguf: Path) -> int:
     try:
         return 4 * sum(int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)
     except Exception as error:  # The reader has no error of its own: a cut file shows as whatever breaks first.
-        raise ModelError(f"'{gguf}' is not a complete GGUF file; fetch it again.", setting="model.name") from error
+        raise WrongModelError(f"'{gguf}' is not a complete GGUF file; fetch it again.", setting="model.name") from error
 
 
 def _convert(gguf: Path, target: Path) -> None:
@@ -288,7 +288,7 @@ def _convert(gguf: Path, target: Path) -> None:
             if _is_full_disk(error):
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"'{gguf}' cannot be converted: {reason}", setting="model.name") from error
+            raise WrongModelError(f"'{gguf}' cannot be converted: {reason}", setting="model.name") from error
         # The weights are plain now; what remembers the GGUF types would make saving and loading quantized.
         for attribute in ("quantization_config", "_pre_quantization_dtype"):
             if hasattr(model.config, attribute):

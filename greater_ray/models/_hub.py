@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from greater_ray.errors import ModelError
+from greater_ray.errors import ModelError, WrongModelError
 
 _PROBE_SECONDS = 3.0
 _OFFLINE_CHOICES = "smollm2-135m, a local model folder or a GGUF file need no hub"
@@ -49,11 +49,11 @@ def find(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
             setting="model.name",
         ) from error
     except RepositoryNotFoundError as error:
-        raise ModelError(
+        raise WrongModelError(
             f"the hub has no model '{name}', or it is private; {_OFFLINE_CHOICES}.", setting="model.name"
         ) from error
     except RevisionNotFoundError as error:
-        raise ModelError(f"'{name}' has no revision '{revision}' on the hub.", setting="model.revision") from error
+        raise WrongModelError(f"'{name}' has no revision '{revision}' on the hub.", setting="model.revision") from error
     except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ModelError(
@@ -80,7 +80,7 @@ def _snapshot(name: str, revision: str | None) -> Path | None:
     try:
         path = try_to_load_from_cache(name, "config.json", revision=revision)
     except HFValidationError as error:
-        raise ModelError(
+        raise WrongModelError(
             f"'{name}' is not a hub id (org/name) and no local folder or file.", setting="model.name"
         ) from error
     return Path(path).parent if isinstance(path, str) else None

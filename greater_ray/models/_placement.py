@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, TemplateError, meta
 
-from greater_ray.errors import ConfigError, ModelError
+from greater_ray.errors import ConfigError, ModelError, WrongModelError
 from greater_ray.types import SWITCHES, TEMPLATE_DATE, Conversation, Layout, Message
 
 _QUESTION, _PROMPT = "greaterquestion", "greaterprompt"
@@ -47,7 +47,7 @@ def surroundings(tokenizer: Any, layout: Layout) -> Surroundings:
     counts = {text.count(_QUESTION), text.count(_PROMPT)}
     if counts != {1}:
         how = "does not show the user's text" if 0 in counts else "shows the user's text more than once"
-        raise ModelError(f"its chat template {how}.", setting="model.name")
+        raise WrongModelError(f"its chat template {how}.", setting="model.name")
     prompt_first = text.index(_PROMPT) < text.index(_QUESTION)
     first, second = (_PROMPT, _QUESTION) if prompt_first else (_QUESTION, _PROMPT)
     opening, _, rest = text.partition(first)
@@ -82,9 +82,9 @@ def _rendered(tokenizer: Any, turns: Conversation, layout: Layout) -> str:
         text, *others = (render(tokenizer, turns, layout.date, given) for _ in range(_RENDERINGS))
     except BROKEN as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
-        raise ModelError(f"its chat template cannot be used ({reason}).", setting="model.name") from error
+        raise WrongModelError(f"its chat template cannot be used ({reason}).", setting="model.name") from error
     if any(other != text for other in others):
-        raise ModelError("its chat template writes another text each time it is rendered.", setting="model.name")
+        raise WrongModelError("its chat template writes another text each time it is rendered.", setting="model.name")
     return text
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from greater_ray.config import Config, ModelConfig, parse
-from greater_ray.errors import ConfigError, ModelError, did_you_mean, unknown_name
+from greater_ray.errors import ConfigError, ModelError, WrongModelError, did_you_mean, unknown_name
 from greater_ray.models import _gguf_cache, _hub
 from greater_ray.settings import read_yaml
 
@@ -114,7 +114,7 @@ def resolve(config: ModelConfig, progress: Callable[[str], None] | None = None) 
         _check_folder(path, config.weights)
         return ModelSource(name, str(path.resolve()), "folder", None, None, profile)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise ModelError(f"there is no folder '{name}'.", setting="model.name")
+        raise WrongModelError(f"there is no folder '{name}'.", setting="model.name")
     if "/" not in name:
         raise _unknown(name)
     commit, values = _hub.find(name, config.revision)
@@ -151,10 +151,10 @@ def _gguf(name: str, path: Path, profile: ModelProfile, report: Callable[[str], 
         with path.open("rb") as stream:
             magic = stream.read(4)
         if magic != b"GGUF":
-            raise ModelError(f"'{name}' is not a GGUF file.", setting="model.name")
+            raise WrongModelError(f"'{name}' is not a GGUF file.", setting="model.name")
         sha256 = _gguf_cache.file_sha256(path)
     except OSError as error:
-        raise ModelError(f"'{name}' cannot be read ({error.strerror}).", setting="model.name") from error
+        raise WrongModelError(f"'{name}' cannot be read ({error.strerror}).", setting="model.name") from error
     folder = _gguf_cache.from_gguf(path.resolve(), sha256, report)
     return ModelSource(name, str(folder), "gguf", None, sha256, profile)
 
@@ -169,26 +169,28 @@ def _check_folder(folder: Path, weights: str) -> None:
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"'{folder}' has no config.json, so it is not a model folder.", setting="model.name") from None
+        raise WrongModelError(
+            f"'{folder}' has no config.json, so it is not a model folder.", setting="model.name"
+        ) from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"'{folder}/config.json' cannot be read.", setting="model.name") from error
+        raise WrongModelError(f"'{folder}/config.json' cannot be read.", setting="model.name") from error
     _check_config(values, f"'{folder}'")
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        raise ModelError(
+        raise WrongModelError(
             f"'{folder}' has no tokenizer; save it there with tokenizer.save_pretrained('{folder}').",
             setting="model.name",
         )
     pickled = any(folder.glob("pytorch_model*.bin"))
     if weights == "pickle" and not pickled:
-        raise ModelError(f"'{folder}' has no pytorch_model*.bin.", setting="model.weights", value=weights)
+        raise WrongModelError(f"'{folder}' has no pytorch_model*.bin.", setting="model.weights", value=weights)
     if weights != "pickle" and not any(folder.glob("*.safetensors")):
         if pickled:
             why = (
                 f"'{folder}' has its weights in pickle files (pytorch_model*.bin), which can hold programs; save them "
                 "as safetensors, or set §model.weights to pickle if you trust them."
             )
-            raise ModelError(why, setting="model.name")
-        raise ModelError(f"'{folder}' has no weights (*.safetensors).", setting="model.name")
+            raise WrongModelError(why, setting="model.name")
+        raise WrongModelError(f"'{folder}' has no weights (*.safetensors).", setting="model.name")
 
 
 def _check_config(values: Any, where: str) -> None:
@@ -198,12 +200,14 @@ def _check_config(values: Any, where: str) -> None:
         ModelError: not a causal language model.
     """
     if not isinstance(values, dict) or "model_type" not in values:
-        raise ModelError(f"the config.json of {where} names no model_type.", setting="model.name")
+        raise WrongModelError(f"the config.json of {where} names no model_type.", setting="model.name")
     architectures = values.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise WrongModelError(f"the config.json of {where} must list its architectures.", setting="model.name")
     causal = not architectures or any(str(name).endswith(_CAUSAL) for name in architectures)
     if values.get("is_encoder_decoder") or not causal:
         kind = ", ".join(map(str, architectures)) or values["model_type"]
-        raise ModelError(f"{where} is not a causal language model but {kind}.", setting="model.name")
+        raise WrongModelError(f"{where} is not a causal language model but {kind}.", setting="model.name")
 
 
 def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -245,7 +249,7 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others alike.
             raise _unloadable(source.name, error) from error
     if not tokenizer.is_fast:
-        raise ModelError(
+        raise WrongModelError(
             f"'{source.name}' has only a slow tokenizer; a tokenizer.json is needed.", setting="model.name"
         )
     model.eval()
@@ -254,12 +258,14 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
 
 
 def _unloadable(name: str, error: Exception) -> ModelError:
+    """Say why files cannot be loaded: they are wrong, or, where the system said no (memory, disk), they are not."""
+    kind = ModelError if isinstance(error, MemoryError) or getattr(error, "errno", None) else WrongModelError
     if "trust_remote_code" in str(error):
         why = f"'{name}' can only be loaded by code that it brings itself, and such code is never run here."
-        return ModelError(why, setting="model.name")
+        return WrongModelError(why, setting="model.name")
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     more = "; weights in pickle files are read where §model.weights is pickle" if "safetensors" in reason else ""
-    return ModelError(f"'{name}' cannot be loaded: {reason}{more}.", setting="model.name")
+    return kind(f"'{name}' cannot be loaded: {reason}{more}.", setting="model.name")
 
 
 def _device(name: str) -> "torch.device":
@@ -305,7 +311,7 @@ def _attention(model_config: Any, asked: str | None, name: str) -> str:
     # sdpa has no soft-capping; some versions of transformers leave the cap out without a word.
     capped = getattr(text_config, "attn_logit_softcapping", None) is not None
     if asked == "sdpa" and capped:
-        raise ModelError(
+        raise WrongModelError(
             f"'{name}' soft-caps attention scores, which sdpa leaves out; use eager.",
             setting="model.attn_implementation",
         )

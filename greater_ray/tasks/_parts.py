@@ -86,7 +86,7 @@ def _refuse_contradictions(config: TaskConfig) -> None:
     places = {"rows": config.rows, **{field: getattr(config, field) for field in files}}
     known: dict[Path, str] = {}
     for field, value in places.items():
-        first = known.setdefault(Path(value or "").resolve(), field)
+        first = known.setdefault(Path(os.path.realpath(value or "")), field)
         if first != field:
             why = f"'{value}' is the file of §task.{first} too; splits share no rows."
             raise ConfigError(why, setting=f"task.{field}", value=value)
@@ -101,6 +101,9 @@ def _refuse_contradictions(config: TaskConfig) -> None:
 
 def _file(setting: str, name: str, split: str | None, config: TaskConfig) -> Part:
     path, told = Path(name), None
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise DataError(f"'{path}' is {what}.", setting=setting, value=name)
     ending = path.suffix.lower()
     reader = READERS.get(ending)
     if ending in _inspect.ENDINGS:

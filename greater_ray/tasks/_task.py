@@ -132,7 +132,8 @@ class RowTask:
 
 
 _FOR_ROWS = (
-    "question_template", "id_column", "split_column", "choices_column", "choices", "metric", "tolerance",
+    "question_column", "answer_column", "question_template", "id_column", "split_column", "choices_column", "choices",
+    "metric", "tolerance",
     "dev_rows", "test_rows", "rows_split", "rows_revision",
 )  # fmt: skip
 
@@ -153,7 +154,7 @@ def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm, splits: S
             f"answers of '{name}' are '{form.type}', not '{config.answer_type}'.", setting="task.answer_type"
         )
     for key in _FOR_ROWS:
-        if getattr(config, key):
+        if getattr(config, key) != TaskConfig.model_fields[key].default:
             why = f"goes with rows of one's own (§task.rows), not with '{name}'."
             raise ConfigError(why, setting=f"task.{key}", value=getattr(config, key))
     if config.rows is not None:

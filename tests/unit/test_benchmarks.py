@@ -1,11 +1,14 @@
 """The simulated engine and a miniature of the large grid: that the benchmarks measure what they say."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import faults
 from benchmarks.orchestrator import Session, make_grid, run_cells
 from benchmarks.processes import drift
 from benchmarks.simulated import LONGEST, PROMPT, SimulatedEngine, seconds_of
@@ -86,3 +89,23 @@ def test_a_slow_replica_costs_a_grid_little_more_than_its_own_share():
     assert (none, repeated) == (0, 1)
     # The slow one begins its third unit after 200 s, and the others have done the rest 40 s later.
     assert best <= now <= best + 2 * MEAN + 1 < before
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def a_round(kind: str, seconds: float, **details: Any) -> faults.Round:
+    values = {"hit": True, "equal": True, "codes": [0], "at": 1.0, "left": [], "texts": []}
+    return faults.Round(kind=kind, seconds=seconds, **{**values, **details})
+
+
+def test_the_table_of_faults_counts_what_differs_and_what_stays():
+    found = [a_round("none", 10.0), a_round("broker killed", 14.0, codes=[1, 0])]
+    found += [a_round("broker killed", 30.0, equal=False, left=["replicas"])]
+    assert "| broker killed | 2 | 1 | 1 to 2 | 12 s | 20 s | 1 |" in faults.table(found).splitlines()
+
+
+def test_rounds_that_are_noted_are_not_done_again(tmp_path: Path):
+    noted = [a_round("none", 10.0)] * 3 + [a_round(kind, 11.0) for kind in faults.KINDS]
+    (tmp_path / "rounds.jsonl").write_text("".join(json.dumps(one._asdict()) + "\n" for one in noted))
+    assert list(faults.rounds(tmp_path, "nowhere", 1, {}, 0)) == noted

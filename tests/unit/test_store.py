@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from greater_ray.config import TrialConfig, parse
-from greater_ray.errors import StoreError
+from greater_ray.errors import DataError, StoreError
 from greater_ray.files import Lines, write_atomic
 from greater_ray.settings import merged
 from greater_ray.store import RunStore
@@ -277,3 +277,14 @@ def test_a_run_that_is_killed_while_writing_a_checkpoint_keeps_the_one_before(tm
     assert state["at"] == 1
     store.save_state({"at": 3})
     assert not (tmp_path / ".state.json.tmp").exists()
+
+
+def test_wrong_settings_leave_a_new_folder_free_and_a_begun_one_as_it_is(tmp_path: Path):
+    with pytest.raises(DataError), RunStore(tmp_path, config()):
+        raise DataError("a row does not fit")
+    with RunStore(tmp_path, config(seed=1)) as store:
+        store.save_state({})
+    with pytest.raises(DataError), RunStore(tmp_path, config(seed=1)):
+        raise DataError("a row does not fit")
+    with pytest.raises(StoreError, match="different run"):
+        RunStore(tmp_path, config())

@@ -1,5 +1,7 @@
 """Where Ray is looked for, and how waiting for nodes ends."""
 
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from greater_ray.cluster import connect
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.placement import Demand
-from greater_ray.errors import ConfigError, Interrupted
+from greater_ray.errors import ConfigError, Interrupted, PoolError
 from greater_ray.grid.config import ReplicaConfig, load_grid
 from greater_ray.grid.run import GridObserver, run_grid
 from tests.grids import tiny_grid
@@ -37,6 +39,15 @@ def test_an_address_that_is_given_wins(home: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert connect.address_to_join(None) == "10.0.0.1:6379"
     assert connect.address_to_join("local") == "local"
+
+
+def test_an_address_at_which_nothing_listens_is_told_at_once():
+    begun = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(PoolError, match=f"no Ray at '127.0.0.1:{port}'"), connect.connected(f"127.0.0.1:{port}"):
+        pass
+    assert time.monotonic() - begun < 5
 
 
 # -- waiting -----------------------------------------------------------------------------------------------------------

@@ -295,6 +295,12 @@ def test_an_endpoint_out_of_reach_ends_the_run(endpoint: Endpoint, monkeypatch: 
         write(retries=0)
 
 
+def test_an_address_that_is_none_is_told(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://[::1")
+    with pytest.raises(ModelError, match=r"OPENAI_BASE_URL holds no address \(.+\)"):
+        write(retries=0)
+
+
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 

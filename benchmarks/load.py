@@ -1,0 +1,117 @@
+"""What large grids, long runs and large files take: time and memory of single commands, at two sizes each.
+
+    python -m benchmarks.load --report benchmarks/results/load_DATE.md
+
+Every command is a process of its own, without Ray, on the simulated model; the second size is four times the first, so
+a ratio of time much above four is growth faster than linear. Memory is the peak of the process.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import load
+
+SIMULATED = "benchmarks.simulated:instant"
+SIZES = (1, 4)
+_CELLS, _STEPS, _ROWS, _ROW_BYTES = 500, 2_500, 50_000, 250_000
+# Runs a command and tells its peak memory: a child's is told to its parent alone.
+_MEASURE = (
+    "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode; "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, code)"
+)
+
+
+def measured(*args: str) -> tuple[float, float]:
+    """Run a command; gives seconds and peak memory in MiB."""
+    begun = time.monotonic()
+    command = [sys.executable, "-c", _MEASURE, sys.executable, "-m", "greater_ray", *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak, code = map(int, done.stdout.split())
+    if code:
+        raise RuntimeError(f"{' '.join(args)} ended with {code}: {done.stderr[-500:]}")
+    return time.monotonic() - begun, peak / 1024
+
+
+def grid_of(folder: Path, cells: int) -> dict[str, tuple[float, float]]:
+    """Measure a grid of so many cells."""
+    values: dict[str, Any] = {
+        "methods": [{"name": "greater", "budget": {"steps": 1}}], "tasks": ["bbh/navigate"], "models": [SIMULATED],
+        "seeds": [*range(cells)],
+        "settings": {"task": {"data": "synthetic", "train_size": 2, "dev_size": 0, "test_size": 2}, "shard_size": 2},
+    }  # fmt: skip
+    file, out = folder / f"{cells}.yaml", str(folder / f"grid{cells}")
+    file.write_text(json.dumps(values))
+    run = ["grid", str(file), "--out", out, "--replicas", "0"]
+    plan = measured(*run, "--plan", "--no-probe")
+    whole = measured(*run)
+    return {
+        "plan": plan, "run": whole, "status": measured("status", out), "the same command, all done": measured(*run),
+        "plan, all done": measured(*run, "--plan", "--no-probe"), "report": measured("report", out),
+    }  # fmt: skip
+
+
+def run_of(folder: Path, steps: int) -> dict[str, tuple[float, float]]:
+    """Measure a run of so many steps."""
+    out = str(folder / f"run{steps}")
+    run = ["optimize", "--model", SIMULATED, "--task", "bbh/navigate", "--data", "synthetic", "--train-size", "2"]
+    run += ["--dev-size", "0", "--test-size", "2", "--steps", str(steps), "--out", out]
+    return {
+        "run": measured(*run), "the same command, done": measured(*run), "export": measured("export", out),
+        "report": measured("report", out),
+    }  # fmt: skip
+
+
+def rows_of(folder: Path, rows: int, size: int) -> dict[str, tuple[float, float]]:
+    """Measure own rows: so many, each with a question of so many characters."""
+    file = folder / f"{rows}-{size}.jsonl"
+    with file.open("w") as stream:
+        for number in range(rows):
+            text = f"{number} {'word ' * (size // 5)}"
+            stream.write(json.dumps({"question": text, "answer": str(number % 7)}) + "\n")
+    ask = ["--rows", str(file), "--answer-type", "number", "--train-size", "2", "--dev-size", "2", "--test-size", "2"]
+    return {"evaluate": measured("evaluate", "--model", SIMULATED, "--prompt", "Think.", *ask)}
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", type=Path, help="write the table there, as Markdown")
+    parser.add_argument("--scale", type=float, default=1.0, help="of all sizes, for a look at the script itself")
+    options = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    lines = ["| what | size | command | time | and at a quarter | memory |", "| --- | --- | --- | --- | --- | --- |"]
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(Path(__file__).parents[1]):
+        folder = Path(name)
+        kinds = {
+            "cells": (_CELLS, lambda n: grid_of(folder, n)), "steps": (_STEPS, lambda n: run_of(folder, n)),
+            "rows": (_ROWS, lambda n: rows_of(folder, n, 100)),
+            "characters in each of 8 rows": (_ROW_BYTES, lambda n: rows_of(folder, 8, n)),
+        }  # fmt: skip
+        for what, (size, measure) in kinds.items():
+            sizes = [max(2, int(size * options.scale * factor)) for factor in SIZES]
+            small, large = (measure(n) for n in sizes)
+            for command, (seconds, memory) in large.items():
+                before = small[command][0]
+                lines.append(
+                    f"| {what} | {sizes[1]:,} | {command} | {seconds:.1f} s | {before:.1f} s | {memory:.0f} MiB |"
+                )
+                print(lines[-1], flush=True)
+    if options.report is not None:
+        where = f"Python {platform.python_version()}, {load()}"
+        table = "\n".join(lines)
+        options.report.write_text(f"# Load, {date.today()}\n\n`python -m benchmarks.load`, {where}.\n\n{table}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
