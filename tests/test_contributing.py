@@ -22,7 +22,8 @@ def test_every_file_and_folder_exists():
     named = re.findall(r"`([\w./-]+(?:/|\.(?:py|md|toml|yaml)))`", TEXT) + re.findall(r"\]\(([^)]+)\)", TEXT)
     assert len(named) > 12
     places = [ROOT, ROOT / "greater_ray"]
-    assert [name for name in named if not any((place / name).exists() for place in places)] == []
+    there = [name for name in named if not name.startswith("dist/")]  # what is made is there once it is made
+    assert [name for name in there if not any((place / name).exists() for place in places)] == []
 
 
 def test_the_hooks_run_what_make_runs():
