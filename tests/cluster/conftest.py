@@ -17,22 +17,19 @@ from greater_ray.settings import merged
 os.environ["RAY_AUTH_MODE"] = "disabled"
 # Logical CPUs: these tests schedule more processes than there are cores.
 CPUS = 6
-CANARY = "sk-Canary0123456789abcdef"
 
 
 @pytest.fixture(scope="package")
-def local_ray() -> Iterator[list[str]]:
-    """A private Ray with its dashboard; gives what was told when it was started."""
+def local_ray() -> Iterator[None]:
+    """A private Ray; tests with a cluster of their own end it."""
     import ray
 
     from greater_ray.cluster.connect import connected
 
     os.environ.pop("RAY_ADDRESS", None)
     ray.shutdown()
-    told: list[str] = []
-    os.environ["CANARY_API_KEY"] = CANARY  # workers inherit it as any key; see test_private
-    with connected(num_cpus=CPUS, dashboard=True, tell=told.append):
-        yield told
+    with connected(num_cpus=CPUS):
+        yield
 
 
 @pytest.fixture(scope="package")

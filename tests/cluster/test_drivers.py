@@ -168,7 +168,7 @@ def test_two_users_of_one_machine_do_not_meet_and_leave_nothing_behind(
     drivers = [drive(config, out, "--replicas", "1", temp=short_temp) for out in outs]
     for driver in drivers:
         until_started(driver)
-    sessions = list((short_temp / "ray").glob("session_2*"))
+    sessions = list(short_temp.glob("gr-*/r/session_2*"))
     assert len(sessions) == 2, "each has a Ray of its own"
     # One is killed, the other does not notice.
     drivers[0].kill()

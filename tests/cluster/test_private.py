@@ -13,9 +13,10 @@ import psutil
 import pytest
 import ray
 
+from greater_ray.cluster.connect import connected
 from greater_ray.cluster.private import openness
-from tests.cluster.conftest import CANARY
 
+CANARY = "sk-Canary0123456789abcdef"
 SERVICES = (
     "NodeInfoGcsService/GetAllNodeInfo",
     "InternalKVGcsService/InternalKVKeys",
@@ -39,7 +40,19 @@ class Own:
 
 
 @pytest.fixture(scope="module")
-def own(local_ray: list[str]) -> Iterator[Own]:
+def told() -> Iterator[list[str]]:
+    """What was told when a private Ray with its dashboard was started."""
+    said: list[str] = []
+    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("CANARY_API_KEY", CANARY)  # workers inherit it as any key
+        with connected(num_cpus=2, dashboard=True, tell=said.append):
+            yield said
+
+
+@pytest.fixture(scope="module")
+def own(told: list[str]) -> Iterator[Own]:
     @ray.remote(num_cpus=0)
     class Actor:
         def seen(self) -> str:
@@ -73,22 +86,22 @@ def test_every_socket_is_on_loopback(own: Own) -> None:
     assert {name: addresses for name, addresses in open_ones.items() if addresses} == {}
 
 
-def test_a_stranger_on_this_machine_is_refused(own: Own, local_ray: list[str]) -> None:
+def test_a_stranger_on_this_machine_is_refused(own: Own, told: list[str]) -> None:
     assert openness() is None
     for name in SERVICES:
         with grpc.insecure_channel(own.gcs) as channel, pytest.raises(grpc.RpcError) as refused:
             channel.unary_unary(f"/ray.rpc.{name}")(b"", timeout=5)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    (told,) = local_ray
-    url = re.search(r"http://127\.0\.0\.1:\d+", told)[0]
+    (sentence,) = told
+    url = re.search(r"http://127\.0\.0\.1:\d+", sentence)[0]
     asked = [sys.executable, "-c", f"import urllib.request as r; r.urlopen('{url}/api/version')"]
     assert b"HTTP Error 401" in subprocess.run(asked, capture_output=True, env={**os.environ, "NO_PROXY": "*"}).stderr
 
 
-def test_the_token_is_in_one_file_of_this_user_and_nowhere_else(own: Own, local_ray: list[str]) -> None:
+def test_the_token_is_in_one_file_of_this_user_and_nowhere_else(own: Own, told: list[str]) -> None:
     assert re.fullmatch("[0-9a-f]{64}", own.token)
-    assert str(own.token_file) in local_ray[0]
-    assert own.token not in local_ray[0]
+    assert str(own.token_file) in told[0]
+    assert own.token not in told[0]
     assert own.token_file.parent.stat().st_mode & 0o077 == 0
     in_home = Path.home() / ".ray" / "auth_token"
     assert not in_home.exists() or own.token not in in_home.read_text()

@@ -354,7 +354,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "task": (["--task", "bbh/navigat"], 2, r"--task: 'bbh/navigat' is unknown.* Did you mean 'bbh/navigate'\?"),
     "group": (["--task", "bbh"], 2, r"--task: 'bbh' is a group of 27 tasks"),
     "model": (["--model", "smollm2-135"], 2, r"--model: 'smollm2-135' is unknown.* Did you mean 'smollm2-135m'\?"),
-    "folder": (["--model", "./none"], 1, r"--model: there is no folder './none'"),
+    "folder": (["--model", "./none"], 2, r"--model: there is no folder './none'"),
     "method": (["--method", "greatr"], 2, r"--method: 'greatr' is unknown.* Did you mean 'greater'\?"),
     "preset": (["--preset", "papr"], 2, r"--preset: 'papr' is unknown.* Did you mean 'paper'\?"),
     "option": (["--stepz", "3"], 2, r"--stepz: no such option. Did you mean '--steps'\?"),
@@ -463,7 +463,7 @@ def test_a_model_folder_without_tokenizer(tiny_folder, small, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (folder / name).write_bytes((tiny_folder / name).read_bytes())
     result = call(["optimize", *small, "--model", "model", "--steps", "1"], tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "--model: 'model' has no tokenizer" in one_sentence(result.stderr)
 
 

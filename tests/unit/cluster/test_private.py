@@ -1,8 +1,10 @@
 """The token of a Ray of our own: what it leaves behind, and what it does not."""
 
 import os
+import shutil
 import signal
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -69,13 +71,15 @@ def test_the_next_one_removes_what_a_process_that_was_killed_has_left_and_nothin
 
 
 def test_a_ray_that_outlives_its_driver_is_left_alone_until_it_has_ended(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ):
+    short = tempfile.mkdtemp(dir="/tmp")  # the path of a socket has at most 107 characters
+    request.addfinalizer(lambda: shutil.rmtree(short))
+    monkeypatch.setenv("RAY_TMPDIR", short)
     killed()
-    (left,) = own_folder.glob("gr-*/r/session_1/sockets")
+    (left,) = Path(short).glob("gr-*/r/session_1/sockets")
     with socket.socket(socket.AF_UNIX) as raylet:
-        monkeypatch.chdir(left)  # the path may be too long for a socket
-        raylet.bind("raylet")
+        raylet.bind(str(left / "raylet"))
         raylet.listen()
         remove_left_ones()
         assert left.exists()
