@@ -3,8 +3,12 @@
 #   make test    set up, then all checks     make check   all checks in the environment at hand
 #   make demo    set up, then the demo       make bench   set up, then the step benchmark
 #   make paper-smoke   set up, then every table of the papers at the scale of a laptop (under an hour on two cores)
+#   make exports   set up, then every export opened in its real program and taken back (about 10 minutes, from the index)
 #   make clean   remove .venv and caches   make cluster-files   what deploy/ ships to the machines of a cluster
+#   make notebooks   set up, then execute examples/notebooks into runs/notebooks, with their outputs
 #   make bench-cluster   set up, then what Ray and the orchestration cost (about 20 minutes, on a machine at rest)
+#   make docs    set up, then the documentation as a site that opens from disk, dist/site/index.html
+#   make release   wheel and sdist into dist/release, checked and tried in a new environment
 #
 # On Linux the default torch brings CUDA (gigabytes); TORCH_INDEX=<url> takes torch from another index,
 # for instance that of the CPU builds.
@@ -18,7 +22,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check lint types layers unit demo paper-smoke bench bench-cluster cluster-files clean
+.PHONY: setup test check static lint types layers site unit demo docs exports notebooks paper-smoke bench bench-cluster cluster-files \
+	release clean
 
 setup: $(STAMP)
 
@@ -34,11 +39,15 @@ $(STAMP): pyproject.toml constraints.txt
 test: $(STAMP)
 	@$(MAKE) --no-print-directory check
 
-# The cheapest first. Types are checked beside the tests, which wait for Ray a part of their time.
+# The cheapest first. Types and pages are checked beside the tests, which wait for Ray a part of their time.
 check:
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory layers
-	@$(MAKE) --no-print-directory -j 2 types unit
+	@$(MAKE) --no-print-directory -j 2 static unit
+
+static:
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory site
 
 lint:
 	@echo "== ruff"
@@ -53,14 +62,25 @@ layers:
 	@echo "== import contracts"
 	@$(BIN)/lint-imports
 
+# Warnings and broken links end it; only what has changed is made anew.
+site:
+	@echo "== documentation"
+	@$(BIN)/python docs/site/build.py
+
 # In two processes: one for the tests that start Ray, which mostly wait, and one for all the others.
 unit:
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -n 2
 
+docs: $(STAMP)
+	@$(MAKE) --no-print-directory site
+
 demo: $(STAMP)
 	@$(BIN)/python pipelines/bbh_grid.py --preset laptop --set settings.task.data=$(DATA) --out runs/demo
 	@$(BIN)/greater-ray report runs/demo
+
+notebooks: $(STAMP)
+	@$(BIN)/python examples/execute_notebooks.py runs/notebooks
 
 paper-smoke: $(STAMP)
 	@$(BIN)/greater-ray paper run all --scale smoke --out runs/paper-smoke
@@ -77,6 +97,22 @@ bench-cluster: $(STAMP)
 			$(if $(REPORTS),--out $(REPORTS)/$${part}_$$(date +%F).md) || failed=1; \
 	done; exit $$failed
 
+# The real programs have dependencies of their own, so they live in an environment of their own. Without npm the line of
+# promptfoo fails.
+OTHERS := .venv-exports
+OTHERS_STAMP := $(OTHERS)/.ready
+
+$(OTHERS_STAMP): tests/others/requirements.txt tests/others/package.json
+	@echo "== environment of the exports' programs"
+	$(PYTHON) -m venv $(OTHERS)
+	$(OTHERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/others/requirements.txt
+	@cp tests/others/package.json $(OTHERS)/
+	-cd $(OTHERS) && npm install --no-audit --no-fund --loglevel=error
+	@touch $@
+
+exports: $(STAMP) $(OTHERS_STAMP)
+	@$(BIN)/python -m tests.others.check_exports $(OTHERS)
+
 # A folder of its own, because whatever lies in a shipped folder is hashed and copied by `ray up`.
 cluster-files: $(STAMP)
 	@rm -rf dist/cluster build
@@ -84,6 +120,33 @@ cluster-files: $(STAMP)
 	@cp constraints.txt dist/cluster/
 	@ls dist/cluster
 
+# The wheel is built from the sdist, so the sdist has all that is needed. Both environments are new.
+RELEASE := dist/release
+RELEASE_TOOLS := build/release-tools
+RELEASE_TRY := build/release-try
+# Else the sources could be imported in the place of the wheel.
+release: export PYTHONPATH :=
+release:
+	@rm -rf $(RELEASE) $(RELEASE_TOOLS) $(RELEASE_TRY)
+	@echo "== build"
+	@$(PYTHON) -m venv $(RELEASE_TOOLS)
+	@$(RELEASE_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build twine
+	@$(RELEASE_TOOLS)/bin/python -m build --outdir $(RELEASE) . >$(RELEASE_TOOLS)/log 2>&1 || { cat $(RELEASE_TOOLS)/log; exit 1; }
+	@echo "== archives"
+	@$(RELEASE_TOOLS)/bin/python release/check_archives.py $(RELEASE)
+	@$(RELEASE_TOOLS)/bin/twine check --strict $(RELEASE)/*
+	@echo "== the wheel in a new environment"
+	@$(PYTHON) -m venv $(RELEASE_TRY)
+	@$(RELEASE_TRY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@$(RELEASE_TRY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(RELEASE)/*.whl
+	@cd $(RELEASE_TRY) && bin/python -m pip check
+	@cd $(RELEASE_TRY) && bin/python -c "import greater_ray; print('imported', greater_ray.__version__, 'from', greater_ray.__file__)"
+	@cd $(RELEASE_TRY) && bin/greater-ray --version
+	@cd $(RELEASE_TRY) && bin/greater-ray --help >/dev/null && echo "greater-ray --help: ok"
+	@cd $(RELEASE_TRY) && bin/greater-ray list methods
+	@echo "release: $(RELEASE) holds what can be uploaded; it was not uploaded"
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(OTHERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

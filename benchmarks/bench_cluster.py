@@ -1,8 +1,9 @@
-"""What Ray and the orchestration cost. Three measurements, each with its bar; the exit code is 1 below one.
+"""What Ray and the orchestration cost. Four measurements, each with its bar; the exit code is 1 below one.
 
     python -m benchmarks.bench_cluster overhead       one replica costs at most 5 % more than this process
     python -m benchmarks.bench_cluster scaling        two one-thread replicas do at least 1.8 times the work of one
     python -m benchmarks.bench_cluster orchestrator   64 replicas that only wait are busy for at least 90 % of the time
+    python -m benchmarks.bench_cluster stragglers     one replica of 16 at a tenth of the speed costs at most 20 %
 
 ``--out FILE`` also writes a dated report. Run it from the root of a checkout, on a machine that does nothing else.
 """
@@ -123,6 +124,24 @@ def orchestrator(options: argparse.Namespace, report: Report) -> None:
         report.bar("every cell without work is done", limits.complete)
 
 
+def stragglers(options: argparse.Namespace, report: Report) -> None:
+    """One slow replica, in simulated time."""
+    from benchmarks.stragglers import MEAN, REPLICAS, measure
+
+    report(
+        f"{REPLICAS} replicas, units of {MEAN:g} s on average, {options.draws} draws; times in multiples of the best"
+    )
+    report("possible (all speeds together, or the longest chain of one cell): median [least, most]")
+    for slow in options.speeds:
+        report()
+        report(f"one replica at {slow:.2g} of the others' speed")
+        found = measure(slow, options.draws, report)
+        for title, ratios in found:
+            # In the last shape every step waits for all its shards, so it never comes near the best possible.
+            if slow < 1 and title.endswith("equal times") and not title.startswith("one cell"):
+                report.bar(f"{title}: at most {options.bar:g} times the best", statistics.median(ratios) <= options.bar)
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -151,6 +170,10 @@ def parse_arguments() -> argparse.Namespace:
     idle.add_argument("--limit-replicas", type=int, default=4)
     idle.add_argument("--bar", type=float, default=0.9)
     idle.add_argument("--growth", type=float, default=5.0, help="MiB a minute by which driver and broker may grow")
+    slow = commands.add_parser("stragglers")
+    slow.add_argument("--speeds", type=float, nargs="+", default=[0.1, 1 / 3, 1.0], help="shares of the others' speed")
+    slow.add_argument("--draws", type=int, default=20)
+    slow.add_argument("--bar", type=float, default=1.2)
     for command in commands.choices.values():
         command.add_argument("--out", type=Path, default=None, help="write a dated report to this file")
     return parser.parse_args()
@@ -162,6 +185,7 @@ def main() -> int:
         "overhead": ("One replica through Ray against the same work in process", overhead),
         "scaling": ("Two replicas against one", scaling),
         "orchestrator": ("Orchestration of a large grid without models", orchestrator),
+        "stragglers": ("A replica that is slower than the others, in simulated time", stragglers),
     }
     title, part = parts[options.command]
     report = Report()

@@ -19,6 +19,7 @@ from greater_ray.assembly import load_engine, resolve_config
 from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.pool import Pool
 from greater_ray.config import ModelConfig, TrialConfig
+from greater_ray.grid.config import ReplicaConfig
 from greater_ray.methods.greater import PLUGIN, GreaterConfig
 from greater_ray.protocols import Executor, Problem
 from greater_ray.sharding import LocalExecutor, ShardedModel
@@ -26,7 +27,6 @@ from greater_ray.tasks import extractor, load_task
 from greater_ray.types import Example, Layout
 from greater_ray.work import Answers, EncodePrompt, Rollouts
 
-_PREFIXES = 4 * 2**30  # bytes of questions' keys and values that a replica keeps
 _LOOK = 0.1
 
 
@@ -145,7 +145,7 @@ def take_turns(
 
 def launch(model: ModelConfig, replicas: int) -> Pool:
     """Start a pool and wait for all of its replicas."""
-    pool = Pool.launch(model, Demand(model.name, replicas, 1.0, 0.0), _PREFIXES)
+    pool = Pool.launch(model, Demand(model.name, replicas, 1.0, 0.0), ReplicaConfig())
     pool.executor.served()
     while any(slot["state"] == "starting" for slot in pool.stats()["slots"]):
         time.sleep(_LOOK)

@@ -1,9 +1,10 @@
 """Prompt optimization for open-weights language models, by the gradient through their own reasoning (GReaTer).
 
-What is public and stays: ``optimize`` and ``evaluate`` run, ``load`` reads what a folder holds; ``TrialConfig`` and
-``TrialRecord`` are what goes in and comes out; ``Method``, ``Task``, ``TextModel``, ``GradientModel``, ``Executor`` and
-``Observer`` are the seams for parts of one's own, ``GreaterRayError`` the base of all errors. Names are imported when
-they are first used, so ``import greater_ray`` costs nothing.
+What is public and stays: ``optimize``, ``evaluate`` and ``run_grid`` run, ``load`` reads what a folder holds and
+``plots`` draws it; ``TrialConfig`` and ``TrialRecord`` are what goes in and comes out; ``Method``, ``Task``,
+``TextModel``, ``GradientModel``, ``Executor`` and ``Observer`` are the seams for parts of one's own,
+``GreaterRayError`` the base of all errors. Names are imported when they are first used, so ``import greater_ray``
+costs nothing.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,13 @@ __all__ = [
     "evaluate",
     "load",
     "optimize",
+    "plots",
+    "run_grid",
 ]
 
 if TYPE_CHECKING:
-    from greater_ray.api import evaluate, optimize
+    from greater_ray import plots
+    from greater_ray.api import evaluate, optimize, run_grid
     from greater_ray.config import TrialConfig
     from greater_ray.errors import GreaterRayError
     from greater_ray.observer import Observer
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "optimize": "api",
     "evaluate": "api",
+    "run_grid": "api",
     "load": "results",
     "TrialConfig": "config",
     "TrialRecord": "records",
@@ -54,6 +59,8 @@ def __getattr__(name: str) -> Any:
     """Import the public names on first use."""
     from importlib import import_module
 
+    if name == "plots":
+        return import_module("greater_ray.plots")
     if name in _HOMES:
         return getattr(import_module(f"greater_ray.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'greater_ray' has no attribute {name!r}")

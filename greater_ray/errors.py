@@ -9,12 +9,28 @@ A sentence that speaks of other settings marks their keys with ``§``: ``"give �
 """
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 # A key that stands in a sentence.
 _KEY = re.compile(r"§([a-z_]+(?:\.[a-z_]+)*)")
+# Who is named in front of a host: a user with a password, or a key.
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s'\"@]+@")
+_SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
+_SHORTEST_SECRET = 8  # a shorter value is likelier a switch, or a word that a text may well hold
+
+
+def redacted(text: str) -> str:
+    """Return a text without passwords in addresses, and without the keys that the environment holds.
+
+    What libraries and servers say of an error may name the address or echo the key that they were given.
+    """
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and value in text and _SECRET_NAME.search(name):
+            text = text.replace(value, "***")
+    return _USER_IN_URL.sub("***@", text) if "://" in text else text
 
 
 class Place(NamedTuple):
@@ -44,6 +60,7 @@ class GreaterRayError(Exception):
         allowed: Iterable[str] = (),
         place: Place | None = None,
     ) -> None:
+        why = redacted(why)
         super().__init__(why)
         self.why, self.setting, self.value, self.place = why, setting, value, place
         self.allowed = tuple(allowed)

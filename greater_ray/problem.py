@@ -16,7 +16,10 @@ from greater_ray.work import PromptRoom
 def inferred(task: Task) -> str | None:
     """Say what was inferred from a user's own rows; None where nothing was."""
     how = str(task.provenance.get("answer_type_from", ""))
-    return f"{task.name}: answers are read as '{task.answer_type}' ({how})" if how.startswith("inferred") else None
+    files = [task.provenance, *task.provenance.get("files", {}).values()]
+    told = [*dict.fromkeys(str(file["read_as"]) for file in files if "read_as" in file)]
+    told += [f"answers are read as '{task.answer_type}' ({how})"] if how.startswith("inferred") else []
+    return f"{task.name}: {'; '.join(told)}" if told else None
 
 
 def moved(config: TrialConfig, facts: Mapping[str, Any]) -> str | None:
@@ -26,6 +29,14 @@ def moved(config: TrialConfig, facts: Mapping[str, Any]) -> str | None:
         return None
     what = "the prompt" if layout.placement == "system" else "the text meant for it"
     return f"{config.model.name}: its chat template has no system message; {what} stands in front of the user's turn"
+
+
+def not_run(config: TrialConfig, facts: Mapping[str, Any]) -> str | None:
+    """Say that a model brings code that is not run; None where it brings none."""
+    told = (
+        f"{config.model.name}: the model brings code of its own, which is not run; transformers' own class computes it"
+    )
+    return told if facts.get("code_not_run") else None
 
 
 def problem_of(parts: Parts) -> Problem:

@@ -101,6 +101,18 @@ class EvaluationRecord(Record):
     generated_unreadable_rate: float | None = None
     examples: tuple[ExampleRecord, ...]
 
+    def _repr_html_(self) -> str:
+        """Return figures and a few answers as a notebook shows them."""
+        from greater_ray.record_tables import evaluation_html
+
+        return evaluation_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print one line, where IPython shows text: the whole record would be thousands of words."""
+        from greater_ray.record_tables import evaluation_line
+
+        printer.text(evaluation_line(self))
+
 
 class ComparisonRecord(Record):
     """The optimized prompt against the initial one on the same rows (paired); differences are after minus before."""
@@ -196,6 +208,18 @@ class TrialRecord(Record):
     optimizer: dict[str, Any] | None = None
     rendered: str | None = None
     environment: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        """Return prompts, scores and costs as a notebook shows them."""
+        from greater_ray.record_tables import trial_html
+
+        return trial_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print one line, where IPython shows text: the whole record would be thousands of words."""
+        from greater_ray.record_tables import trial_line
+
+        printer.text(trial_line(self))
 
     def evaluation(self, split: str, prompt: PromptRecord) -> EvaluationRecord | None:
         """Return the evaluation of a prompt on a split, if it was made."""

@@ -9,7 +9,7 @@ from greater_ray.demonstrations import evaluation_demonstrations, fitting
 from greater_ray.errors import ConfigError, unknown_name
 from greater_ray.evaluation import evaluate
 from greater_ray.observer import Observer
-from greater_ray.problem import inferred, moved
+from greater_ray.problem import inferred, moved, not_run
 from greater_ray.protocols import SPLITS, encoded, rows_of
 from greater_ray.records import EvaluationRecord, TrialRecord
 from greater_ray.store import NoLines, RunStore, Unsaved, refuse_foreign
@@ -88,7 +88,7 @@ def evaluate_prompt(
     """
     subject = load_subject(config, models)
     task, model = subject.task, subject.model
-    for note in filter(None, (inferred(task), moved(config, subject.facts))):
+    for note in filter(None, (inferred(task), moved(config, subject.facts), not_run(config, subject.facts))):
         message(note)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)

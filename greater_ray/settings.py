@@ -22,7 +22,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = Place(str(path), mark.line + 1 if mark is not None else None)
-        raise ConfigError("not valid YAML.", setting="config", place=place) from error
+        # What the library says repeats the line, in which a key may stand.
+        raise ConfigError("not valid YAML.", setting="config", place=place) from None
     if not isinstance(values, dict):
         raise ConfigError(f"'{path}' must hold a mapping of options, not {type(values).__name__}.", setting="config")
     return values

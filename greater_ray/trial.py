@@ -17,7 +17,7 @@ from greater_ray.errors import BudgetSpent, Interrupted, MethodError
 from greater_ray.final import evaluate_finalists
 from greater_ray.ledger import Ledger
 from greater_ray.observer import Observer
-from greater_ray.problem import inferred, moved, problem_of, refuse_long_prompts
+from greater_ray.problem import inferred, moved, not_run, problem_of, refuse_long_prompts
 from greater_ray.protocols import EndsItself, Method, MethodState, Problem, StepInfo
 from greater_ray.recording import step_record, trial_record
 from greater_ray.records import TrialRecord
@@ -54,7 +54,8 @@ class Trial:
         """
         record = self.store.load_record()
         if record is None:
-            for note in filter(None, (inferred(self.parts.task), moved(self.parts.config, self.parts.facts))):
+            told = (say(self.parts.config, self.parts.facts) for say in (moved, not_run))
+            for note in filter(None, (inferred(self.parts.task), *told)):
                 self.observer.message(note)
             problem = problem_of(self.parts)
             refuse_unusable(self.parts.config, self.parts.task, self.parts.model)

@@ -26,7 +26,11 @@ MACHINE_PATH = re.compile(r"(^|[^A-Za-z0-9_.])/(" + "|".join(("wo" + "rk", "fa" 
 
 
 def modules() -> list[Path]:
-    return [file for top in ("greater_ray", "pipelines", "benchmarks") for file in sorted((ROOT / top).rglob("*.py"))]
+    return [
+        file
+        for top in ("greater_ray", "pipelines", "benchmarks", "docs", "release")
+        for file in sorted((ROOT / top).rglob("*.py"))
+    ]
 
 
 def project_files() -> list[Path]:

@@ -47,4 +47,5 @@ def test_the_workflow_runs_what_everybody_runs():
 
 def test_the_version_is_the_same_everywhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == greater_ray.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert project["version"] == greater_ray.__version__ == citation["version"]

@@ -159,6 +159,28 @@ def test_what_is_submitted_to_a_launched_cluster_needs_no_address() -> None:
         assert [c for c in pipeline_commands(file.read_text()) if "submit" in c and "--address auto" in c] == []
 
 
+@pytest.mark.parametrize("file", ALL_FILES, ids=lambda file: file.name)
+def test_no_file_opens_a_port_to_the_world(file: Path) -> None:
+    text = "\n".join(line for line in file.read_text().splitlines() if not line.lstrip().startswith("#"))
+    opened = r"0\.0\.0\.0|::/0|LoadBalancer|NodePort|Ingress|host(?:Network|Port)|^EXPOSE|--publish|-p \d+:|disabled"
+    assert re.findall(opened, text, re.MULTILINE) == []
+    for host in re.findall(r"--dashboard-host[= ](\S+)", text):
+        assert host == "127.0.0.1"
+
+
+def test_every_machine_on_aws_is_in_a_group_that_ray_does_not_open(aws: dict[str, Any]) -> None:
+    """Ray opens SSH to everybody in a group that it makes, which it does for types that name none."""
+    groups = [tuple(kind["node_config"]["SecurityGroupIds"]) for kind in aws["available_node_types"].values()]
+    assert len(groups) == 3
+    assert set(groups) == {("sg-00000000000000000",)}
+    assert "security_group" not in aws["provider"]
+    page = (DEPLOY / "README.md").read_text()
+    rules = re.findall(r"authorize-security-group-ingress .*", page)
+    assert len(rules) == 2
+    assert re.search(r"--port 22 --cidr \S+/32$", rules[0])
+    assert rules[1].endswith("--source-group $group")
+
+
 # -- cluster.yaml
 
 

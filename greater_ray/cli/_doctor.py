@@ -9,7 +9,7 @@ from greater_ray.errors import ConfigError, GreaterRayError
 from greater_ray.evaluation import read_answer
 from greater_ray.models.endpoint import is_endpoint
 from greater_ray.plugins import load
-from greater_ray.problem import moved
+from greater_ray.problem import moved, not_run
 from greater_ray.protocols import Problem, Task, reads_likeliest
 from greater_ray.types import Example, Layout, LossSpec, TokenIds
 from greater_ray.work import Answers, CheckPrompts, Rollouts
@@ -125,6 +125,8 @@ def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[
         add(Check("model", "ok", text, facts))
         if (note := moved(config, facts)) is not None:
             add(Check("layout", "warn", note, {"placement": config.layout.placement}))
+        if (note := not_run(config, facts)) is not None:
+            add(Check("code", "warn", note, {}))
         name = "prompt"
         method = load("methods", config.method)
         method_config = parse(method.config_type, config.method_config, "method_config")

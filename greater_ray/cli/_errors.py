@@ -3,11 +3,16 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+
+import typer
 
 from greater_ray.errors import ConfigError, DataError, GreaterRayError
 from greater_ray.settings import line_in_yaml
 
+# The base of all complaints about arguments; which package it comes from depends on typer's version.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 # Settings that are no key of a trial's config, by the option that gives them.
 ARGUMENTS = {
     "address": "--address",
@@ -79,3 +84,20 @@ class Complaint(Exception):  # noqa: N818 - what the command line says, not what
 def sentence(error: GreaterRayError, written: Written) -> str:
     """Say an error in the words of the command line."""
     return error.told(written.option, heading=written.origin)
+
+
+def usage(error: Exception, args: list[str]) -> str:
+    """Say in one sentence what is wrong with the arguments."""
+    option, close = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if close and option is not None:
+        return f"{option}: no such option. Did you mean '{close[0]}'?"
+    message = str(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
+    found = re.match(r"Invalid value for '(--[a-z-]+)': (.*)", message)
+    if found is None:
+        return message if message.endswith("?") or not message else f"{message}."
+    name, reason = found.groups()
+    values = [b for a, b in pairwise(args) if a == name] + [
+        a[len(name) + 1 :] for a in args if a.startswith(f"{name}=")
+    ]
+    shown = f", not '{values[-1]}'" if values else ""
+    return f"{name}: {reason[0].lower()}{reason[1:].partition(',')[0]}{shown}."

@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from greater_ray.cli._display import as_json, clock, console
-from greater_ray.cli._grid_display import cell_line, cells_line, left_line, pool_line
+from greater_ray.cli._display import as_json
 from greater_ray.cli._options import Given
-from greater_ray.cli._summary import percent
 from greater_ray.grid.config import AXES
 from greater_ray.grid.run import GridResult
 from greater_ray.grid.status import read_status
 from greater_ray.grid.store import GridStore
+from greater_ray.progress.grid import cell_line, cells_line, left_line, pool_line
+from greater_ray.progress.screen import clock, console
 from greater_ray.results import CellResult, SplitScore, load, of_grid
 from greater_ray.results.cells import cell_json
+from greater_ray.shown import percent
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,9 +1,10 @@
-"""Help pages without noise: a flag has no type, and an argument goes by its name alone. Names complete in shells."""
+"""Help pages without noise: a flag has no type, and an argument goes by its name alone."""
 
-from collections.abc import Callable
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
+
+from greater_ray.progress.door import past_the_door
 
 
 def _quiet(params: list[Any]) -> list[Any]:
@@ -23,6 +24,11 @@ class Command(TyperCommand):
         """Return the parameters as help shows them."""
         return _quiet(super().get_params(ctx))
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Draw the help page, which holds no text of anybody else."""
+        with past_the_door():
+            super().format_help(ctx, formatter)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what stands behind the command's name in its usage line."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
@@ -31,39 +37,11 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """The whole application; see ``Command``."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Draw the help page; see ``Command``."""
+        with past_the_door():
+            super().format_help(ctx, formatter)
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters as help shows them."""
         return _quiet(super().get_params(ctx))
-
-
-def _beginning(names: list[str], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
-
-
-def complete_task(incomplete: str) -> list[str]:
-    """Complete the name of a task."""
-    from greater_ray.tasks import available_tasks
-
-    return _beginning([task.name for task in available_tasks()], incomplete)
-
-
-def complete_method(incomplete: str) -> list[str]:
-    """Complete the name of a method."""
-    from greater_ray.plugins import available
-
-    return _beginning(available("methods"), incomplete)
-
-
-def complete_model(incomplete: str) -> list[str]:
-    """Complete the name of a built-in model."""
-    from greater_ray.models.sources import list_models
-
-    return _beginning([model.name for model in list_models()], incomplete)
-
-
-COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
-    "--task": complete_task,
-    "--method": complete_method,
-    "--model": complete_model,
-    "--optimizer-model": complete_model,
-}

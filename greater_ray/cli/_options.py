@@ -6,15 +6,17 @@ file, the options, and ``--set``.
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from greater_ray.cli._completion import COMPLETIONS, complete_set
 from greater_ray.cli._errors import Complaint, Written, sentence, written_keys
-from greater_ray.cli._help import COMPLETIONS
 from greater_ray.errors import ConfigError, GreaterRayError
+from greater_ray.plugins import outside
 
 
 class Setting(NamedTuple):
@@ -41,7 +43,7 @@ SETTINGS = (
     Setting("--data", "task.data", str, "SOURCE", "hub (default), synthetic, or a folder with official files.", _TASK),
     Setting(
         "--rows", "task.rows", str, "FILE",
-        "Your own questions and answers: JSONL, CSV, TSV, Parquet, or hub:ORG/NAME:CONFIG.", _TASK,
+        "Own questions and answers: JSONL, CSV, TSV, Parquet, Inspect log, lm-eval samples, hub:ORG/NAME.", _TASK,
     ),
     Setting("--dev-rows", "task.dev_rows", str, "FILE", "Own rows for dev, where --rows has those for train.", _TASK),
     Setting("--test-rows", "task.test_rows", str, "FILE", "Own rows for test, likewise.", _TASK),
@@ -139,7 +141,12 @@ _FURTHER: dict[str, tuple[Any, Any]] = {
     "config": (Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.")),
     "assignments": (
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, for instance method.top_k=20; wins over all."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting, for instance method.top_k=20; wins over all.",
+            autocompletion=complete_set,
+        ),
     ),
     "json": (bool, typer.Option("--json", help="Print the result as JSON, and nothing else, to standard output.")),
     "no_color": (bool, typer.Option("--no-color", help="No colors (also: NO_COLOR=1).")),
@@ -250,6 +257,8 @@ def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, An
     from greater_ray.settings import merged, parse_assignments, read_yaml
 
     from_file = read_yaml(given.config) if given.config is not None else {}
+    if given.config is not None:
+        tell_code(given.config, from_file)
     options: dict[str, Any] = {}
     for setting in SETTINGS:
         value = given.settings.get(setting.option)
@@ -270,6 +279,13 @@ def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, An
         if value is not None and not isinstance(value, str):
             raise ConfigError(f"must be a name, not {value!r}.", setting=key, value=value)
     return settings
+
+
+def tell_code(file: Path, values: Mapping[str, Any]) -> None:
+    """Say which code of other packages a file of settings names, before any of it is imported."""
+    if names := outside(values):
+        sys.stderr.write(f"'{file}' names code outside this package, which runs with your rights: {', '.join(names)}\n")
+        sys.stderr.flush()
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from greater_ray.cli._display import as_json
 from greater_ray.cli._options import Given
+from greater_ray.drawing import has_matplotlib
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.estimate import Estimate, estimate
 from greater_ray.paper.catalog import scale
 from greater_ray.paper.cost import supposed, total, transferred
-from greater_ray.paper.figures import has_matplotlib
 from greater_ray.paper.layout import FORMATS, shown
 from greater_ray.paper.measure import Filled, fill_all, transfers_left
 from greater_ray.paper.plan import TablePlan, grid_plan

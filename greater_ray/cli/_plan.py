@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from greater_ray.cli._display import as_json, clock, console
+from greater_ray.cli._display import as_json
 from greater_ray.cli._options import Given
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import GridConfig
@@ -13,6 +13,8 @@ from greater_ray.grid.inputs import Inputs
 from greater_ray.grid.run import open_cells
 from greater_ray.grid.store import GridStore
 from greater_ray.grid.transfer import transfer_models
+from greater_ray.progress.door import rewrite_line
+from greater_ray.progress.screen import clock, console
 
 
 def print_plan(
@@ -37,7 +39,7 @@ def print_plan(
 
         def tell(text: str) -> None:
             if sys.stderr.isatty():
-                sys.stderr.write(f"\r\x1b[K{text}")
+                rewrite_line(text)
 
         tell("probing: one step of every method on a few rows")
         costs = dict(zip((c.trial_id for c in todo), estimate(todo, local_models(tell)), strict=True))

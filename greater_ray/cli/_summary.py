@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from greater_ray.cli._display import clock
+from greater_ray.progress.screen import clock
 from greater_ray.records import ComparisonRecord, EvaluationRecord, TrialRecord
+from greater_ray.shown import percent, percents
 from greater_ray.statistics.tables import ALPHA
 from greater_ray.types import Usage
 
@@ -20,20 +21,11 @@ def data_title(task: dict[str, Any]) -> str:
     return f"{name} (synthetic)" if task.get("source") == "synthetic" and "(synthetic)" not in name else name
 
 
-def percent(value: float) -> str:
-    """Write a share."""
-    return f"{100 * value:.1f} %"
-
-
-def _range(limits: tuple[float, float]) -> str:
-    return f"[{100 * limits[0]:.1f}, {100 * limits[1]:.1f}]"
-
-
 def print_evaluation(console: "Console", record: EvaluationRecord, name: str) -> None:
     """Print one prompt's figures on one split."""
     lines = (
         f"{name}, {record.split}: {record.num_examples} rows",
-        f"  {record.metric:<11} {percent(record.accuracy)}  95 % interval {_range(record.accuracy_interval)}"
+        f"  {record.metric:<11} {percent(record.accuracy)}  95 % interval {percents(record.accuracy_interval)}"
         + ("  (likeliest choice)" if record.generated_accuracy is not None else ""),
         *_generated(record),
         f"  strict      {percent(record.strict_accuracy)}  (answer read from the reasoning alone)",
@@ -101,7 +93,7 @@ def _generated(record: EvaluationRecord) -> list[str]:
     rate = percent(record.generated_unreadable_rate or 0.0)
     return [
         f"  generated   {percent(record.generated_accuracy)}  95 % interval "
-        f"{_range(record.generated_accuracy_interval)}  ({rate} unreadable)"
+        f"{percents(record.generated_accuracy_interval)}  ({rate} unreadable)"
     ]
 
 
@@ -125,7 +117,7 @@ def _table(record: TrialRecord) -> "Table":
     metric = next((e.metric for pair in pairs.values() for e in pair if e is not None), "accuracy")
     for k, when in enumerate(("before", "after")):
         chosen = [pair[k] for pair in pairs.values()]
-        row(f"{metric} {when}", lambda e: f"{percent(e.accuracy)} {_range(e.accuracy_interval)}")
+        row(f"{metric} {when}", lambda e: f"{percent(e.accuracy)} {percents(e.accuracy_interval)}")
     table.add_row("difference", *(_difference(compared.get(split)) for split in pairs))
     table.add_row("p value", *(f"{compared[s].p_value:.3g}" if s in compared else "-" for s in pairs))
     if any(e.label_ce is not None for pair in pairs.values() for e in pair if e is not None):
@@ -163,7 +155,7 @@ def _loss_difference(comparison: ComparisonRecord | None) -> str:
 def _difference(comparison: ComparisonRecord | None) -> str:
     if comparison is None:
         return "-"
-    return f"{100 * comparison.difference:+.1f} points {_range(comparison.interval)}"
+    return f"{100 * comparison.difference:+.1f} points {percents(comparison.interval)}"
 
 
 def verdict(record: TrialRecord) -> list[str]:

@@ -5,24 +5,23 @@ imported by what needs them, so that help and lists answer at once.
 """
 
 import os
-import re
 import sys
 import traceback
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from greater_ray.cli._errors import Complaint
+from greater_ray.cli._completion import COMPLETIONS, among, complete_cell, complete_format
+from greater_ray.cli._errors import Complaint, UsageError, usage
 from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
 from greater_ray.cli.grid import register
 from greater_ray.cli.paper import paper
-from greater_ray.errors import ConfigError, Interrupted, unknown_name
-
-# The base of all complaints about arguments; which package it comes from depends on typer's version.
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+from greater_ray.cli.schema import schema
+from greater_ray.errors import ConfigError, Interrupted, redacted, unknown_name
+from greater_ray.progress.door import door, hand_out, rewrite_line
+from greater_ray.shown import escaped
 
 
 def _print_version(wanted: bool) -> None:
@@ -52,7 +51,10 @@ def _application(
     """Prompt optimization for open-weights language models (GReaTer)."""
 
 
-_Split = Annotated[str, typer.Option("--split", metavar="NAME", help="train, dev or test.")]
+_Split = Annotated[
+    str,
+    typer.Option("--split", metavar="NAME", help="train, dev or test.", autocompletion=COMPLETIONS["--split"]),
+]
 
 _Cell = Annotated[
     list[str] | None,
@@ -61,6 +63,7 @@ _Cell = Annotated[
         metavar="AXIS=PATTERN,...",
         help="Cell of a grid, for instance method=greater,seed=1.",
         show_default=False,
+        autocompletion=complete_cell,
     ),
 ]
 
@@ -77,10 +80,11 @@ def optimize(
     """Optimize a prompt and measure it before and after."""
     settings = collect(given)
     from greater_ray.assembly import local_models, resolve_config
-    from greater_ray.cli._display import console, display
     from greater_ray.cli._runs import default_folder
-    from greater_ray.cli._signals import Stop
     from greater_ray.cli._summary import print_trial
+    from greater_ray.progress.screen import console
+    from greater_ray.progress.stop import Stop
+    from greater_ray.progress.trial import display
     from greater_ray.runs import run_config
 
     config = resolve_config(settings)
@@ -107,7 +111,7 @@ def optimize(
     if not stop.graceful:
         print("this run was finished before; nothing was computed", file=stream)
     if given.json:
-        sys.stdout.write(record.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(escaped(record.model_dump_json(indent=1)) + "\n")
     else:
         print_trial(console(sys.stdout, given.no_color), record)
 
@@ -150,8 +154,8 @@ def evaluate(
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     from greater_ray.assembly import local_models, resolve_config
-    from greater_ray.cli._display import console
     from greater_ray.cli._summary import print_evaluation
+    from greater_ray.progress.screen import console
     from greater_ray.runs import evaluate_prompt
 
     config = resolve_config(collect(given, base))
@@ -166,7 +170,7 @@ def evaluate(
     )
     progress("")
     if given.json:
-        sys.stdout.write(result.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(escaped(result.model_dump_json(indent=1)) + "\n")
     else:
         made = " (synthetic)" if config.task.data == "synthetic" else ""
         print_evaluation(console(sys.stdout, given.no_color), result, f"{config.task.name}{made}")
@@ -175,7 +179,15 @@ def evaluate(
 @app.command("list", cls=Command, rich_help_panel="Look around")
 @with_options(settings=False)
 def list_(
-    given: Given, kind: Annotated[str, typer.Argument(metavar="tasks|methods|models", help="What to list.")]
+    given: Given,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="tasks|methods|models",
+            help="What to list.",
+            autocompletion=among("tasks", "methods", "models"),
+        ),
+    ],
 ) -> None:
     """Show the names of tasks, methods or models."""
     from greater_ray.cli._lists import KINDS, as_text
@@ -196,8 +208,9 @@ def list_(
 def doctor(given: Given) -> None:
     """Check that a model, rows and settings are measured correctly."""
     from greater_ray.assembly import resolve_config
-    from greater_ray.cli._display import as_json, console
+    from greater_ray.cli._display import as_json
     from greater_ray.cli._doctor import Check, examine
+    from greater_ray.progress.screen import console
 
     screen = console(sys.stdout, given.no_color)
     progress = _progress_line(given)
@@ -232,6 +245,7 @@ def export(
             "--format",
             metavar="FORM",
             help="text, messages, json, openai, promptfoo, lm-eval, lm-eval-results, dspy, inspect or dataset.",
+            autocompletion=complete_format,
         ),
     ] = "text",
     to: Annotated[
@@ -253,7 +267,7 @@ def export(
     if text is None:
         why = f"'{form}' is no text to print; name a file or folder by §to."
         raise ConfigError(why, setting="format", value=form)
-    sys.stdout.write(text + "\n")
+    hand_out(text + "\n")
 
 
 @app.command("import", cls=Command, rich_help_panel="One prompt")
@@ -282,9 +296,9 @@ def import_(
     elif settings:
         import yaml
 
-        sys.stdout.write(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
+        hand_out(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
     else:
-        sys.stdout.write(found.prompt.strip() + "\n")
+        hand_out(found.prompt.strip() + "\n")
 
 
 @app.command(cls=Command, rich_help_panel="Look around")
@@ -326,6 +340,7 @@ def _states(numbers: dict[str, int]) -> str:
 
 
 register(app)
+app.command(cls=Command, rich_help_panel="Look around")(schema)
 app.add_typer(paper, rich_help_panel="Grids")
 
 
@@ -335,8 +350,7 @@ def _progress_line(given: Given) -> Any:
         return lambda text: None
 
     def show(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+        rewrite_line(text)
 
     return show
 
@@ -348,6 +362,11 @@ def _complain(text: str) -> None:
 
 def run(args: list[str]) -> int:
     """Run one command and return its exit code; an error is one sentence, with a traceback only for --debug."""
+    with door():
+        return _run(args)
+
+
+def _run(args: list[str]) -> int:
     debug = "--debug" in args
     try:
         code = typer.main.get_command(app).main(args=args, prog_name="greater-ray", standalone_mode=False)
@@ -366,33 +385,16 @@ def run(args: list[str]) -> int:
         return _report(error, args)
 
 
-def _usage(error: Exception, args: list[str]) -> str:
-    """Say in one sentence what is wrong with the arguments."""
-    option, close = getattr(error, "option_name", None), getattr(error, "possibilities", None)
-    if close and option is not None:
-        return f"{option}: no such option. Did you mean '{close[0]}'?"
-    message = str(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
-    found = re.match(r"Invalid value for '(--[a-z-]+)': (.*)", message)
-    if found is None:
-        return message if message.endswith("?") or not message else f"{message}."
-    name, reason = found.groups()
-    values = [b for a, b in pairwise(args) if a == name] + [
-        a[len(name) + 1 :] for a in args if a.startswith(f"{name}=")
-    ]
-    shown = f", not '{values[-1]}'" if values else ""
-    return f"{name}: {reason[0].lower()}{reason[1:].partition(',')[0]}{shown}."
-
-
 def _report(error: Exception, args: list[str]) -> int:
     if isinstance(error, UsageError):
-        message = _usage(error, args)
+        message = usage(error, args)
         if message:
             _complain(f"error: {message}")
         return 2
     if isinstance(error, Complaint):
         _complain(f"error: {error}")
         return error.code
-    reason = " ".join(str(error).split()) or "no message"
+    reason = redacted(" ".join(str(error).split())) or "no message"
     _complain(f"internal error: {type(error).__name__}: {reason}; run again with --debug to see where.")
     return 1
 

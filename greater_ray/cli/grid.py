@@ -5,15 +5,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from greater_ray.cli._completion import COMPLETIONS, complete_axis, complete_grid, complete_model
 from greater_ray.cli._errors import written_keys
 from greater_ray.cli._help import Command
-from greater_ray.cli._options import Given, with_options
+from greater_ray.cli._options import Given, tell_code, with_options
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
 from greater_ray.settings import merged, parse_assignments, read_yaml
 
@@ -64,7 +64,11 @@ class Where:
     tracker: Annotated[
         list[str] | None,
         _ray_option(
-            "--tracker", metavar="NAME", help="tensorboard, mlflow or wandb; may be repeated.", show_default=False
+            "--tracker",
+            metavar="NAME",
+            help="tensorboard, mlflow or wandb; may be repeated.",
+            show_default=False,
+            autocompletion=COMPLETIONS["--tracker"],
         ),
     ] = None
     dashboard: Annotated[bool, _ray_option("--dashboard", help="Start Ray's dashboard with a Ray of our own.")] = False
@@ -118,7 +122,12 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
     given: Given,
     where: Where,
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="YAML file of a grid, or the name of a built-in one.")
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            help="YAML file of a grid, or the name of a built-in one.",
+            autocompletion=complete_grid,
+        ),
     ],
     out: _Out,
     plan: Annotated[
@@ -136,13 +145,19 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
             metavar="AXIS=PATTERN,...",
             help="Only these cells, for instance task=bbh/navigate,seed=0.",
             show_default=False,
+            autocompletion=complete_axis,
             rich_help_panel=_RUN,
         ),
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", metavar="NAME", help="Models in place of the grid's.", show_default=False, rich_help_panel=_RUN
+            "--model",
+            metavar="NAME",
+            help="Models in place of the grid's.",
+            show_default=False,
+            rich_help_panel=_RUN,
+            autocompletion=complete_model,
         ),
     ] = None,
     transfer_to: Annotated[
@@ -152,6 +167,7 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
             metavar="MODEL",
             help="Measure what was found on this model too.",
             show_default=False,
+            autocompletion=complete_model,
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -169,18 +185,20 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
 ) -> None:
     """Run a grid of methods, tasks, models and seeds; what is done is never done again."""
     from greater_ray.grid.cells import expand_grid
-    from greater_ray.grid.config import load_grid, parse_only
+    from greater_ray.grid.config import grid_file, load_grid, parse_only
     from greater_ray.grid.run import run_grid
     from greater_ray.grid.transfer import transfer_models
 
-    file = _file(config)
+    file = grid_file(config, "CONFIG")
     given.written.file, given.written.assignments = file, written_keys(assignments or [])
     options = where.settings()
     if model:
         options["models"] = model
     if transfer_to:
         options["transfer"] = {"models": transfer_to}
-    layers = merged(read_yaml(file), parse_assignments(assignments or []))
+    in_file = read_yaml(file)
+    tell_code(file, in_file)
+    layers = merged(in_file, parse_assignments(assignments or []))
     load_grid(layers)
     parsed = load_grid(merged(layers, options))
     rule = parse_only(only or [])
@@ -201,9 +219,19 @@ def transfer(
     given: Given,
     where: Where,
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a grid.")],
-    to: Annotated[list[str], typer.Option("--to", metavar="MODEL", help="Target model; may be repeated.")],
+    to: Annotated[
+        list[str],
+        typer.Option("--to", metavar="MODEL", help="Target model; may be repeated.", autocompletion=complete_model),
+    ],
     split: Annotated[
-        list[str] | None, typer.Option("--split", metavar="NAME", help="train, dev or test.", show_default="test")
+        list[str] | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="train, dev or test.",
+            show_default="test",
+            autocompletion=COMPLETIONS["--split"],
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -269,25 +297,10 @@ def status(given: Given, folder: Annotated[Path, typer.Argument(metavar="OUT", h
     print_status(folder, given)
 
 
-def _file(config: str) -> Path:
-    """Return the YAML file of a grid: the user's own, or one that comes with the package.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    if Path(config).suffix in (".yaml", ".yml") or Path(config).is_file():
-        return Path(config)
-    built_in = files("greater_ray.grid").joinpath("presets")
-    names = sorted(entry.name.removesuffix(".yaml") for entry in built_in.iterdir() if entry.name.endswith(".yaml"))
-    if config not in names:
-        raise unknown_name("CONFIG", config, names)
-    return Path(str(built_in.joinpath(f"{config}.yaml")))
-
-
 @contextmanager
 def running(parsed: "GridConfig", out: Path, given: Given, where: Where) -> "Iterator[tuple[Backend, GridObserver]]":
     """Open the screen, the signals and the place to run; an interrupt becomes its exit code."""
-    from greater_ray.cli._grid_display import GridStop, grid_display
+    from greater_ray.progress.grid import GridStop, grid_display
 
     stream = sys.stderr if given.json else sys.stdout
     print(f"grid folder: {out} (the same command continues there)", file=stream, flush=True)
@@ -299,42 +312,25 @@ def running(parsed: "GridConfig", out: Path, given: Given, where: Where) -> "Ite
 
                     yield LocalBackend(stop.should_stop), observer
                     return
-                yield from _on_ray(parsed, where, stop, observer)
+                observer.message("getting Ray ready")
+                from greater_ray.cluster.place import on_ray
+
+                with on_ray(
+                    parsed,
+                    stop,
+                    observer.message,
+                    address=where.address,
+                    wait=where.wait,
+                    trackers=where.tracker or (),
+                    dashboard=where.dashboard,
+                ) as backend:
+                    yield backend, observer
         except Interrupted as error:
             sys.stderr.write(f"{error}\n")
             raise typer.Exit(stop.exit_code) from None
         except KeyboardInterrupt:
             sys.stderr.write("aborted; everything finished is kept, the same command continues.\n")
             raise typer.Exit(stop.exit_code) from None
-
-
-def _on_ray(
-    parsed: "GridConfig", where: Where, stop: Any, observer: "GridObserver"
-) -> "Iterator[tuple[Backend, GridObserver]]":
-    from greater_ray.grid.cells import replica_configs
-
-    observer.message("getting Ray ready")
-    from greater_ray.cluster.connect import address_to_join, connected
-    from greater_ray.cluster.grid import RayBackend
-    from greater_ray.cluster.trackers import check_trackers
-
-    trackers = check_trackers(where.tracker or ())
-    address = address_to_join(where.address)
-    observer.message("starting a Ray of our own" if address == "local" else f"joining Ray at {address}")
-    with connected(where.address, dashboard=where.dashboard):
-        # Ray has put its own handler for SIGTERM in place, which prints a stack and aborts.
-        stop.install()
-        yield (
-            RayBackend(
-                default=parsed.replicas,
-                replicas=replica_configs(parsed),
-                concurrency=parsed.concurrency,
-                wait=where.wait,
-                trackers=trackers,
-                should_stop=stop.should_stop,
-            ),
-            observer,
-        )
 
 
 def _finish(result: Any, out: Path, given: Given) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from greater_ray.cli._completion import COMPLETIONS, among, complete_axis, complete_model, complete_table
 from greater_ray.cli._errors import written_keys
 from greater_ray.cli._help import Command, Group
 from greater_ray.cli._options import Given, with_options
@@ -26,11 +27,18 @@ paper = typer.Typer(
 _WHAT = "What of it"
 # What --set may say of how models are served; it changes no result, so it is no part of a view.
 _SERVED = "replicas"
-_Id = Annotated[str, typer.Argument(metavar="ID", help="A table of `paper list`, or all.")]
+_Id = Annotated[
+    str, typer.Argument(metavar="ID", help="A table of `paper list`, or all.", autocompletion=complete_table)
+]
 _Scale = Annotated[
     str | None,
     typer.Option(
-        "--scale", metavar="NAME", help="full or smoke.", show_default="the folder's, else full", rich_help_panel=_WHAT
+        "--scale",
+        metavar="NAME",
+        help="full or smoke.",
+        show_default="the folder's, else full",
+        rich_help_panel=_WHAT,
+        autocompletion=COMPLETIONS["--scale"],
     ),
 ]
 _Model = Annotated[
@@ -41,6 +49,7 @@ _Model = Annotated[
         help="A model of your own in columns of its own, or ALIAS=NAME for one of the table's; may be repeated.",
         show_default=False,
         rich_help_panel=_WHAT,
+        autocompletion=complete_model,
     ),
 ]
 _Only = Annotated[
@@ -51,6 +60,7 @@ _Only = Annotated[
         help="Only these cells, for instance task=bbh/navigate.",
         show_default=False,
         rich_help_panel=_WHAT,
+        autocompletion=complete_axis,
     ),
 ]
 _Seeds = Annotated[
@@ -73,7 +83,13 @@ _To = Annotated[
 ]
 _Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="FORM", help="text, markdown, latex, csv or json.", show_default="text"),
+    typer.Option(
+        "--format",
+        metavar="FORM",
+        help="text, markdown, latex, csv or json.",
+        show_default="text",
+        autocompletion=among("text", "markdown", "latex", "csv", "json"),
+    ),
 ]
 
 

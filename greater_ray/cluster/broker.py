@@ -1,18 +1,23 @@
 """The broker of one pool: hands shards to replicas, replaces replicas that die, and knows what is going on.
 
 One asyncio actor per model. Every slot of the pool is one loop: launch a replica, load it, take work until it dies.
+Beside them one more looks at what takes too long (``patience``): work of a replica that stands still or is slow is run
+elsewhere as well, and a replica that does not answer at all is ended, which its loop takes for a death.
 Nothing but the work in flight is kept here, so that memory does not grow with the grid.
 """
 
 import asyncio
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
+from greater_ray.cluster.lost import Lost, lost, reason_of
+from greater_ray.cluster.patience import LOADING, AwakeClock, Call, Patience
+from greater_ray.cluster.work_queue import Job, WorkQueue
 from greater_ray.config import ModelConfig
 from greater_ray.errors import GreaterRayError, PoolError, SetAsideError
 from greater_ray.types import Usage
@@ -20,25 +25,17 @@ from greater_ray.work import Unit
 
 # A shard that ends this many replicas is set aside; a model that ends this many while loading stops its pool.
 ATTEMPTS = 3
-_HOMES = 10_000  # shards whose replica is remembered: more than replicas have memory for
 _EVENTS = 200  # events kept until the driver fetches them
-
-
-@dataclass
-class Job:
-    """One unit of work on its way; ``home`` names what a slot may still hold for it, None marks small work."""
-
-    unit: Unit
-    future: "asyncio.Future[tuple[Any, Usage]]"
-    number: int
-    home: str | None
-    attempts: int = 0
-    reasons: list[str] = field(default_factory=list)
+_LOOK = 0.5  # seconds between two looks at what the replicas do
+_STEP = 5.0  # seconds that one look may be late before the broker itself is taken to have been asleep
 
 
 @dataclass
 class Slot:
-    """One place for a replica: what it does now, and what it has done."""
+    """One place for a replica: what it does now, and what it has done.
+
+    ``calls`` and ``tokens`` are those of results that counted; ``repeated`` calls were begun beside another replica.
+    """
 
     state: str = "starting"
     host: str = "-"
@@ -47,102 +44,31 @@ class Slot:
     calls: int = 0
     tokens: int = 0
     deaths: int = 0
+    repeated: int = 0
+    still: bool = False
 
 
-class WorkQueue:
-    """Waiting jobs, oldest first, each found at once by the slot that prefers it.
+@dataclass
+class Running:
+    """What a replica was asked for and has not answered yet; no ``job`` while it loads.
 
-    A free slot takes, in this order: what is urgent (small work without rows, work whose replica has died), work whose
-    questions it holds, work that no slot holds, the oldest of the rest whose own slot is not free as well. So
-    preference never leaves a replica idle that could help, and never changes a result.
+    ``since`` is on the broker's clock, ``before`` tells how many replicas were ended over the same, and ``overdue`` how
+    long this one was waited for when it was ended.
     """
 
-    def __init__(self) -> None:
-        self._urgent: deque[Job] = deque()
-        self._all: OrderedDict[int, Job] = OrderedDict()
-        self._by_home: dict[int | None, OrderedDict[int, Job]] = {}
-        self._home: OrderedDict[str, int] = OrderedDict()
-        self._homes_of: dict[int, int | None] = {}
-        self._free: set[int] = set()
-        self._changed = asyncio.Condition()
-
-    def __len__(self) -> int:
-        return len(self._all) + len(self._urgent)
-
-    async def put(self, jobs: Sequence[Job], *, first: bool = False) -> None:
-        """Add jobs; ``first`` puts those that were begun before in front of all."""
-        async with self._changed:
-            for job in jobs:
-                if first:
-                    self._urgent.appendleft(job)
-                elif job.home is None:
-                    self._urgent.append(job)
-                else:
-                    home = self._home.get(job.home)
-                    self._homes_of[job.number] = home
-                    self._all[job.number] = self._by_home.setdefault(home, OrderedDict())[job.number] = job
-            self._changed.notify_all()
-
-    async def take(self, slot: int) -> Job:
-        """Wait for work and take what suits the slot best."""
-        async with self._changed:
-            self._free.add(slot)
-            try:
-                job = await self._changed.wait_for(lambda: self._first(slot))
-            finally:
-                self._free.discard(slot)
-                # What this slot was left to do may be for others now.
-                self._changed.notify_all()
-            assert job is not None, "only a job ends the waiting"
-            if self._urgent:
-                self._urgent.popleft()
-            else:
-                del self._all[job.number]
-                del self._by_home[self._homes_of.pop(job.number)][job.number]
-            self._settle_in(job, slot)
-            return job
-
-    def _first(self, slot: int) -> Job | None:
-        """Return what a free slot takes now."""
-        if self._urgent:
-            return self._urgent[0]
-        for home in (slot, None):
-            if own := self._by_home.get(home):
-                return next(iter(own.values()))
-        return next((job for number, job in self._all.items() if self._homes_of[number] not in self._free), None)
-
-    def _settle_in(self, job: Job, slot: int) -> None:
-        """Remember which slot holds the questions from now on."""
-        if job.home is None:
-            return
-        self._home[job.home] = slot
-        self._home.move_to_end(job.home)
-        if len(self._home) > _HOMES:
-            self._home.popitem(last=False)
-
-    def forget(self, slot: int) -> None:
-        """A slot has lost what it held: its waiting work is nobody's, each piece in its turn."""
-        for shard in [shard for shard, home in self._home.items() if home == slot]:
-            del self._home[shard]
-        for number in self._by_home.pop(slot, ()):
-            self._homes_of[number] = None
-        nobodys = [number for number in self._all if self._homes_of[number] is None]
-        self._by_home[None] = OrderedDict((number, self._all[number]) for number in nobodys)
-
-    def drain(self) -> list[Job]:
-        """Take everything out."""
-        jobs = [*self._urgent, *self._all.values()]
-        self._urgent.clear()
-        self._all.clear()
-        self._by_home.clear()
-        self._homes_of.clear()
-        return jobs
+    actor: Any
+    call: Call
+    since: float
+    job: Job | None = None
+    before: int = 0
+    overdue: float | None = None
 
 
 class Broker:
     """Serves one model on ``count`` slots.
 
     ``launch`` returns the handle of a new, empty replica actor; ``end`` ends one that does not answer any more.
+    ``patience`` says how long one is waited for.
     """
 
     def __init__(
@@ -150,9 +76,10 @@ class Broker:
         model: ModelConfig,
         count: int,
         launch: Callable[[], Any],
-        end: Callable[[Any], None] = lambda actor: None,
+        end: Callable[[Any], None],
+        patience: Patience,
     ) -> None:
-        self.model, self.launch, self.end = model, launch, end
+        self.model, self.launch, self.end, self.patience = model, launch, end, patience
         self.slots = [Slot() for _ in range(count)]
         self.queue = WorkQueue()
         self.facts: dict[str, Any] | None = None
@@ -161,8 +88,16 @@ class Broker:
         self._ready = asyncio.Event()
         self._number = 0
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
-        self._actors: dict[int, Any] = {}
-        self._loops = [asyncio.get_running_loop().create_task(self._serve(k)) for k in range(count)]
+        self._running: dict[int, Running] = {}
+        # Callers with calls that wait, and those that had some since the last look at the figures.
+        self._waiting: Counter[str] = Counter()
+        self._active: set[str] = set()
+        loop = asyncio.get_running_loop()
+        # The loop's own clock is monotonic: neither a changed date nor a daylight saving hour is noticed.
+        self._now = loop.time
+        self._clock = AwakeClock(self._now(), _STEP)
+        self._loops = [loop.create_task(self._guarded(self._serve(k))) for k in range(count)]
+        self._watch = loop.create_task(self._guarded(self._look_after()))
 
     # -- what coordinators and the driver call -------------------------------------------------------------------------
 
@@ -178,8 +113,8 @@ class Broker:
         assert self.facts is not None
         return self.facts, self.hardware[0]
 
-    async def run(self, units: Sequence[Unit]) -> list[tuple[Any, Usage]]:
-        """Compute every unit on some replica; results are aligned with the units.
+    async def run(self, units: Sequence[Unit], caller: str = "") -> list[tuple[Any, Usage]]:
+        """Compute every unit on some replica; results are aligned with the units. ``caller`` shows up in ``stats``.
 
         Raises:
             PoolError: the pool has stopped.
@@ -197,16 +132,26 @@ class Broker:
         if self.error is not None:
             # It came while these jobs were on their way into the queue, after all others had been told.
             self._turn_away()
+        self._waiting[caller] += 1
         try:
             return [await job.future for job in jobs]
         except BaseException:
             for job in jobs:
                 job.future.cancel()
             raise
+        finally:
+            self._active.add(caller)
+            self._waiting[caller] -= 1
+            if not self._waiting[caller]:
+                del self._waiting[caller]
 
     async def stats(self) -> dict[str, Any]:
-        """Return what the slots do and have done, the length of the queue, and events since the last call."""
-        now = time.monotonic()
+        """Return what the slots do and have done, the length of the queue, and events since the last call.
+
+        ``active`` are the callers that wait for results or have had some since then.
+        """
+        now, active = self._now(), {*self._active, *self._waiting}
+        self._active.clear()
         starting = [now - s.since if s.state == "starting" else 0.0 for s in self.slots]
         events = [self._events.popleft() for _ in range(len(self._events))]
         slots = [
@@ -219,58 +164,82 @@ class Broker:
             "starting_seconds": starting,
             "queue": len(self.queue),
             "events": events,
+            "active": sorted(active),
+            "ready": self._ready.is_set(),
             "error": str(self.error) if self.error is not None else None,
         }
 
     # -- one slot ----------------------------------------------------------------------------------------------------
 
-    async def _serve(self, index: int) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._serve_slot(index)
-        except Exception as error:  # noqa: BLE001 - a slot that ended in silence would leave calls waiting for ever
+            await work
+        except Exception as error:  # noqa: BLE001 - what ended in silence would leave calls waiting for ever
             self._stop(f"model: '{self.model.name}': internal error: {type(error).__name__}: {error}")
 
-    async def _serve_slot(self, index: int) -> None:
-        slot, failed = self.slots[index], 0
+    async def _serve(self, index: int) -> None:
+        slot, failed, overdue = self.slots[index], 0, 0
         while self.error is None:
-            slot.state, slot.since = "starting", time.monotonic()
-            actor = self._actors[index] = self.launch()
-            error = await self._load(actor, slot)
-            if error is None:
-                failed = 0
-                await self._work(actor, index, slot)
-            elif not _is_preempted(error):
-                failed += 1
+            slot.state, slot.since, slot.host = "starting", self._now(), "-"
+            actor = self.launch()
+            dead = await self._load(actor, index, overdue)
+            if dead is None:
+                failed = overdue = 0
+                await self._work(actor, index)
+            else:
+                failed += not dead.preempted
+                overdue += dead.overdue
             # One that only could not be reached would keep its GPU.
             self.end(actor)
+            self.patience.forget(index)
             if failed == ATTEMPTS:
-                assert error is not None
-                self._give_up(slot, error)
+                assert dead is not None
+                self._give_up(slot, dead)
                 return
 
-    def _give_up(self, slot: Slot, error: RayError) -> None:
+    def _give_up(self, slot: Slot, dead: Lost) -> None:
         """Leave a slot on which no replica comes up to the others, or stop the pool where there are none."""
         slot.state = "given up"
-        why = f"{ATTEMPTS} replicas in a row died while loading, as when memory runs out: {_reason(error)}"
+        how = "did not load in time" if dead.overdue else "died while loading, as when memory runs out"
+        why = f"{ATTEMPTS} replicas in a row {how}: {dead.reason}"
         if any(other.state in ("idle", "busy") for other in self.slots):
-            self._events.append({"event": "slot given up", "why": why})
+            self._event("slot given up", why=why)
         else:
             self._stop(f"model: '{self.model.name}': {why}")
 
-    async def _load(self, actor: Any, slot: Slot) -> RayError | None:
-        """Load the model; return why the replica died. A model that nobody could load stops the pool at once."""
+    @contextmanager
+    def _watched(self, index: int, running: Running) -> Iterator[None]:
+        """Have it looked after while a replica is waited for; an answer is a measure for further ones."""
+        self._running[index], slot = running, self.slots[index]
         try:
-            facts = await actor.load.remote(self.model)
+            yield
+            took = self._clock.look(self._now()) - running.since
+            self.patience.learn(index, running.call, took)
+            if slot.still:
+                self._event("answers again", why=f"{self._name(index)} after {took:.0f} s")
+        finally:
+            del self._running[index]
+            slot.still = False
+
+    async def _load(self, actor: Any, index: int, overdue: int) -> Lost | None:
+        """Load the model; return why the replica was lost. A model that nobody could load stops the pool at once."""
+        slot, running = self.slots[index], Running(actor, LOADING, 0.0, before=overdue)
+        try:
+            # Room that others hold is waited for as long as it takes.
+            slot.host = await actor.up.remote()
+            running.since = self._clock.look(self._now())
+            with self._watched(index, running):
+                facts = await actor.load.remote(self.model)
         except RayTaskError as error:
             if self.facts is None:
-                self._stop(f"model: '{self.model.name}' cannot be served: {_reason(error)}")
-            self._events.append({"event": "could not load", "reason": _reason(error)})
-            return error
+                self._stop(f"model: '{self.model.name}' cannot be served: {reason_of(error)}")
+            self._event("could not load", reason=reason_of(error))
+            return Lost(reason_of(error))
         except RayError as error:
             slot.deaths += 1
-            self._events.append({"event": "died while loading", "reason": _reason(error)})
-            return error
-        slot.host = facts["host"]
+            dead = lost(error, running.overdue)
+            self._event("died while loading", reason=dead.reason)
+            return dead
         model = facts["model"]
         if self.facts is None:
             self.facts = model
@@ -280,65 +249,134 @@ class Broker:
             return None
         if self.hardware and facts["hardware"] not in self.hardware:
             why = f"{slot.host} computes on {facts['hardware']}, others on {self.hardware[0]}: last bits may differ"
-            self._events.append({"event": "mixed hardware", "why": why})
+            self._event("mixed hardware", why=why)
         self.hardware = [*dict.fromkeys([*self.hardware, facts["hardware"]])]
         self._ready.set()
         return None
 
-    async def _work(self, actor: Any, index: int, slot: Slot) -> None:
+    async def _work(self, actor: Any, index: int) -> None:
         """Take work until the replica dies."""
+        slot = self.slots[index]
         while self.error is None:
             slot.state = "idle"
             job = await self.queue.take(index)
             if job.future.done():
                 continue
-            slot.state, slot.since = "busy", time.monotonic()
+            slot.state, slot.since = "busy", self._now()
+            slot.repeated += job.running > 0
+            job.running += 1
+            call = Call(job.unit.work.kind, job.unit.size)
+            running = Running(actor, call, self._clock.look(slot.since), job, job.overdue)
+            counts = True
             try:
-                result = await actor.run.remote(job.unit)
-                slot.tokens += result[1].tokens
+                with self._watched(index, running):
+                    result = await actor.run.remote(job.unit)
+                    tokens = result[1].tokens
             except RayTaskError as error:
                 # An error of the engine itself would come again: it belongs to the cell.
                 cause = error.cause if isinstance(error.cause, GreaterRayError) else error
-                self._settle(job, error=cause)
+                counts = self._settle(job, error=cause)
             except RayError as error:
                 slot.deaths += 1
                 slot.state = "starting"
                 self.queue.forget(index)
-                await self._retry(job, index, error)
+                await self._retry(job, index, lost(error, running.overdue))
                 return
             except Exception as error:  # noqa: BLE001 - an engine of one's own that returns something else
-                self._settle(job, error=error)
+                counts = self._settle(job, error=error)
             else:
-                self._settle(job, result=result)
+                counts = self._settle(job, result=result)
+                slot.tokens += tokens if counts else 0
             finally:
-                slot.busy_seconds += time.monotonic() - slot.since
-                slot.calls += 1
+                job.running -= 1
+                slot.busy_seconds += self._now() - slot.since
+                slot.calls += counts
 
     @staticmethod
-    def _settle(job: Job, result: Any = None, error: BaseException | None = None) -> None:
+    def _settle(job: Job, result: Any = None, error: BaseException | None = None) -> bool:
+        """Give a job its end, and tell whether it had none: of several results the first one counts."""
         if job.future.done():
-            return
+            return False
         if error is not None:
             job.future.set_exception(error)
         else:
             job.future.set_result(result)
+        return True
 
-    async def _retry(self, job: Job, index: int, error: RayError) -> None:
-        """Put a job whose replica died in front of the queue, or aside."""
-        preempted = _is_preempted(error)
-        job.attempts += not preempted
-        what = job.unit.title
-        reason = f"replica {index} on {self.slots[index].host} died during {what}: {_reason(error)}"
-        job.reasons.append(reason)
-        self._events.append({"event": "replica died", "attempt": job.attempts, "preempted": preempted, "why": reason})
-        if job.attempts < ATTEMPTS:
+    async def _retry(self, job: Job, index: int, dead: Lost) -> None:
+        """Put a job whose replica was lost in front of the queue or aside, unless it is on its way elsewhere."""
+        job.attempts += not dead.preempted
+        job.overdue += dead.overdue
+        what, others = job.unit.title, job.running - 1
+        reason = f"{self._name(index)} died during {what}: {dead.reason}"
+        self._event("replica died", attempt=job.attempts, preempted=dead.preempted, why=reason)
+        if job.future.done() or others:
+            return
+        if self.error is not None:
+            self._settle(job, error=self.error)
+        elif job.attempts >= ATTEMPTS:
+            message = f"set aside after it ended {job.attempts} replicas: {what} of '{self.model.name}'. Last: {reason}"
+            self._event("set aside", why=message)
+            self._settle(job, error=SetAsideError(message))
+        elif not job.queued:
             await self.queue.put([job], first=True)
             if self.error is not None:
                 self._turn_away()
-            return
-        message = f"set aside after it ended {ATTEMPTS} replicas: {what} of '{self.model.name}'. Last: {reason}"
-        self._events.append({"event": "set aside", "why": message})
-        self._settle(job, error=SetAsideError(message))
+
+    # -- what takes too long -------------------------------------------------------------------------------------------
+
+    async def _look_after(self) -> None:
+        # Calls in flight keep their limits when the pool has stopped.
+        while self.error is None or self._running:
+            await asyncio.sleep(_LOOK)
+            now = self._clock.look(self._now())
+            for index, running in list(self._running.items()):
+                if now - running.since >= self.patience.seconds:
+                    await self._urge(index, running, now - running.since)
+            await self._help_out(now)
+
+    async def _urge(self, index: int, running: Running, elapsed: float) -> None:
+        """Tell of a replica that stands still and have its work run elsewhere as well, or end it."""
+        limits = self.patience.limits(index, running.call, running.before)
+        slot, job = self.slots[index], running.job
+        what = "loading" if job is None else f"computing {job.unit.title}"
+        if elapsed >= limits.end:
+            if running.overdue is None:
+                running.overdue = elapsed
+                self._event("ended", why=f"{self._name(index)} did not end {what} within {elapsed:.0f} s")
+                self.end(running.actor)
+        elif elapsed >= limits.still and not slot.still:
+            slot.still = True
+            again = job is not None and self.error is None and self._alone(job)
+            then = f"{'that is run elsewhere as well, and ' if again else ''}it is ended after {limits.end:.0f} s"
+            self._event("stands still", why=f"{self._name(index)} has been {what} for {elapsed:.0f} s; {then}")
+            if job is not None and again:
+                await self.queue.put([job], first=True)
+
+    async def _help_out(self, now: float) -> None:
+        """Let idle replicas run what slow ones have begun, the fastest first."""
+        for idle in sorted(self.queue.free, key=self.patience.pace):
+            for index, running in self._running.items():
+                job, call = running.job, running.call
+                if job is None or not self._alone(job):
+                    continue
+                if self.patience.worth_repeating(index, call, now - running.since, idle):
+                    await self.queue.offer(job, idle)
+                    break
+
+    @staticmethod
+    def _alone(job: Job) -> bool:
+        """Tell whether one replica alone is at work on a job that is waited for, and another may try it."""
+        alone = job.running == 1 and not job.queued and not job.future.done()
+        return alone and job.attempts + job.running < ATTEMPTS
+
+    # -- words and ends ------------------------------------------------------------------------------------------------
+
+    def _name(self, index: int) -> str:
+        return f"replica {index} on {self.slots[index].host}"
+
+    def _event(self, kind: str, **facts: Any) -> None:
+        self._events.append({"event": kind, **facts})
 
     def _stop(self, reason: str) -> None:
         """Stop the pool: everybody who waits gets the reason, at once."""
@@ -351,18 +389,3 @@ class Broker:
         """Give everybody who waits the reason why the pool has stopped."""
         for job in self.queue.drain():
             self._settle(job, error=self.error)
-
-
-def _is_preempted(error: RayError) -> bool:
-    return isinstance(error, RayActorError) and error.preempted
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first telling line of a Ray error."""
-    cause = getattr(error, "cause", None)
-    text = str(cause if cause is not None else error).strip()
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [
-        line for line in lines if "Worker exit detail" in line or "death cause" in line or "node" in line.lower()
-    ]
-    return (telling or lines or [type(error).__name__])[0][:300].rstrip(".")

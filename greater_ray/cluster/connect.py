@@ -1,8 +1,8 @@
 """Joining or starting Ray, and saying beforehand what is missing there.
 
-Without ``RAY_ADDRESS`` or ``--address`` a private Ray is started: two users of one machine never meet. Only on the head
-of a cluster that ``ray up`` has started is that cluster joined. Nothing detached is created, so everything ends with
-the driver.
+Without ``RAY_ADDRESS`` or ``--address`` a private Ray is started: two users of one machine never meet, and it is on
+loopback with a token of its own (``private``). Only on the head of a cluster that ``ray up`` has started is that
+cluster joined. Nothing detached is created, so everything ends with the driver.
 """
 
 import logging
@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ import ray
 from ray._private.state import available_resources_per_node
 
 from greater_ray.cluster.placement import Demand, first_short
+from greater_ray.cluster.private import openness, private, require_loopback
 from greater_ray.errors import ConfigError, PoolError
 
+# While Tune is imported in a notebook it asks for widgets that nothing here uses.
+logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
 # Seconds between two looks at a cluster that is growing, and at whether to stop.
 _LOOK = 1.0
 # `ray up` leaves this file on the head, in the home of the user that Ray runs as, and on no other machine.
@@ -39,10 +42,17 @@ def address_to_join(address: str | None) -> str:
 
 
 @contextmanager
-def connected(address: str | None = None, *, dashboard: bool = False, num_cpus: int | None = None) -> Iterator[None]:
+def connected(
+    address: str | None = None,
+    *,
+    dashboard: bool = False,
+    num_cpus: int | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Iterator[None]:
     """Join the Ray of ``address_to_join``, or start one of our own and end it afterwards.
 
-    ``dashboard`` and ``num_cpus`` (None: the machine's) are for one of our own.
+    ``dashboard`` and ``num_cpus`` (None: the machine's) are for one of our own. ``tell`` gets sentences for the user:
+    that a cluster lets anybody in, and where the dashboard and its token are.
 
     Raises:
         PoolError: there is no Ray at the address.
@@ -54,11 +64,25 @@ def connected(address: str | None = None, *, dashboard: bool = False, num_cpus: 
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     target = address_to_join(address)
-    own: dict[str, Any] = {}
-    if target == "local":
-        own = {"include_dashboard": dashboard, "object_store_memory": _OBJECT_STORE, "num_cpus": num_cpus}
+    with ExitStack() as ended:
+        own: dict[str, Any] = {}
+        if target == "local":
+            token = ended.enter_context(private())
+            own = {"include_dashboard": dashboard, "object_store_memory": _OBJECT_STORE, "num_cpus": num_cpus}
+        context = _init(target, address, own)
+        ended.callback(ray.shutdown)
+        if target == "local":
+            require_loopback()
+            if dashboard:
+                tell(f"Ray's dashboard: http://{context.dashboard_url}; the token that it asks for is in {token}")
+        elif warning := openness():
+            tell(f"WARNING: {warning}")
+        yield
+
+
+def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:
     try:
-        ray.init(
+        return ray.init(
             address=target,
             namespace=f"greater-ray-{uuid.uuid4().hex[:12]}",
             log_to_driver=False,
@@ -71,10 +95,6 @@ def connected(address: str | None = None, *, dashboard: bool = False, num_cpus: 
         found = address or os.environ.get("RAY_ADDRESS")
         why = "" if found else f" (`ray up` left {_LAUNCHED} here; §address local starts a Ray of its own)"
         raise PoolError(f"no Ray at '{target}'{why}: {reason}.", setting="address") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def driver_node() -> str:

@@ -38,14 +38,23 @@ class Plan:
     pools: tuple[tuple[ModelConfig, PoolExecutor], ...]
     folder: str
 
-    def serve(self, config: ModelConfig) -> Served:
-        """Return the pool of a model, once it has loaded; an endpoint is called from here."""
+    def serve(self, config: ModelConfig, caller: str) -> Served:
+        """Return the pool of a model, once it has loaded; an endpoint is called from here.
+
+        Raises:
+            PoolError: there is no such pool, or it cannot load the model.
+        """
         if is_endpoint(config.name):
             return local_models()(config)
         for model, executor in self.pools:
             if model == config:
-                return executor.served()
+                return executor.served(caller)
         raise PoolError(f"no pool serves '{config.name}'.", setting="model.name")
+
+
+def caller_of(number: int) -> str:
+    """Return the name under which brokers know the coordinator of a cell."""
+    return str(number)
 
 
 def coordinate(config: dict[str, Any], plan: Plan) -> None:
@@ -53,7 +62,8 @@ def coordinate(config: dict[str, Any], plan: Plan) -> None:
     if os.path.isdir(plan.folder):
         os.chdir(plan.folder)
     threading.Thread(target=_get_ready_for_the_end, daemon=True).start()
-    cell = plan.cells[config["cell"]["number"]]
+    number = config["cell"]["number"]
+    cell = plan.cells[number]
     store = GridStore(plan.out)
     folders: list[Path] = []
 
@@ -80,7 +90,7 @@ def coordinate(config: dict[str, Any], plan: Plan) -> None:
 
     observer = CellObserver(cell, report)
     try:
-        outcome = run_cell(cell, store, plan.serve, observer, restore=restore)
+        outcome = run_cell(cell, store, lambda model: plan.serve(model, caller_of(number)), observer, restore=restore)
         end: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, **_scores(store, outcome)}
     except (EndpointError, PoolError, StoreError) as error:
         end = {"state": "stopped", "reason": str(error)}

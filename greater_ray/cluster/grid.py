@@ -11,14 +11,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
-from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import BasicVariantGenerator
 
@@ -28,15 +25,14 @@ from greater_ray.cluster.metrics import MeteredObserver
 from greater_ray.cluster.placement import Demand, arranged, first_short
 from greater_ray.cluster.pool import Pool
 from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
+from greater_ray.cluster.watch import InProgress, Watch
 from greater_ray.config import ModelConfig
-from greater_ray.errors import Interrupted, PoolError, StoreError
+from greater_ray.errors import Interrupted
 from greater_ray.grid.cells import Cell, model_titles, slug_of
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import GridObserver, Progress
 from greater_ray.grid.store import GridStore
 
-_POLL = 1.0  # seconds between two looks at the pools
-_PATIENCE = 20.0  # seconds between two words about a model without a replica that is up
 _PER_REPLICA = 2  # cells in progress per replica, so that one that thinks never leaves a replica idle
 _COORDINATOR = 200 * 2**20  # bytes of one coordinator, as measured; they all live on the driver's node
 _STARTING = 2  # coordinators per core that start at the same time; more would only keep each other from being up
@@ -82,7 +78,7 @@ class RayBackend:
                 for model, demand, nodes in self._filled(wave.demands):
                     number = f"{demand.count} replica{'s' if demand.count != 1 else ''}"
                     observer.message(f"loading '{demand.model}' into {number}")
-                    pools.append(Pool.launch(model, demand, self._prefix_memory(model), nodes))
+                    pools.append(Pool.launch(model, demand, self._config(model), nodes))
                 self._run_wave(wave.cells(), pools, store, observer)
             finally:
                 for pool in pools:
@@ -98,14 +94,14 @@ class RayBackend:
         return {model: self._demand(model, title) for model, title in model_titles(models).items()}
 
     def _demand(self, model: ModelConfig, title: str) -> Demand:
-        config = self.replicas.get(model, self.default)
+        config = self._config(model)
         gpus = config.gpus
         if gpus is None:
             gpus = 1.0 if model.device.startswith("cuda") or (model.device == "auto" and connect.has_gpus()) else 0.0
         return Demand(title, config.count, float(model.threads or 1), gpus)
 
-    def _prefix_memory(self, model: ModelConfig) -> int:
-        return int(self.replicas.get(model, self.default).prefix_memory_gib * 2**30)
+    def _config(self, model: ModelConfig) -> ReplicaConfig:
+        return self.replicas.get(model, self.default)
 
     def _waves(self, cells: Sequence[Cell]) -> list["Wave"]:
         """Group cells by the models they need; groups whose replicas are counted and fit share a wave."""
@@ -168,6 +164,8 @@ class RayBackend:
                 name=name,
                 storage_path=str(folder),
                 verbose=0,
+                # In a notebook Tune's own reporter would clear the output that our progress is drawn in.
+                progress_reporter=tune.CLIReporter(),
                 failure_config=tune.FailureConfig(max_failures=2),
                 # With fewer to keep, Tune would save what it knows of all cells at every checkpoint of one.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
@@ -175,7 +173,7 @@ class RayBackend:
             ),
         )
         handler = signal.getsignal(signal.SIGUSR1)
-        watch = _Watch(pools, store, observer, self.should_stop, events.needed)
+        watch = Watch(pools, store, observer, self.should_stop, events, self.default.patience)
         try:
             tuner.fit()
         finally:
@@ -244,15 +242,24 @@ class _Events(LocalCallback):
         self.cells, self.observer = cells, observer
         self.source, self.most = source, most
         source.max_concurrent = self._starting = min(source.max_concurrent, most)
-        self._running: set[str] = set()
+        self._running: dict[int, InProgress] = {}
         self._left = set(range(len(cells)))
 
     def needed(self) -> set[ModelConfig]:
         """Return the models that cells which have not ended may still call; asked by another thread."""
         return {model for number in list(self._left) for model in self.cells[number].models}
 
+    def running(self) -> dict[int, InProgress]:
+        """Return the cells in progress by their number; asked by another thread."""
+        return dict(self._running)
+
+    def _moved(self, trial: Any, pid: int | None = None) -> None:
+        number = _number(trial)
+        before = self._running.get(number)
+        self._running[number] = InProgress(self.cells[number], trial, before.news + 1 if before else 0, pid)
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._running.add(trial.trial_id)
+        self._moved(trial)
         up = len(self._running) + self._starting
         self.source.max_concurrent = max(self.source.max_concurrent, min(self.most, up))
         self.observer.started(self.cells[_number(trial)])
@@ -260,6 +267,7 @@ class _Events(LocalCallback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        self._moved(trial, result.get("pid"))
         cell = self.cells[_number(trial)]
         if result.get("state") == "running":
             self.observer.progressed(cell, Progress(*(result.get(name) for name in Progress._fields)))  # type: ignore[arg-type]
@@ -267,91 +275,14 @@ class _Events(LocalCallback):
             self.observer.ended(cell, result["state"], result.get("reason"))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._running.discard(trial.trial_id)
+        self._running.pop(_number(trial), None)
         self._left.discard(_number(trial))
         # Statistics that Tune keeps of every metric, which nobody asks for: half of the driver's growth per cell.
         trial.run_metadata.metric_analysis = {}
         trial.run_metadata.metric_n_steps = {}
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._running.discard(trial.trial_id)
+        self._running.pop(_number(trial), None)
         self._left.discard(_number(trial))
         # The process of a coordinator died too often; the cell itself can go on.
         self.observer.ended(self.cells[_number(trial)], "stopped", "its coordinator died three times")
-
-
-class _Watch:
-    """Looks at the pools every second: for the screen, for the log of events, and for a pool that has stopped.
-
-    It also passes on that somebody wants to stop, by Tune's own way out, as soon as Tune listens, and ends the pools of
-    models that no cell needs any more: another pool of the wave may wait for their room.
-    """
-
-    def __init__(
-        self,
-        pools: Iterable[Pool],
-        store: GridStore,
-        observer: GridObserver,
-        should_stop: Callable[[], bool],
-        needed: Callable[[], set[ModelConfig]],
-    ) -> None:
-        self.pools, self.store, self.observer, self.should_stop = list(pools), store, observer, should_stop
-        self._needed = needed
-        self._said = time.monotonic()
-        self._stopped: set[Pool] = set()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._ended.wait(_POLL):
-            # Until Tune runs, SIGUSR1 has no handler and would end the process.
-            if self.should_stop() and callable(signal.getsignal(signal.SIGUSR1)):
-                os.kill(os.getpid(), signal.SIGUSR1)
-            self._look()
-
-    def _look(self) -> None:
-        # Asked first: what has happened to a pool that nobody needs any more is then in its last figures.
-        needed = self._needed()
-        stats = []
-        tell = time.monotonic() - self._said >= _PATIENCE
-        for pool in self.pools:
-            # A broker that is gone shows in the trials, a full disk too; the watch only watches.
-            with suppress(RayError, PoolError, StoreError):
-                figures = pool.stats()
-                stats.append(figures)
-                self._note(pool, figures)
-                if tell:
-                    self._tell_what_is_missing(pool, figures)
-        if tell:
-            self._said = time.monotonic()
-        self.observer.pools(stats)
-        for pool in [pool for pool in self.pools if pool.model not in needed]:
-            self.pools.remove(pool)
-            pool.stop()
-
-    def _note(self, pool: Pool, figures: dict[str, Any]) -> None:
-        """Write down what has happened since the last look."""
-        name = pool.demand.model
-        for event in figures["events"]:
-            kind = event.pop("event")
-            self.observer.message(f"{name}: {kind}: {event.get('why') or event}")
-            self.store.note(kind, model=name, **event)
-        if figures["error"] is not None and pool not in self._stopped:
-            self._stopped.add(pool)
-            self.store.note("pool stopped", model=name, reason=figures["error"])
-
-    def _tell_what_is_missing(self, pool: Pool, figures: dict[str, Any]) -> None:
-        waited = [seconds for seconds in figures["starting_seconds"] if seconds >= _PATIENCE]
-        if waited and figures["error"] is None:
-            self.observer.message(
-                f"waiting for {len(waited)} of {len(figures['slots'])} replicas of '{pool.demand.model}' "
-                f"({max(waited):.0f} s): loading, or {pool.demand.cpus:g} CPU and {pool.demand.gpus:g} GPU for each "
-                "are in use by others"
-            )
-
-    def stop(self) -> None:
-        self._ended.set()
-        self._thread.join(timeout=5)
-        if ray.is_initialized():
-            self._look()

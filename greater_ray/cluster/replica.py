@@ -26,8 +26,12 @@ class Replica:
         self.prefix_memory, self.gpus = prefix_memory, gpus
         self.engine: BaseEngine | None = None
 
+    def up(self) -> str:
+        """Answer as soon as the process is there: with the name of its host."""
+        return socket.gethostname()
+
     def load(self, config: ModelConfig) -> dict[str, Any]:
-        """Load the weights from the node's own disk or cache; return facts about model and process.
+        """Load the weights from the node's own disk or cache; return facts about model and processor.
 
         Raises:
             ModelError: the model cannot be loaded, or the device is not the one this replica was given.
@@ -43,7 +47,7 @@ class Replica:
                 setting="model.device",
             )
         engine.limit_prefix_memory(self.prefix_memory)
-        return {"model": engine.facts, "host": socket.gethostname(), "hardware": engine.hardware or processor()}
+        return {"model": engine.facts, "hardware": engine.hardware or processor()}
 
     def run(self, unit: Unit) -> tuple[Any, Usage]:
         """Compute one unit of work."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from ray import tune
 
-from greater_ray.errors import ConfigError, unknown_name
+from greater_ray.errors import ConfigError, redacted, unknown_name
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 _PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
@@ -73,7 +73,7 @@ class _Guarded(LocalCallback):
             action()
         except Exception as error:  # noqa: BLE001 - whatever a tracker does, the run goes on
             self._inner = None
-            reason = " ".join(str(error).split())
+            reason = redacted(" ".join(str(error).split()))
             self._tell(f"tracker {self._name} failed and is left out: {type(error).__name__}: {reason}")
 
 

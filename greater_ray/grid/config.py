@@ -9,6 +9,7 @@ seeds: [0, 1]
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,16 +31,25 @@ Entry = dict[str, Any]
 
 
 class ReplicaConfig(Config):
-    """How a model is served. Nothing here changes a result.
+    """How a model is served. Nothing here changes a result."""
 
-    ``count`` None means as many as fit. ``gpus`` per replica is one, a part of one or none, as a replica computes on
-    one device; None means one where the cluster has GPUs when the grid starts, and none elsewhere.
-    ``prefix_memory_gib`` bounds the questions' keys and values that a replica keeps.
-    """
-
-    count: int | None = Field(default=None, ge=1)
-    gpus: float | None = Field(default=None, ge=0)
-    prefix_memory_gib: float = Field(default=4.0, gt=0)
+    count: int | None = Field(default=None, ge=1, description="Replicas of the model; none: as many as fit.")
+    gpus: float | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs per replica: 1, a part of one, or 0, as a replica computes on one device; none: one where "
+        "the cluster has GPUs when the grid starts.",
+    )
+    prefix_memory_gib: float = Field(
+        default=4.0, gt=0, description="Memory for the questions' keys and values that a replica keeps."
+    )
+    patience: float = Field(
+        default=300.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds that any call may take before its replica is said to stand still; more where such calls "
+        "have taken long.",
+    )
 
     @field_validator("gpus")
     @classmethod
@@ -52,8 +62,10 @@ class ReplicaConfig(Config):
 class TransferConfig(Config):
     """Phase two: every optimized prompt is measured, beside the prompt it started from, on these models."""
 
-    models: tuple[Entry, ...] = ()
-    splits: tuple[Literal["train", "dev", "test"], ...] = ("test",)
+    models: tuple[Entry, ...] = Field(default=(), description="Models to measure the found prompts on.")
+    splits: tuple[Literal["train", "dev", "test"], ...] = Field(
+        default=("test",), description="The splits whose rows are answered there."
+    )
 
     @field_validator("models", mode="before")
     @classmethod
@@ -64,10 +76,10 @@ class TransferConfig(Config):
 class Axes(Config):
     """A product of four axes. An entry is a name, or a mapping with ``name`` and further settings."""
 
-    methods: tuple[Entry, ...] = ()
-    tasks: tuple[Entry, ...] = ()
-    models: tuple[Entry, ...] = ()
-    seeds: tuple[int, ...] = (0,)
+    methods: tuple[Entry, ...] = Field(default=(), description="Methods, as names or with settings of their own.")
+    tasks: tuple[Entry, ...] = Field(default=(), description="Tasks or groups of tasks, likewise.")
+    models: tuple[Entry, ...] = Field(default=(), description="Models, likewise.")
+    seeds: tuple[int, ...] = Field(default=(0,), description="Seeds; a deterministic method runs with the first alone.")
 
     @field_validator("methods", "tasks", "models", mode="before")
     @classmethod
@@ -76,20 +88,25 @@ class Axes(Config):
 
 
 class GridConfig(Axes):
-    """A grid, complete. ``settings`` hold for every cell, an entry's own settings for its cells.
+    """A grid, complete: its axes, settings for all of them or for one, and what comes after."""
 
-    ``include`` adds further products of axes, ``exclude`` takes cells away by patterns such as
-    ``{method: greater, task: "bbh/tracking*"}``. ``concurrency`` is the number of cells in progress at once; None
-    means two per replica, or as many as fit into the memory of the driver's node.
-    """
-
-    name: str = "grid"
-    settings: dict[str, Any] = Field(default_factory=dict)
-    include: tuple[Axes, ...] = ()
-    exclude: tuple[dict[str, Any], ...] = ()
-    transfer: TransferConfig = TransferConfig()
-    replicas: ReplicaConfig = ReplicaConfig()
-    concurrency: int | None = Field(default=None, ge=1)
+    name: str = Field(default="grid", description="Name for people.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of every cell: sections of a trial; an entry's own win."
+    )
+    include: tuple[Axes, ...] = Field(default=(), description="Further products of axes.")
+    exclude: tuple[dict[str, Any], ...] = Field(
+        default=(), description='Cells to leave out, by patterns: `{method: greater, task: "bbh/tracking*"}`.'
+    )
+    transfer: TransferConfig = Field(default=TransferConfig(), description="Other models to measure what was found on.")
+    replicas: ReplicaConfig = Field(
+        default=ReplicaConfig(), description="How models are served; no result depends on it."
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        description="Cells in progress at once; none: two per replica, as far as they fit into the driver's memory.",
+    )
 
 
 def _entries(value: Any) -> Any:
@@ -99,6 +116,31 @@ def _entries(value: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return value
     return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+
+def built_in_grids() -> dict[str, Path]:
+    """Return the files of the grids that come with the package, by their names."""
+    presets = files("greater_ray.grid").joinpath("presets")
+    found = sorted(Path(str(entry)) for entry in presets.iterdir())
+    return {file.stem: file for file in found if file.suffix == ".yaml"}
+
+
+def grid_file(name: str, setting: str = "grid") -> Path:
+    """Return the YAML file of a grid: the user's own, or one that comes with the package.
+
+    Args:
+        name: a path, or the name of a built-in grid.
+        setting: what an error is about.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if Path(name).suffix in (".yaml", ".yml") or Path(name).is_file():
+        return Path(name)
+    found = built_in_grids()
+    if name not in found:
+        raise unknown_name(setting, name, found)
+    return found[name]
 
 
 def load_grid(source: Path | Mapping[str, Any]) -> GridConfig:

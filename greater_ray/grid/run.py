@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from greater_ray.assembly import Models, Served, assemble, local_models
 from greater_ray.config import ModelConfig, TrialConfig
-from greater_ray.errors import EndpointError, GreaterRayError, Interrupted, PoolError, StoreError
+from greater_ray.errors import EndpointError, GreaterRayError, Interrupted, PoolError, StoreError, redacted
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.config import GridConfig, TransferConfig
 from greater_ray.grid.inputs import Inputs, files_hash, reach
@@ -304,7 +304,8 @@ def run_cell(
 
 
 def _failed(cell: Cell, store: GridStore, inputs: dict[str, str], reason: str, trace: str) -> CellState:
-    store.write_failure(cell, inputs, reason, trace)
+    reason = redacted(reason)
+    store.write_failure(cell, inputs, reason, redacted(trace))
     store.note("cell failed", trial_id=cell.trial_id, cell=cell.title, reason=reason)
     return CellState("failed", None, reason)
 

@@ -61,6 +61,8 @@ class PoolStatus:
             "queue": self.stats["queue"],
             "tokens_per_second": round(self.tokens_per_second, 1),
             "deaths": sum(s["deaths"] for s in slots),
+            "still": sum(s["still"] for s in slots),
+            "repeated": sum(s["repeated"] for s in slots),
         }
 
 
@@ -197,7 +199,8 @@ def read_status(folder: Path) -> dict[str, Any] | None:
     told, pid = value.get("time"), value.get("pid")
     if not isinstance(told, (int, float)) or not isinstance(pid, int) or not value.keys() >= _TOLD:
         return None
-    if time.time() - told <= FRESH:
+    # Also after a clock was set back: what comes from the future is as old as any.
+    if abs(time.time() - told) <= FRESH:
         return value
     return value if value["host"] == socket.gethostname() and _alive(pid) else None
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from greater_ray.config import fingerprint
-from greater_ray.errors import Place, StoreError
+from greater_ray.errors import Place, StoreError, redacted
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import AXES
 from greater_ray.records import SCHEMA_VERSION, TrialRecord
@@ -268,7 +268,8 @@ class GridStore:
 
     def note(self, kind: str, **facts: Any) -> None:
         """Append one event: replicas that died, shards set aside, phases."""
-        self.events.append([{"time": time.time(), "event": kind, **facts}])
+        told = {name: redacted(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+        self.events.append([{"time": time.time(), "event": kind, **told}])
 
 
 def _others(noted: Mapping[str, str], inputs: Mapping[str, str] | None) -> bool:

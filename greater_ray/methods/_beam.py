@@ -49,22 +49,25 @@ class BeamConfig(RewriteConfig):
     ``train_steps`` 10, ``n_beam`` 2, ``n_expand`` 2 and no backtracking.
     """
 
-    train_steps: int = Field(default=4, ge=1)
-    n_beam: int = Field(default=4, ge=1)
-    n_expand: int = Field(default=4, ge=1)
-    backtrack: bool = True
+    train_steps: int = Field(default=4, ge=1, description="Rounds of the search.")
+    n_beam: int = Field(default=4, ge=1, description="Prompts that are kept after a round.")
+    n_expand: int = Field(default=4, ge=1, description="New prompts that are written for each kept one.")
+    backtrack: bool = Field(default=True, description="Whether earlier prompts stay in the running.")
 
 
 class ErrorConfig(BeamConfig):
     """Options of the methods that learn from wrong answers; defaults as in ``BeamConfig``.
 
-    ``batch_size`` wrong answers are shown per child. Train rows are answered ``chunk_size`` at a time until there are
-    enough wrong ones. Reasoning of more than ``max_shown_characters`` is shown without its middle (our own limit).
+    The limit on what is shown is our own.
     """
 
-    batch_size: int = Field(default=2, ge=1)
-    chunk_size: int = Field(default=20, ge=1)
-    max_shown_characters: int = Field(default=2000, ge=20)
+    batch_size: int = Field(default=2, ge=1, description="Wrong answers that are shown for each new prompt.")
+    chunk_size: int = Field(
+        default=20, ge=1, description="Training rows that are answered at a time, until there are enough wrong answers."
+    )
+    max_shown_characters: int = Field(
+        default=2000, ge=20, description="Reasoning above this length is shown without its middle."
+    )
 
     @property
     def needed(self) -> int:

@@ -23,16 +23,20 @@ SOURCE = "Guo et al., ICLR 2024, arXiv 2309.08532"
 
 
 class EvolutionConfig(TextConfig):
-    """Options of EvoPrompt; population, temperature and rows are those of the authors' scripts for BBH.
+    """Options of EvoPrompt; population, temperature and rows are those of the authors' scripts for BBH."""
 
-    The seeds are ``initial_prompt`` and ``seed_prompts``. The best half of a ``population`` are seeds, the other half
-    their paraphrases. Fitness is the accuracy on ``num_rows`` random dev rows, the same ones in the whole run.
-    """
-
-    temperature: float = Field(default=0.5, ge=0)
-    seed_prompts: tuple[str, ...] = prompts.SEEDS
-    population: int = Field(default=10, ge=4)
-    num_rows: int = Field(default=50, ge=1)
+    temperature: float = Field(default=0.5, ge=0, description="Temperature of the writer; 0 is greedy.")
+    seed_prompts: tuple[str, ...] = Field(
+        default=prompts.SEEDS, description="Prompts that the first population is made of, beside the start prompt."
+    )
+    population: int = Field(
+        default=10,
+        ge=4,
+        description="Prompts of a population: the best half are seeds, the other half their paraphrases.",
+    )
+    num_rows: int = Field(
+        default=50, ge=1, description="Random dev rows that measure fitness, the same ones in the whole run."
+    )
 
 
 class EvolutionState(TextState, frozen=True):

@@ -1,6 +1,6 @@
 """What GReaTer's released code does beside the paper: the preset ``released``, and quirks that options switch on.
 
-``docs/methods.md`` lists every difference. Algorithm 1 in ``greater.py`` knows nothing of it but these calls.
+``docs/methods/greater.md`` lists every difference. Algorithm 1 in ``greater.py`` knows nothing of it but these calls.
 """
 
 from collections.abc import Sequence

@@ -16,18 +16,23 @@ INITIAL_PROMPT = " proper logical reasoning and think step by step. Finally, giv
 
 
 class NoReasoningConfig(Config):
-    """Options of gradient methods whose loss holds no reasoning: the extractor directly follows the prompt.
+    """Options of gradient methods whose loss holds no reasoning: the extractor directly follows the prompt."""
 
-    ``initial_prompt`` is GReaTer's, so start and length are matched. Prompts are compared by ``criterion``: the mean of
-    the label's loss, or the share of rows whose label is not the likeliest. ``label_loss`` is the label's cross-entropy
-    or minus the log of its share among the task's choices.
-    """
-
-    initial_prompt: str = INITIAL_PROMPT
-    label_loss: Literal["ce", "choice"] = "ce"
-    token_filter: Literal["none", "ascii", "letters", "released"] = "ascii"
-    criterion: Literal["loss", "mistakes"] = "loss"
-    batch_size: int = Field(default=32, ge=1)
+    initial_prompt: str = Field(
+        default=INITIAL_PROMPT,
+        description="The prompt that the search starts from: GReaTer's, so start and length are matched.",
+    )
+    label_loss: Literal["ce", "choice"] = Field(
+        default="ce", description="The label's cross-entropy, or minus the log of its share among the task's choices."
+    )
+    token_filter: Literal["none", "ascii", "letters", "released"] = Field(
+        default="ascii", description="Which tokens may stand in a prompt."
+    )
+    criterion: Literal["loss", "mistakes"] = Field(
+        default="loss",
+        description="What compares prompts: the label's mean loss, or the share of rows where it is not the likeliest.",
+    )
+    batch_size: int = Field(default=32, ge=1, description="Training rows of one batch.")
 
     @property
     def loss(self) -> LossSpec:

@@ -25,17 +25,17 @@ PERSONA = "You are an experienced writer of prompts for language models."
 
 
 class TextConfig(Config):
-    """Options of every method whose prompts are written by a model.
+    """Options of every method whose prompts are written by a model."""
 
-    ``temperature`` and ``max_new_tokens`` are those of the writer; ``max_prompt_tokens`` is in tokens of the task
-    model; ``retries`` is how often an unreadable reply is asked for again.
-    """
-
-    initial_prompt: str = "Let's think step by step."
-    temperature: float = Field(default=0.7, ge=0)
-    max_new_tokens: int = Field(default=512, ge=1)
-    max_prompt_tokens: int = Field(default=300, ge=1)
-    retries: int = Field(default=2, ge=0)
+    initial_prompt: str = Field(
+        default="Let's think step by step.", description="The prompt that the search starts from."
+    )
+    temperature: float = Field(default=0.7, ge=0, description="Temperature of the writer; 0 is greedy.")
+    max_new_tokens: int = Field(default=512, ge=1, description="Tokens that a reply of the writer may have.")
+    max_prompt_tokens: int = Field(
+        default=300, ge=1, description="How long a prompt may be, in tokens of the task model."
+    )
+    retries: int = Field(default=2, ge=0, description="How often an unreadable reply is asked for again.")
 
 
 def chat(user: str, system: str | None = None) -> Conversation:
@@ -68,12 +68,15 @@ def ask(
 class RewriteConfig(TextConfig):
     """Options of the methods that ask for a new prompt in words.
 
-    ``max_words`` is the limit that the meta-prompt names (50 in the released scripts of PE2, which also hold APE and
-    APO; None means no limit); ``reply`` tells whether the prompt stands between tags or is the whole reply.
+    50 words is the limit in the released scripts of PE2, which also hold APE and APO.
     """
 
-    max_words: int | None = Field(default=50, ge=1)
-    reply: ReplyForm = "tagged"
+    max_words: int | None = Field(
+        default=50, ge=1, description="Words that the meta-prompt allows; none: it names no limit."
+    )
+    reply: ReplyForm = Field(
+        default="tagged", description="Whether the new prompt stands between tags or is the whole reply."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,21 +33,22 @@ from greater_ray.work import Rollouts, Work
 class ApeConfig(RewriteConfig):
     """Options of one-shot APE; the defaults are those of the authors' ``default.yaml``.
 
-    ``queries`` times, ``demonstrations`` train rows are drawn and ``samples_per_query`` instructions are written for
-    them, ``samples_per_step`` at a time (a step's size only). Each is scored on ``num_scored`` dev rows: by the
-    label's likelihood without reasoning, or by accuracy. ``rows`` tells whether all share one draw (ours: fewer calls,
-    and a paired comparison) or each has its own (theirs).
+    One draw of dev rows for all is ours (fewer calls, and a paired comparison), one for each is theirs.
     """
 
-    temperature: float = Field(default=0.9, ge=0)
-    max_new_tokens: int = Field(default=150, ge=1)
-    queries: int = Field(default=5, ge=1)
-    demonstrations: int = Field(default=5, ge=1)
-    samples_per_query: int = Field(default=50, ge=1)
-    samples_per_step: int = Field(default=10, ge=1)
-    criterion: Literal["likelihood", "accuracy"] = "likelihood"
-    num_scored: int = Field(default=50, ge=1)
-    rows: Literal["shared", "own"] = "shared"
+    temperature: float = Field(default=0.9, ge=0, description="Temperature of the writer; 0 is greedy.")
+    max_new_tokens: int = Field(default=150, ge=1, description="Tokens that a reply of the writer may have.")
+    queries: int = Field(default=5, ge=1, description="How often training rows are drawn and asked about.")
+    demonstrations: int = Field(default=5, ge=1, description="Training rows of one query.")
+    samples_per_query: int = Field(default=50, ge=1, description="Instructions that are written for one query.")
+    samples_per_step: int = Field(default=10, ge=1, description="How many of them one step writes.")
+    criterion: Literal["likelihood", "accuracy"] = Field(
+        default="likelihood", description="Scored by the label's likelihood without reasoning, or by accuracy."
+    )
+    num_scored: int = Field(default=50, ge=1, description="Dev rows that score an instruction.")
+    rows: Literal["shared", "own"] = Field(
+        default="shared", description="Whether all share one draw of dev rows, or each has its own."
+    )
 
     @property
     def steps_per_query(self) -> int:

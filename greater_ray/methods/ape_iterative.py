@@ -22,7 +22,7 @@ from greater_ray.methods._writer import Asker
 class ApeIterativeConfig(BeamConfig):
     """``temperature`` 0.7 and at most 50 tokens per reply are the script's; here the tags need some tokens more."""
 
-    max_new_tokens: int = Field(default=150, ge=1)
+    max_new_tokens: int = Field(default=150, ge=1, description="Tokens that a reply of the writer may have.")
 
 
 class ApeIterative(BeamSearch[ApeIterativeConfig]):

@@ -19,8 +19,8 @@ from greater_ray.types import Conversation
 class ApoConfig(ErrorConfig):
     """``n_reasons`` 5, critiques at ``temperature`` 0.7 and greedy rewrites are those of the released code."""
 
-    n_reasons: int = Field(default=5, ge=1)
-    rewrite_temperature: float = Field(default=0.0, ge=0)
+    n_reasons: int = Field(default=5, ge=1, description="Reasons that a critique is asked for.")
+    rewrite_temperature: float = Field(default=0.0, ge=0, description="Temperature of the rewrites; 0 is greedy.")
 
 
 class Apo(ErrorDriven[ApoConfig]):

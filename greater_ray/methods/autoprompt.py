@@ -22,17 +22,16 @@ from greater_ray.work import CheckPrompts, Gradients, OneHotGradient, SteepestTo
 
 
 class AutoPromptConfig(NoReasoningConfig):
-    """Options; the numbers are the defaults of the authors' code.
+    """Options; the numbers are the defaults of the authors' code, the filters are ours.
 
-    ``num_candidates`` tokens are tried at the position. The gradient, and the trial of the candidates on freshly drawn
-    rows, take ``batches`` times ``batch_size`` training rows each, or all where there are fewer.
-    ``filter_round_trip`` leaves out tokens that would give a prompt that does not survive decoding and tokenizing
-    again; that filter and ``token_filter`` are ours.
+    Where there are fewer training rows than ``batches`` times ``batch_size``, all are taken.
     """
 
-    num_candidates: int = Field(default=10, ge=1)
-    batches: int = Field(default=10, ge=1)
-    filter_round_trip: bool = True
+    num_candidates: int = Field(default=10, ge=1, description="Tokens that are tried at the position.")
+    batches: int = Field(default=10, ge=1, description="Batches that the gradient, and then the trial, take.")
+    filter_round_trip: bool = Field(
+        default=True, description="Leaves out tokens whose prompt does not survive decoding and tokenizing again."
+    )
 
     @property
     def num_rows(self) -> int:

@@ -8,6 +8,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from pydantic import Field
+
 from greater_ray.methods import _evolution as evolution
 from greater_ray.methods._archive import Scored
 from greater_ray.methods._evolution_prompts import differ
@@ -16,9 +18,11 @@ from greater_ray.protocols import Problem, StepInfo
 
 
 class EvoPromptDeConfig(evolution.EvolutionConfig):
-    """``donor`` is Prompt 3: the best prompt scored so far (the authors' default), or a third random member."""
+    """Options of the differential form; the donor is the authors' default."""
 
-    donor: Literal["best", "random"] = "best"
+    donor: Literal["best", "random"] = Field(
+        default="best", description="Prompt 3: the best prompt scored so far, or a third random member."
+    )
 
 
 class Roles(NamedTuple):

@@ -8,6 +8,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from greater_ray.methods import _evolution as evolution
 from greater_ray.methods._archive import Scored
 from greater_ray.methods._evolution_prompts import breed
@@ -24,8 +26,12 @@ class EvoPromptGaConfig(evolution.EvolutionConfig):
     ``replace``: child j takes the place of member j.
     """
 
-    selection: Literal["wheel", "tournament", "random"] = "wheel"
-    survival: Literal["best", "replace"] = "best"
+    selection: Literal["wheel", "tournament", "random"] = Field(
+        default="wheel", description="How parents are chosen: in proportion to fitness, the better of two, or any two."
+    )
+    survival: Literal["best", "replace"] = Field(
+        default="best", description="Whether the best of old and new survive, or each child takes a place."
+    )
 
 
 class EvoPromptGa:

@@ -35,20 +35,31 @@ CLOSING_ANSWER_ONLY_FIRST = "Now state the answer to the question that follows i
 
 
 class FewShotConfig(Config):
-    """``shots`` examples, as ``turns`` or ``text``; ``style`` says whether they show a rationale or the answer alone.
+    """Options of few-shot prompts.
 
-    By ``selection`` they are drawn at ``random``, the same for every question, or are the ``nearest`` to each question.
-    ``initial_prompt`` is the zero-shot prompt: what the result is compared with, what rationales are written under,
-    and in the form of turns what every question is asked under. Examples that do not fit into ``max_prompt_tokens``,
-    or into the context window beside the longest row, are left out, the last or farthest one first.
+    In the form of turns, ``initial_prompt`` is also what every question is asked under. ``max_prompt_tokens`` holds,
+    and so does the context window beside the longest row.
     """
 
-    shots: int = Field(default=5, ge=0)
-    form: Literal["turns", "text"] = "turns"
-    style: Literal["rationale", "answer-only"] = "rationale"
-    selection: Literal["random", "nearest"] = "random"
-    initial_prompt: str = "Let's think step by step."
-    max_prompt_tokens: int = Field(default=4096, ge=1)
+    shots: int = Field(default=5, ge=0, description="Worked examples that are shown.")
+    form: Literal["turns", "text"] = Field(
+        default="turns", description="Whether they are turns of a conversation or text of the prompt."
+    )
+    style: Literal["rationale", "answer-only"] = Field(
+        default="rationale", description="Whether they show a rationale or the answer alone."
+    )
+    selection: Literal["random", "nearest"] = Field(
+        default="random", description="Drawn at random, the same for every question, or the nearest to each question."
+    )
+    initial_prompt: str = Field(
+        default="Let's think step by step.",
+        description="The zero-shot prompt: what the result is compared with, and what rationales are written under.",
+    )
+    max_prompt_tokens: int = Field(
+        default=4096,
+        ge=1,
+        description="Room for the examples; those that do not fit are left out, the last or farthest one first.",
+    )
 
     @field_validator("selection")
     @classmethod

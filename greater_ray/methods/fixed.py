@@ -20,16 +20,21 @@ AS_IT_IS: dict[str, Any] = {"layout": {"frozen_prefix": ""}, "budget": {"steps":
 
 
 class PromptConfig(Config):
-    """``reference`` is a prompt to compare with on the same rows; without one only ``prompt`` is measured.
+    """Options of a prompt that is measured as it is."""
 
-    ``demonstrations`` stand with ``prompt`` alone; those of ``evaluation.demonstrations`` with both.
-    With ``nearest`` they are a pool, and every question is shown so many of them, those most like it.
-    """
-
-    prompt: str = ""
-    reference: str | None = None
-    demonstrations: tuple[GivenDemonstration, ...] = ()
-    nearest: int = Field(default=0, ge=0)
+    prompt: str = Field(default="", description="The prompt that is measured.")
+    reference: str | None = Field(
+        default=None, description="A prompt to compare with on the same rows; without one only `prompt` is measured."
+    )
+    demonstrations: tuple[GivenDemonstration, ...] = Field(
+        default=(),
+        description="Worked examples beside `prompt` alone; those of `evaluation.demonstrations` stand beside both.",
+    )
+    nearest: int = Field(
+        default=0,
+        ge=0,
+        description="Makes `demonstrations` a pool, of which every question is shown so many: those most like it.",
+    )
 
     @field_validator("nearest")
     @classmethod
@@ -42,15 +47,17 @@ class PromptConfig(Config):
 
 
 class FixedConfig(PromptConfig):
-    """The prompt itself, or where it stands: ``key`` in the JSON or YAML file ``prompts_file``.
+    """The prompt itself, or where it stands.
 
-    A key such as ``Llama-3/{task}/APE`` goes down level by level, and ``{task}`` is the task's name. The file is read
-    when the config is resolved. From then on ``prompt`` holds the text, so the identity of a run is that of its prompt
-    and not of a path; ``key`` stays as its name.
+    The file is read when the config is resolved. From then on ``prompt`` holds the text, so the identity of a run is
+    that of its prompt and not of a path; ``key`` stays as its name.
     """
 
-    prompts_file: str | None = None
-    key: str | None = None
+    prompts_file: str | None = Field(default=None, description="JSON or YAML file in which the prompt stands.")
+    key: str | None = Field(
+        default=None,
+        description="Where it stands there, level by level, as in `Llama-3/{task}/APE`; `{task}` is the task's name.",
+    )
 
 
 class FixedState(MethodState, frozen=True):

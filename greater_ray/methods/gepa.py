@@ -31,14 +31,15 @@ COMPONENT = "prompt"
 
 
 class GepaConfig(TextConfig):
-    """``minibatch`` training rows are reflected on per step; 3 is the package's default.
+    """Options of GEPA; the minibatch is the package's default, the two limits are ours."""
 
-    GEPA's prompts are long by design, hence ``max_prompt_tokens`` and ``max_new_tokens``; these two are ours.
-    """
-
-    minibatch: int = Field(default=3, ge=1)
-    max_prompt_tokens: int = Field(default=1000, ge=1)
-    max_new_tokens: int = Field(default=1024, ge=1)
+    minibatch: int = Field(default=3, ge=1, description="Training rows that are reflected on per step.")
+    max_prompt_tokens: int = Field(
+        default=1000,
+        ge=1,
+        description="How long a prompt may be, in tokens of the task model: GEPA's are long by design.",
+    )
+    max_new_tokens: int = Field(default=1024, ge=1, description="Tokens that a reply of the writer may have.")
 
 
 class GepaState(TextState, frozen=True):

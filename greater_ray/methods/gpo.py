@@ -27,35 +27,42 @@ class GpoConfig(TextConfig):
     """Options of GPO; the defaults are the paper's choices, and those of the authors' run script where it is silent.
 
     The number of steps is ``epochs`` times the number of batches of ``batch_size`` training rows, and the decay of
-    the edit limit is stretched over it; the method ends there. ``momentum`` says which ``trajectory`` prompts are
-    shown: the newest and those most like it (``relevance``, by ``similarity``: ``embeddings`` or words, and ``auto``
-    takes words where the model gives no embeddings), the newest ones (``recency``), the
-    best ones (``importance``), none, or instead one prompt that the writer merges from the one merged before and the
-    current one (``summary``). In ascending ``order`` the one that comes first by its momentum is shown last, nearest to
-    the request. ``decay`` is how the limit on changed words goes from ``max_edit`` to ``min_edit`` after
-    ``warmup_steps``; ``none`` sets no limit. ``refinement`` asks for a new prompt or for an edited one. ``feedback``
-    adds the writer's reason for mistakes on a training batch, whose responses are cut to ``max_response_words``, and
-    ``reflections`` those of earlier steps, chosen as prompts are. ``exemplars`` are drawn once or in every step.
+    the edit limit is stretched over it; the method ends there.
     """
 
-    temperature: float = Field(default=1.0, ge=0)
-    epochs: int = Field(default=3, ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    num_proposals: int = Field(default=8, ge=1)
-    momentum: Literal["relevance", "recency", "importance", "summary", "none"] = "relevance"
-    trajectory: int = Field(default=3, ge=1)
-    similarity: Literal["auto", "embeddings", "tf-idf", "word-overlap"] = "auto"
-    order: Literal["ascending", "descending"] = "ascending"
-    decay: Literal["cosine", "linear", "fixed", "none"] = "cosine"
-    max_edit: int = Field(default=50, ge=1)
-    min_edit: int = Field(default=10, ge=1)
-    warmup_steps: int = Field(default=0, ge=0)
-    refinement: Literal["generate", "edit"] = "generate"
-    feedback: bool = False
-    reflections: bool = False
-    exemplars: int = Field(default=3, ge=0)
-    exemplars_drawn: Literal["once", "every-step"] = "once"
-    max_response_words: int = Field(default=200, ge=2)
+    temperature: float = Field(default=1.0, ge=0, description="Temperature of the writer; 0 is greedy.")
+    epochs: int = Field(default=3, ge=1, description="Passes through the training rows.")
+    batch_size: int = Field(default=8, ge=1, description="Training rows of one step.")
+    num_proposals: int = Field(default=8, ge=1, description="Prompts that are asked for in a step.")
+    momentum: Literal["relevance", "recency", "importance", "summary", "none"] = Field(
+        default="relevance",
+        description="Which earlier prompts are shown: the most alike, the newest, the best, a merged one, or none.",
+    )
+    trajectory: int = Field(default=3, ge=1, description="How many earlier prompts are shown.")
+    similarity: Literal["auto", "embeddings", "tf-idf", "word-overlap"] = Field(
+        default="auto", description="What `relevance` goes by; `auto` takes words where the model gives no embeddings."
+    )
+    order: Literal["ascending", "descending"] = Field(
+        default="ascending",
+        description="Ascending shows last, nearest to the request, what comes first by its momentum.",
+    )
+    decay: Literal["cosine", "linear", "fixed", "none"] = Field(
+        default="cosine",
+        description="How the limit on changed words goes from `max_edit` to `min_edit`; `none` sets no limit.",
+    )
+    max_edit: int = Field(default=50, ge=1, description="Words that may change at the start.")
+    min_edit: int = Field(default=10, ge=1, description="Words that may change at the end.")
+    warmup_steps: int = Field(default=0, ge=0, description="Steps in which the limit first rises.")
+    refinement: Literal["generate", "edit"] = Field(
+        default="generate", description="Whether a new prompt is asked for, or an edited one."
+    )
+    feedback: bool = Field(default=False, description="Adds the writer's reasons for mistakes on a training batch.")
+    reflections: bool = Field(default=False, description="Adds those of earlier steps, chosen as prompts are.")
+    exemplars: int = Field(default=3, ge=0, description="Training rows that are shown.")
+    exemplars_drawn: Literal["once", "every-step"] = Field(
+        default="once", description="Whether these are drawn once or in every step."
+    )
+    max_response_words: int = Field(default=200, ge=2, description="Responses that are shown are cut to so many words.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -2,7 +2,7 @@
 
 Das et al., "GReaTer: Gradients over Reasoning Makes Smaller Language Models Strong Prompt Optimizers", ICLR 2025;
 Algorithm 1 and Eq. 3-7. The preset ``paper`` follows the text, ``released`` the authors' code where the two differ;
-``docs/methods.md`` lists every difference and the option that switches it.
+``docs/methods/greater.md`` lists every difference and the option that switches it.
 """
 
 import math
@@ -29,44 +29,71 @@ from greater_ray.work import (
 
 
 class GreaterConfig(Config):
-    """Options of GReaTer; the defaults are the paper's (Section 5, Appendix F) where the paper states them.
+    """Options of GReaTer; the defaults are the paper's (Section 5, Appendix F) where the paper states them."""
 
-    Proposal (Eq. 3, 4): ``proposal_samples`` is q, ``top_k`` k, ``intersections`` how many random q-subsets are
-    intersected and then united; k grows by ``top_k_growth`` until ``min_candidates`` are found.
-    ``label_loss`` is the label's term of the loss (``LossSpec``): its cross-entropy as in the paper, or minus the log
-    of its share among the task's choices.
-    Selection (Eq. 6, 7): the ``num_evaluated`` (mu) candidates with the most negative gradient are evaluated;
-    ``criterion`` is the total loss or the mistake rate plus ``selection_fluency_weight`` times the fluency term.
-    """
-
-    initial_prompt: str = INITIAL_PROMPT
-    top_k: int = Field(default=10, ge=1)
-    top_k_growth: int = Field(default=2, ge=1)
-    min_candidates: int = Field(default=6, ge=1)
-    proposal_samples: int = Field(default=5, ge=1)
-    intersections: int = Field(default=1, ge=1)
-    token_filter: Literal["none", "ascii", "letters", "released"] = "ascii"
-    ban_previous_token: bool = False
-    filter_round_trip: bool = True
-    num_evaluated: int = Field(default=3, ge=1)
-    label_loss: Literal["ce", "choice"] = "ce"
-    ce_temperature: float = Field(default=1.0, gt=0)
-    fluency: Literal["exp", "nll"] = "exp"
-    fluency_weight: float = Field(default=0.2, ge=0)
-    gradient_without_reasoning: bool = False
-    criterion: Literal["loss", "mistakes"] = "loss"
-    selection_fluency_weight: float | None = Field(default=None, ge=0)
-    candidate_reasoning: Literal["fresh", "current"] = "fresh"
-    ties: Literal["first", "last"] = "first"
-    always_include_current: bool = False
-    period_break: bool = False
-    dynamic_length: bool = True
-    ending_characters: str = ".?!"
-    placeholder: str = "_"
-    placeholder_candidate: bool = False
-    max_prompt_tokens: int = Field(default=128, ge=1)
-    count_initial: bool = True
-    restart_below: float | None = None
+    initial_prompt: str = Field(
+        default=INITIAL_PROMPT,
+        description="The prompt that the search starts from; it continues `layout.frozen_prefix`.",
+    )
+    top_k: int = Field(default=10, ge=1, description="k of Eq. 3: how many likely tokens of a row are proposed.")
+    top_k_growth: int = Field(default=2, ge=1, description="By how much k grows until there are `min_candidates`.")
+    min_candidates: int = Field(default=6, ge=1, description="Candidates below which k grows.")
+    proposal_samples: int = Field(default=5, ge=1, description="q of Eq. 4: rows whose proposals are intersected.")
+    intersections: int = Field(
+        default=1, ge=1, description="How many random q-subsets are intersected and then united."
+    )
+    token_filter: Literal["none", "ascii", "letters", "released"] = Field(
+        default="ascii", description="Which tokens may stand in a prompt."
+    )
+    ban_previous_token: bool = Field(default=False, description="Bans the token in front of the position.")
+    filter_round_trip: bool = Field(
+        default=True, description="Leaves out tokens whose prompt does not survive decoding and tokenizing again."
+    )
+    num_evaluated: int = Field(
+        default=3, ge=1, description="mu of Eq. 7: candidates with the most negative gradient that are evaluated."
+    )
+    label_loss: Literal["ce", "choice"] = Field(
+        default="ce", description="The label's cross-entropy, or minus the log of its share among the task's choices."
+    )
+    ce_temperature: float = Field(default=1.0, gt=0, description="Divides the logits of the label's cross-entropy.")
+    fluency: Literal["exp", "nll"] = Field(
+        default="exp", description="The fluency term: the exponential of the prompt's NLL (Eq. 6), or the NLL itself."
+    )
+    fluency_weight: float = Field(default=0.2, ge=0, description="lambda of Eq. 6: the weight of the fluency term.")
+    gradient_without_reasoning: bool = Field(
+        default=False, description="Leaves the reasoning out of the gradient (the paper's ablation)."
+    )
+    criterion: Literal["loss", "mistakes"] = Field(
+        default="loss",
+        description="Eq. 7: candidates are compared by the total loss, or by the mistake rate plus fluency.",
+    )
+    selection_fluency_weight: float | None = Field(
+        default=None, ge=0, description="The fluency term's weight in `criterion`; none: `fluency_weight`."
+    )
+    candidate_reasoning: Literal["fresh", "current"] = Field(
+        default="fresh",
+        description="Whether a candidate reasons afresh, or is scored after the current prompt's reasoning.",
+    )
+    ties: Literal["first", "last"] = Field(default="first", description="Which of two equal candidates is taken.")
+    always_include_current: bool = Field(
+        default=False, description="Evaluates the current token too, whatever its gradient."
+    )
+    period_break: bool = Field(
+        default=False, description="Takes a candidate with a period at once, from half the initial length on."
+    )
+    dynamic_length: bool = Field(
+        default=True, description="Lets the prompt grow (App. B); off is Algorithm 1 as printed."
+    )
+    ending_characters: str = Field(default=".?!", description="What ends a sentence.")
+    placeholder: str = Field(
+        default="_", description="The token that is appended so that the next step can tune a further position."
+    )
+    placeholder_candidate: bool = Field(default=False, description="Makes it a candidate, too.")
+    max_prompt_tokens: int = Field(default=128, ge=1, description="No growth beyond this length.")
+    count_initial: bool = Field(default=True, description="Counts the start prompt as the first best one.")
+    restart_below: float | None = Field(
+        default=None, description="Below this criterion the search starts over at the first position."
+    )
 
     @property
     def loss(self) -> LossSpec:

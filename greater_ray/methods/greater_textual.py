@@ -23,15 +23,19 @@ from greater_ray.work import CheckPrompts, Gradients, Rollouts, Work
 class GreaterTextualConfig(GreaterConfig, TextConfig):
     """All options of GReaTer and those of a writer; ``max_prompt_tokens`` bounds growth and rewrites alike.
 
-    After every ``feedback_every`` tuned tokens, about one sweep through the initial prompt, one step asks for text: a
-    critique of ``num_failures`` training rows that the best prompt gets wrong, then ``num_rewrites`` rewrites. These
-    numbers are ours.
+    The numbers of its own are ours.
     """
 
-    initial_prompt: str = f"Use{INITIAL_PROMPT}"
-    feedback_every: int = Field(default=20, ge=1)
-    num_failures: int = Field(default=3, ge=1)
-    num_rewrites: int = Field(default=4, ge=1)
+    initial_prompt: str = Field(default=f"Use{INITIAL_PROMPT}", description="The prompt that the search starts from.")
+    feedback_every: int = Field(
+        default=20,
+        ge=1,
+        description="Tuned tokens between two requests for text; about one sweep through the start prompt.",
+    )
+    num_failures: int = Field(
+        default=3, ge=1, description="Training rows that a critique is about, which the best prompt gets wrong."
+    )
+    num_rewrites: int = Field(default=4, ge=1, description="Rewrites that are asked for after it.")
 
 
 class GreaterTextualState(GreaterState, frozen=True):

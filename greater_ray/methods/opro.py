@@ -36,24 +36,21 @@ WORDING = "\n".join((OPENING, EXAMPLES, REQUEST, FORMAT))
 
 
 class OproConfig(TextConfig):
-    """Options of OPRO; the defaults are those of the authors' code for chat models.
+    """Options of OPRO; the defaults are those of the authors' code for chat models."""
 
-    A step asks for ``num_proposals`` prompts. The meta-prompt shows the ``history`` best prompts that score at least
-    ``score_threshold``, each with its score as one of ``score_buckets`` steps, and ``exemplars`` training rows:
-    ``random`` ones, those that were answered ``wrong`` most often so far, or ``constant``, the first ones. Prompts
-    above ``max_characters`` are refused, those with a digit too where ``refuse_digits`` is set (the authors did so on
-    GSM8K).
-    """
-
-    temperature: float = Field(default=1.0, ge=0)
-    num_proposals: int = Field(default=8, ge=1)
-    history: int = Field(default=20, ge=1)
-    score_threshold: float = Field(default=0.3, ge=0, le=1)
-    score_buckets: int = Field(default=100, ge=1)
-    exemplars: int = Field(default=3, ge=0)
-    exemplars_by: Literal["random", "wrong", "constant"] = "random"
-    max_characters: int = Field(default=500, ge=1)
-    refuse_digits: bool = False
+    temperature: float = Field(default=1.0, ge=0, description="Temperature of the writer; 0 is greedy.")
+    num_proposals: int = Field(default=8, ge=1, description="Prompts that are asked for in a step.")
+    history: int = Field(default=20, ge=1, description="How many of the best prompts the meta-prompt shows.")
+    score_threshold: float = Field(
+        default=0.3, ge=0, le=1, description="The accuracy that a prompt must reach to be shown."
+    )
+    score_buckets: int = Field(default=100, ge=1, description="Scores are shown as one of so many steps.")
+    exemplars: int = Field(default=3, ge=0, description="Training rows that are shown.")
+    exemplars_by: Literal["random", "wrong", "constant"] = Field(
+        default="random", description="Random ones, those answered wrongly most often so far, or the first ones."
+    )
+    max_characters: int = Field(default=500, ge=1, description="Longer prompts are refused.")
+    refuse_digits: bool = Field(default=False, description="Refuses prompts with a digit; the authors did so on GSM8K.")
 
 
 class OproState(TextState, frozen=True):

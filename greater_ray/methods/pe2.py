@@ -16,18 +16,17 @@ from greater_ray.types import Conversation, Generation, Message
 
 
 class Pe2Config(ErrorConfig):
-    """Temperatures and token limits of the turns are those of the released code.
+    """Options of PE2; temperatures and token limits of the turns are those of the released code.
 
-    ``history`` (momentum) and ``step_size`` (at most so many words changed; 10 in the code when switched on) are the
-    paper's ablations, off by default as in the paper.
+    ``history`` and ``step_size`` (10 in the code when switched on) are the paper's ablations, off by default as there.
     """
 
-    max_new_tokens: int = Field(default=300, ge=1)
-    analysis_temperature: float = Field(default=0.5, ge=0)
-    analysis_tokens: int = Field(default=1500, ge=1)
-    history: bool = False
-    history_tokens: int = Field(default=200, ge=1)
-    step_size: int | None = Field(default=None, ge=1)
+    max_new_tokens: int = Field(default=300, ge=1, description="Tokens that the new prompt may have.")
+    analysis_temperature: float = Field(default=0.5, ge=0, description="Temperature of the analysis.")
+    analysis_tokens: int = Field(default=1500, ge=1, description="Tokens that the analysis may have.")
+    history: bool = Field(default=False, description="Shows the log of a prompt's ancestors (the paper's momentum).")
+    history_tokens: int = Field(default=200, ge=1, description="Tokens that the line about a change may have.")
+    step_size: int | None = Field(default=None, ge=1, description="Words that may change at most; none: no limit.")
 
 
 class Pe2(ErrorDriven[Pe2Config]):

@@ -22,16 +22,16 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class PezConfig(NoReasoningConfig):
-    """Options. Learning rate and weight decay are those of the authors' image configuration (AdamW).
-
-    A step of the loop is ``iterations`` updates, each on ``batch_size`` freshly drawn training rows (16 in the authors'
-    language script); then the projected prompt is read as text and scored on dev rows.
+    """Options. Learning rate and weight decay are those of the authors' image configuration, the batch of their
+    language script.
     """
 
-    batch_size: int = Field(default=16, ge=1)
-    iterations: int = Field(default=25, ge=1)
-    learning_rate: float = Field(default=0.1, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
+    batch_size: int = Field(default=16, ge=1, description="Freshly drawn training rows of one update.")
+    iterations: int = Field(
+        default=25, ge=1, description="Updates of one step, after which the projected prompt is scored on dev rows."
+    )
+    learning_rate: float = Field(default=0.1, gt=0, description="Of AdamW.")
+    weight_decay: float = Field(default=0.1, ge=0, description="Of AdamW.")
 
 
 class PezState(MethodState, frozen=True):

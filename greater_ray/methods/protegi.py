@@ -39,23 +39,27 @@ class ProtegiConfig(RewriteConfig):
     between tags. The evaluators and their budget are described in ``_bandits``.
     """
 
-    max_new_tokens: int = Field(default=1024, ge=1)
-    max_words: int | None = Field(default=None, ge=1)
-    rounds: int = Field(default=6, ge=1)
-    beam_size: int = Field(default=4, ge=1)
-    minibatch_size: int = Field(default=64, ge=1)
-    n_gradients: int = Field(default=4, ge=1)
-    errors_per_gradient: int = Field(default=4, ge=1)
-    gradients_per_error: int = Field(default=1, ge=1)
-    steps_per_gradient: int = Field(default=1, ge=1)
-    mc_samples_per_step: int = Field(default=2, ge=0)
-    max_expansion_factor: int = Field(default=8, ge=1)
-    reject_on_errors: bool = False
-    evaluator: bandits.Evaluator = "brute-force"
-    eval_rounds: int = Field(default=8, ge=1)
-    eval_prompts_per_round: int = Field(default=8, ge=1)
-    samples_per_eval: int = Field(default=32, ge=1)
-    exploration: float = Field(default=1.0, ge=0)
+    max_new_tokens: int = Field(default=1024, ge=1, description="Tokens that a reply of the writer may have.")
+    max_words: int | None = Field(
+        default=None, ge=1, description="Words that the meta-prompt allows; none: it names no limit."
+    )
+    rounds: int = Field(default=6, ge=1, description="Rounds of the search.")
+    beam_size: int = Field(default=4, ge=1, description="Prompts that are kept after a round.")
+    minibatch_size: int = Field(default=64, ge=1, description="Training rows that a round is criticized on.")
+    n_gradients: int = Field(default=4, ge=1, description="Draws of wrong answers per prompt.")
+    errors_per_gradient: int = Field(default=4, ge=1, description="Wrong answers per draw.")
+    gradients_per_error: int = Field(default=1, ge=1, description="Reasons that are asked for per draw.")
+    steps_per_gradient: int = Field(default=1, ge=1, description="Edits that are written per reason.")
+    mc_samples_per_step: int = Field(default=2, ge=0, description="Paraphrases of each edit and of the prompt itself.")
+    max_expansion_factor: int = Field(default=8, ge=1, description="New prompts that are kept per prompt of the beam.")
+    reject_on_errors: bool = Field(
+        default=False, description="Keeps those that do best on wrong answers of the parent, in place of random ones."
+    )
+    evaluator: bandits.Evaluator = Field(default="brute-force", description="What picks the beam.")
+    eval_rounds: int = Field(default=8, ge=1, description="Turns of the evaluator.")
+    eval_prompts_per_round: int = Field(default=8, ge=1, description="Prompts that are tried in a turn.")
+    samples_per_eval: int = Field(default=32, ge=1, description="Rows that a trial answers.")
+    exploration: float = Field(default=1.0, ge=0, description="c in the bonus of `ucb` and `ucb-e`.")
 
     @property
     def most_children(self) -> int:

@@ -33,23 +33,30 @@ class TextGradConfig(TextConfig):
     """Options of TextGrad; batch, steps per epoch and revert are those of the authors' code.
 
     The writer is greedy and may write 1024 tokens, as in the runs that the GReaTer comparison left behind.
-    Every epoch shuffles the training rows and uses the first ``steps_per_epoch`` batches of ``batch_size``.
-    ``evaluator`` gives the loss on a training row and ``validation`` the dev score: exact ``match``, or the writer as
-    a ``judge``. Without ``revert`` every new prompt is taken. ``constraints`` are told to the writer. Responses in the
-    writer's messages are cut to ``max_response_words``.
     """
 
-    initial_prompt: str = "Work on the question one step at a time, and end with one line that states only the answer."
-    temperature: float = Field(default=0.0, ge=0)
-    max_new_tokens: int = Field(default=1024, ge=1)
-    max_prompt_tokens: int = Field(default=1000, ge=1)
-    batch_size: int = Field(default=3, ge=1)
-    steps_per_epoch: int = Field(default=4, ge=1)
-    evaluator: Literal["match", "judge"] = "match"
-    validation: Literal["match", "judge"] = "match"
-    revert: bool = True
-    constraints: tuple[str, ...] = ()
-    max_response_words: int = Field(default=300, ge=2)
+    initial_prompt: str = Field(
+        default="Work on the question one step at a time, and end with one line that states only the answer.",
+        description="The prompt that the search starts from.",
+    )
+    temperature: float = Field(default=0.0, ge=0, description="Temperature of the writer; 0 is greedy.")
+    max_new_tokens: int = Field(default=1024, ge=1, description="Tokens that a reply of the writer may have.")
+    max_prompt_tokens: int = Field(
+        default=1000, ge=1, description="How long a prompt may be, in tokens of the task model."
+    )
+    batch_size: int = Field(default=3, ge=1, description="Training rows of a batch.")
+    steps_per_epoch: int = Field(
+        default=4, ge=1, description="Batches of an epoch, after which the rows are shuffled again."
+    )
+    evaluator: Literal["match", "judge"] = Field(
+        default="match", description="What gives the loss on a training row: an exact match, or the writer as a judge."
+    )
+    validation: Literal["match", "judge"] = Field(default="match", description="What gives the dev score, likewise.")
+    revert: bool = Field(default=True, description="Takes a prompt back that scores worse on dev rows.")
+    constraints: tuple[str, ...] = Field(default=(), description="What the writer is told that a prompt must keep to.")
+    max_response_words: int = Field(
+        default=300, ge=2, description="Responses in the writer's messages are cut to so many words."
+    )
 
 
 class TextGradState(TextState, frozen=True):

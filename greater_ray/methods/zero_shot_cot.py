@@ -3,13 +3,15 @@
 Kojima et al., "Large Language Models are Zero-Shot Reasoners", NeurIPS 2022: the first trigger of their Table 4.
 """
 
+from pydantic import Field
+
 from greater_ray.methods.fixed import Given, PromptConfig
 
 
 class ZeroShotCotConfig(PromptConfig):
-    """The trigger is ``prompt``."""
+    """The options of a fixed prompt, which is the trigger."""
 
-    prompt: str = "Let's think step by step."
+    prompt: str = Field(default="Let's think step by step.", description="The trigger sentence.")
 
 
 class ZeroShotCot(Given):

@@ -6,18 +6,22 @@ What would fail every request raises; what fails one becomes the reply's error. 
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from greater_ray.config import EndpointConfig
 from greater_ray.errors import EndpointError
 from greater_ray.types import Conversation
 
+T = TypeVar("T")
+
 SETTING = "model.name"
 _MESSAGE_LENGTH = 200
 # Servers that say in their list of models what they are, and list every model that they serve.
 _LIST_ALL = ("vllm", "sglang")
+_LONGEST_WAIT = 120.0  # seconds that the client library waits at most before it asks again
 
 
 class Reply(NamedTuple):
@@ -42,7 +46,9 @@ class Reply(NamedTuple):
 class Chat:
     """A client for one model of one server; safe to be used by several threads.
 
-    Retries and their waits, those that a rate limit asks for included, are the client library's own.
+    Retries and their waits, those that a rate limit asks for included, are the client library's own. Its time limit is
+    one for every piece of an answer, so a server that sends a byte now and then would be waited for without an end;
+    ``_within`` gives a request with all its retries one.
 
     Raises:
         EndpointError: the client library is not installed, or there is no key.
@@ -79,10 +85,10 @@ class Chat:
         """
         try:
             # Not every server has such a list, and none has to be waited for.
-            raw = self._client.with_options(max_retries=1).models.with_raw_response.list()
+            raw = _within(2 * self._longest(0), self._client.with_options(max_retries=1).models.with_raw_response.list)
             models = json.loads(raw.http_response.text)["data"]
             owners = {str(model["id"]): str(model.get("owned_by", "")) for model in models}
-        except (self._openai.APITimeoutError, self._openai.APIConnectionError):
+        except (TimeoutError, self._openai.APITimeoutError, self._openai.APIConnectionError):
             raise self._out_of_reach() from None
         except self._openai.APIStatusError as error:
             if error.status_code in (401, 403):
@@ -113,9 +119,10 @@ class Chat:
         }
         if self.takes_temperature:
             request["temperature"] = temperature
+        create = self._client.chat.completions.with_raw_response.create
         try:
-            raw = self._client.chat.completions.with_raw_response.create(**request, extra_body=extra or None)
-        except self._openai.APITimeoutError:
+            raw = _within(self._longest(self.config.retries), lambda: create(**request, extra_body=extra or None))
+        except (TimeoutError, self._openai.APITimeoutError):
             return Reply(error=f"the endpoint did not answer within {self.config.timeout:g} s.")
         except self._openai.APIConnectionError:
             raise self._out_of_reach() from None
@@ -130,6 +137,10 @@ class Chat:
                 return self.ask(messages, **again)
             return self._refused(error)
         return read_reply(raw.http_response.text)
+
+    def _longest(self, retries: int) -> float:
+        """Return how many seconds a request may take in all: to connect and to answer, each time that it is sent."""
+        return (retries + 1) * 2 * self.config.timeout + retries * _LONGEST_WAIT
 
     def _out_of_reach(self) -> EndpointError:
         where = "§model.endpoint.base_url" if self.config.base_url is not None else "OPENAI_BASE_URL"
@@ -157,6 +168,32 @@ class Chat:
         if reason is not None:
             raise EndpointError(f"{self.title}: {reason}.", setting=SETTING) from None
         return Reply(error=f"the endpoint answered with status {status}: {said}.", status=status)
+
+
+def _within(seconds: float, send: Callable[[], T]) -> T:
+    """Return what comes back within so many seconds; what comes later is nobody's.
+
+    Raises:
+        TimeoutError: nothing has come.
+    """
+    found: list[T] = []
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            found.append(send())
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is waited for
+            failed.append(error)
+
+    # One that never ends must not keep the process from ending.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise TimeoutError
+    return found[0]
 
 
 def read_reply(text: str) -> Reply:

@@ -28,7 +28,7 @@ from greater_ray.models._prefixes import Heads, Prefixes
 from greater_ray.models._probe import refuse_unsupported
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
-from greater_ray.models.identity import weights_hash
+from greater_ray.models.identity import brings_code, weights_hash
 from greater_ray.types import (
     Answer,
     Example,
@@ -90,6 +90,8 @@ class Engine(Vocabulary):
             "attn_implementation": model.config._attn_implementation,
             "threads": torch.get_num_threads(),
             "system_role": shows_system(tokenizer),
+            # Only where there is some, so that records of all other models are what they were.
+            **({"code_not_run": True} if brings_code(model, tokenizer) else {}),
         }
         self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         self.config = model.config.get_text_config()

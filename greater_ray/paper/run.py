@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from greater_ray.config import ModelConfig
+from greater_ray.drawing import has_matplotlib
 from greater_ray.errors import ConfigError, ModelError
 from greater_ray.grid.run import Backend, GridObserver, GridResult, run_plan
 from greater_ray.paper.catalog import tables
-from greater_ray.paper.figures import FORMS, draw, has_matplotlib
+from greater_ray.paper.figures import FORMS, draw
 from greater_ray.paper.layout import FORMATS, shown
 from greater_ray.paper.measure import Filled
 from greater_ray.paper.plan import TablePlan, View, grid_plan, plan_table

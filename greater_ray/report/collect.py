@@ -13,7 +13,7 @@ from typing import Any
 from greater_ray.errors import StoreError
 from greater_ray.provenance import package_version
 from greater_ray.records import StepRecord, TrialRecord
-from greater_ray.report.curves import LARGEST_FILE, OnRows, on_training_rows, too_large
+from greater_ray.report.curves import LARGEST_FILE, OnRows, curve, on_training_rows, too_large
 from greater_ray.report.gradient import MethodPage
 from greater_ray.report.life import FEW_ROWS, MOST_ROWS, demonstrations, rows_won_and_lost, shortened, timeline
 from greater_ray.results import CellResult, Results
@@ -203,14 +203,10 @@ def _figures(found: Outcome) -> dict[str, Any]:
 def _curve(
     steps: Sequence[StepRecord], record: TrialRecord | None, measured: Mapping[TokenIds, OnRows]
 ) -> list[list[float | None]]:
-    """Return points of tokens so far, criterion, loss and hits on training rows; the last step is always there."""
-    points = [(0, record.initial.loss, measured.get(record.initial.ids))] if record else []
-    points += [
-        (step.usage.tokens + step.optimizer_usage.tokens, step.loss, measured.get(step.prompt_ids)) for step in steps
-    ]
+    """Return at most so many points of a curve; the last step is always there."""
+    points = curve(steps, record, measured)
     every = -(-len(points) // _MOST_POINTS)
-    kept = [*points[:-1:every], points[-1]]
-    return [[t, loss, rows.loss if rows else None, rows.hits if rows else None] for t, loss, rows in kept]
+    return [list(point) for point in [*points[:-1:every], points[-1]]]
 
 
 def _adjust(cells: Sequence[dict[str, Any]]) -> None:

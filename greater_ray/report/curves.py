@@ -7,10 +7,11 @@ mistakes.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.store import Lines
 from greater_ray.types import Rollout, TokenIds
 from greater_ray.work.memory import ANSWERS, ROLLOUTS
@@ -50,6 +51,27 @@ def on_training_rows(folder: Path, prompts: Iterable[TokenIds]) -> dict[TokenIds
     counted = {prompt: _on_rows(kinds.values()) for prompt, kinds in found.items()}
     most = max((measured.rows for measured in counted.values()), default=0)
     return {prompt: measured for prompt, measured in counted.items() if measured.rows == most}
+
+
+class CurvePoint(NamedTuple):
+    """The prompt after so many tokens of search and writer: the method's criterion, and loss and hits as ``OnRows``."""
+
+    tokens: int
+    criterion: float | None
+    loss: float | None
+    hits: float | None
+
+
+def curve(
+    steps: Sequence[StepRecord], record: TrialRecord | None, measured: Mapping[TokenIds, OnRows]
+) -> list[CurvePoint]:
+    """Return a point for the start prompt, where there is a record to tell it, and one for every step."""
+    points = [(0, record.initial.loss, record.initial.ids)] if record else []
+    points += [(step.usage.tokens + step.optimizer_usage.tokens, step.loss, step.prompt_ids) for step in steps]
+    return [
+        CurvePoint(tokens, loss, *(measured[ids][1:] if ids in measured else (None, None)))
+        for tokens, loss, ids in points
+    ]
 
 
 def too_large(folder: Path) -> bool:

@@ -148,6 +148,16 @@ class Results:
 
         return answer_frame(self)
 
+    def _repr_html_(self) -> str:
+        """Return cells, scores and costs as a notebook shows them."""
+        from greater_ray.results.tables import results_html
+
+        return results_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print one line, where IPython shows text."""
+        printer.text(f"Results({self.name!r}, '{self.folder}': {len(self.cells)} cells, {len(self.finished)} finished)")
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return every cell as JSON."""
         return [cell_json(cell) for cell in self.cells]

@@ -10,6 +10,8 @@ from greater_ray.records import StepRecord
 from greater_ray.results.cells import CellResult, Results
 from greater_ray.store import Lines
 
+# What every function here returns, by a name for those who do not import pandas.
+Frame = pd.DataFrame
 LABELS = {"method": "string", "task": "string", "model": "string", "seed": "string", "trial_id": "string",
           "source": "string"}  # fmt: skip
 # Columns of each frame with their dtypes. Accuracies are shares from 0 to 1, losses nats, seconds wall time.
@@ -90,6 +92,12 @@ def answer_frame(results: Results) -> pd.DataFrame:
     ``when`` is ``before`` (the start prompt), ``after`` (the found one) or ``both`` where they are the same.
     """
     return _frame((row for cell in results.finished for row in _answer_rows(cell)), ANSWER_COLUMNS)
+
+
+def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as mappings, with None where a value is missing."""
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return rows
 
 
 def _frame(rows: Iterator[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from greater_ray.tasks._registry import (
     extractor,
     extractor_variants,
     load_task,
+    task_aliases,
 )
 from greater_ray.tasks.mmlu import fields as mmlu_fields
 
@@ -27,4 +28,5 @@ __all__ = [
     "keep_rows",
     "load_task",
     "mmlu_fields",
+    "task_aliases",
 ]

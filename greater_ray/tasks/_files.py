@@ -25,13 +25,16 @@ def read_jsonl(path: Path, setting: str = "task.rows") -> Source:
     return Source(rows, local_origin(path, len(rows)))
 
 
-def jsonl_rows(path: Path, setting: str) -> Iterator[Row]:
+def jsonl_rows(path: Path, setting: str, *, numbers: bool = False) -> Iterator[Row]:
     """Read one JSON object a line; blank lines are skipped.
+
+    ``numbers`` also takes NaN and Infinity, which Python's own writer writes and JSON does not know.
 
     Raises:
         DataError: the file cannot be read or is empty, or a line is broken or no object.
     """
     index = 0
+    decoder = _decoder(float) if numbers else _DECODER
     try:
         with path.open("rb") as lines:
             # Bytes end a line at "\n" alone: str.splitlines would also cut at U+2028, which may stand in a JSON string.
@@ -40,7 +43,7 @@ def jsonl_rows(path: Path, setting: str) -> Iterator[Row]:
                 if number == 1:
                     text = text.removeprefix("\ufeff")
                 if text.strip():
-                    yield Row(index, number, _object(text, setting, Place(str(path), number)))
+                    yield Row(index, number, _object(text, setting, Place(str(path), number), decoder))
                     index += 1
     except OSError as error:
         raise _unreadable(path, setting, error) from error
@@ -59,14 +62,14 @@ def _decoded(line: bytes, place: Place, setting: str) -> str:
         raise DataError("not UTF-8 text; save the file as UTF-8.", setting=setting, place=place) from error
 
 
-def _object(text: str, setting: str, place: Place) -> dict[str, Any]:
+def _object(text: str, setting: str, place: Place, decoder: json.JSONDecoder) -> dict[str, Any]:
     """Read a JSON object; numbers keep the digits that are written, so that no float rewrites them.
 
     Raises:
         DataError: it is broken or no object, or a key stands in it twice.
     """
     try:
-        values = _DECODER.decode(text)
+        values = decoder.decode(text)
     except _TwiceError as error:
         why = f"the key {error.args[0]!r} stands twice in one object."
         raise DataError(why, setting=setting, place=place) from error
@@ -98,10 +101,12 @@ def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
+def _decoder(constant: Callable[[str], Any]) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_unique, parse_float=Decimal, parse_int=_integer, parse_constant=constant)
+
+
 # One for all lines: making one takes longer than reading a short line.
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_float=Decimal, parse_int=_integer, parse_constant=_no_number
-)
+_DECODER = _decoder(_no_number)
 
 
 def csv_rows(path: Path, setting: str, delimiter: str = ",") -> Iterator[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError, did_you_mean
+from greater_ray.tasks import _inspect, _lm_eval
 from greater_ray.tasks._files import READERS
 from greater_ray.tasks._sources import Row, hub_splits, local_origin
 from greater_ray.tasks._splits import SPLITS
@@ -63,7 +64,8 @@ def parts_of(config: TaskConfig) -> list[Part]:
     given = {split: str(getattr(config, field)) for split, field in _FILES.items() if getattr(config, field)}
     if config.rows is not None and config.rows.startswith(HUB):
         return _hub_parts(config)
-    return [_file(f"task.{_FILES[split]}", path, split if len(given) > 1 else None) for split, path in given.items()]
+    several = len(given) > 1
+    return [_file(f"task.{_FILES[split]}", path, split if several else None, config) for split, path in given.items()]
 
 
 def _refuse_contradictions(config: TaskConfig) -> None:
@@ -97,21 +99,34 @@ def _refuse_contradictions(config: TaskConfig) -> None:
         raise ConfigError(why, setting="task.split_column", value=config.split_column)
 
 
-def _file(setting: str, name: str, split: str | None) -> Part:
-    path = Path(name)
-    reader = READERS.get(path.suffix.lower())
+def _file(setting: str, name: str, split: str | None, config: TaskConfig) -> Part:
+    path, told = Path(name), None
+    ending = path.suffix.lower()
+    reader = READERS.get(ending)
+    if ending in _inspect.ENDINGS:
+        reader, told = _inspect.inspect_rows, _inspect.TOLD
+    elif ending == ".jsonl" and _lm_eval.holds_samples(path):
+        question = config.question_template is None and config.question_column == "question"
+        answer = config.answer_column == "answer"
+        reader, told = partial(_lm_eval.lm_eval_rows, question=question, answer=answer), _lm_eval.TOLD
     if reader is None:
         more = f" A data set of the hub is {HUB}ORG/NAME." if setting == "task.rows" else ""
-        hint = did_you_mean(path.suffix.lower(), list(READERS))
-        raise ConfigError(f"'{path}' must end in {', '.join(READERS)}.{hint}{more}", setting=setting)
+        endings = [*READERS, *_inspect.ENDINGS]
+        hint = did_you_mean(ending, endings)
+        raise ConfigError(f"'{path}' must end in {', '.join(endings)}.{hint}{more}", setting=setting)
     return Part(
         setting=setting,
         place=str(path),
         label=path.name,
         split=split,
         rows=partial(reader, path, setting),
-        origin=partial(local_origin, path),
+        origin=partial(_of_file, path, told),
     )
+
+
+def _of_file(path: Path, told: str | None, rows: int) -> Mapping[str, Any]:
+    """Where the rows of a file are from, and how another program's were read."""
+    return {**local_origin(path, rows), **({"read_as": told} if told else {})}
 
 
 def _hub_parts(config: TaskConfig) -> list[Part]:

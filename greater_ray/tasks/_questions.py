@@ -7,6 +7,7 @@ from typing import Any
 
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError, Place, did_you_mean
+from greater_ray.tasks._asked import options_below
 from greater_ray.tasks._letters import LETTERS
 from greater_ray.tasks._parts import SPLIT_WORDS, Part
 from greater_ray.tasks._sources import Row, plain
@@ -68,8 +69,7 @@ def question_and_golds(part: Part, row: Row, config: TaskConfig) -> tuple[str, t
             return question, tuple(dict.fromkeys(_text(each, part, row, column, setting) for each in value))
         return question, (cell(part, row, column, setting),)
     options = _options(part, row, config.choices_column)
-    shown = "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
-    return f"{question}\nOptions:\n{shown}", (_letter(part, row, config.answer_column, options),)
+    return options_below(question, options), (_letter(part, row, config.answer_column, options),)
 
 
 def _question(part: Part, row: Row, config: TaskConfig) -> str:

@@ -37,6 +37,11 @@ def available_groups() -> dict[str, tuple[str, ...]]:
     return {group: names for family in _families() for group, names in family.groups.items()}
 
 
+def task_aliases() -> dict[str, str]:
+    """Other names of tasks, for instance those of lm-eval, and the tasks they stand for."""
+    return {alias: name for family in _families() for alias, name in family.aliases.items()}
+
+
 def expand(name: str) -> list[str]:
     """Turn the name of a task, an alias or a group into names of tasks.
 
@@ -51,7 +56,7 @@ def _canonical(name: str) -> str:
     if ":" in name:
         return name
     names = {info.name for info in available_tasks()}
-    aliases = {alias: target for family in _families() for alias, target in family.aliases.items()}
+    aliases = task_aliases()
     if name in names or name in aliases:
         return aliases.get(name, name)
     raise unknown_name("task.name", name, names | set(available_groups()))
@@ -59,7 +64,7 @@ def _canonical(name: str) -> str:
 
 def answer_room(name: str) -> int | None:
     """How many tokens answers of a task need, where the general default is too few; None for all other names."""
-    aliases = {alias: target for family in _families() for alias, target in family.aliases.items()}
+    aliases = task_aliases()
     found = (info.answer_tokens for info in available_tasks() if info.name == aliases.get(name, name))
     return next(found, None)
 

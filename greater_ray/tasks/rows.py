@@ -1,4 +1,4 @@
-"""A user's own questions and answers: files (JSONL, CSV, TSV, Parquet), or a data set of the hub."""
+"""A user's own questions and answers: files (of rows, or records of other programs), or a data set of the hub."""
 
 import hashlib
 import json
@@ -229,6 +229,14 @@ def _drawn(
 
 
 PLUGIN = Family(
-    tasks=(TaskInfo("rows", None, (), "your own JSONL, CSV, TSV or Parquet file, or hub:ORG/NAME (--rows)", False),),
+    tasks=(
+        TaskInfo(
+            "rows",
+            None,
+            (),
+            "your own JSONL, CSV, TSV or Parquet file, a log of Inspect, samples of lm-eval, or hub:ORG/NAME (--rows)",
+            False,
+        ),
+    ),
     load=load,
 )

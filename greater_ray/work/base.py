@@ -10,6 +10,8 @@ from greater_ray.errors import UnsupportedError
 from greater_ray.types import Example, Layout, Shard, Usage
 from greater_ray.work.memory import Memory
 
+LETTERS = 4  # of a token, roughly
+
 ResultT = TypeVar("ResultT")
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -64,6 +66,15 @@ class Work(Generic[ResultT]):
         shown = [layout.demonstrated, layout.nearest, layout.demonstrations]
         return fingerprint([*around, *shown, [example.question for example in self.shard]])
 
+    def size(self, layout: Layout | None) -> int:
+        """Guess how many tokens a unit may take: a measure for how long it may, by which nothing is counted."""
+        if layout is None:
+            return 1 + len(self.shard)
+        room = layout.max_reasoning_tokens + layout.max_answer_tokens
+        shown = layout.demonstrations[: layout.nearest or None]
+        room += sum(len(d.question) + len(d.rationale or "") for d in shown) // LETTERS
+        return 1 + sum(len(example.question) // LETTERS + room for example in self.shard)
+
     def units(self, model: Asking) -> list[Self]:
         """Return what is not known yet, cut for replicas: the same units, whoever computes them."""
         return [self]
@@ -87,6 +98,11 @@ class Unit(NamedTuple):
     def home(self) -> str | None:
         """See ``Work.home``."""
         return self.work.home(self.layout)
+
+    @property
+    def size(self) -> int:
+        """See ``Work.size``."""
+        return self.work.size(self.layout)
 
     @property
     def title(self) -> str:

@@ -20,7 +20,7 @@ from greater_ray.types import (
     ShardGradient,
     TokenIds,
 )
-from greater_ray.work.base import Asking, Work
+from greater_ray.work.base import LETTERS, Asking, Work
 from greater_ray.work.memory import (
     ANSWERS,
     ROLLOUTS,
@@ -168,6 +168,10 @@ class Rollouts(RowWork[list[list[Rollout]]]):
     loss: LossSpec
     reasoning_of: TokenIds | None = None
     reasoning: Sequence[TokenIds] | None = None
+
+    def size(self, layout: Layout | None) -> int:
+        """All rows under every prompt."""
+        return len(self.prompts) * super().size(layout)
 
     def units(self, model: Asking) -> list[Self]:
         """One unit per shard, with the prompts whose rollouts are not known for it."""
@@ -336,6 +340,11 @@ class Generate(Work[list[Generation]]):
         """Nothing is held, but it is no small work."""
         return fingerprint([self.kind, list(self.seeds)])
 
+    def size(self, layout: Layout | None) -> int:
+        """What is read and what may be written."""
+        read = sum(len(message.content) for conversation in self.conversations for message in conversation)
+        return 1 + read // LETTERS + len(self.conversations) * self.max_tokens
+
     def units(self, model: Asking) -> list[Self]:
         """Chunks of fixed size: a text depends by rounding on the rows beside it, never on the number of replicas."""
         starts = range(0, len(self.conversations), GENERATION_CHUNK)
@@ -362,6 +371,10 @@ class TextEmbeddings(Work[list[list[float]]]):
     def home(self, layout: Layout | None) -> str | None:
         """Nothing is held, but it is no small work."""
         return fingerprint([self.kind, list(self.texts)])
+
+    def size(self, layout: Layout | None) -> int:
+        """All texts."""
+        return 1 + sum(map(len, self.texts)) // LETTERS
 
     def units(self, model: Asking) -> list[Self]:
         """Chunks of texts that are new."""

@@ -13,23 +13,26 @@ from greater_ray.grid.run import LocalBackend, run_grid
 from greater_ray.records import TrialRecord
 from greater_ray.settings import merged
 
-# Without this, a local Ray writes a token file into the user's home.
+# For the clusters that tests start: without this, Ray writes a token file into the user's home.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 # Logical CPUs: these tests schedule more processes than there are cores.
 CPUS = 6
+CANARY = "sk-Canary0123456789abcdef"
 
 
 @pytest.fixture(scope="package")
-def local_ray() -> Iterator[None]:
-    """A private Ray."""
+def local_ray() -> Iterator[list[str]]:
+    """A private Ray with its dashboard; gives what was told when it was started."""
     import ray
 
     from greater_ray.cluster.connect import connected
 
     os.environ.pop("RAY_ADDRESS", None)
     ray.shutdown()
-    with connected(num_cpus=CPUS):
-        yield
+    told: list[str] = []
+    os.environ["CANARY_API_KEY"] = CANARY  # workers inherit it as any key; see test_private
+    with connected(num_cpus=CPUS, dashboard=True, tell=told.append):
+        yield told
 
 
 @pytest.fixture(scope="package")

@@ -41,7 +41,7 @@ ROWS = [Example(f"r{k}", f"What is {k}?", str(k), str(k)) for k in range(4)]
 
 
 def launched(settings: dict[str, Any], count: int = 1) -> Pool:
-    return Pool.launch(ModelConfig(**settings), Demand("fragile", count, 1, 0), 2**30)
+    return Pool.launch(ModelConfig(**settings), Demand("fragile", count, 1, 0), ReplicaConfig(prefix_memory_gib=1.0))
 
 
 def work(pool: Pool) -> list[Any]:
@@ -146,7 +146,7 @@ def test_a_model_that_cannot_load_stops_its_pool_at_once_and_other_models_go_on(
 def test_coordinators_start_while_the_model_loads_and_a_long_load_is_told(
     small_grid: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("greater_ray.cluster.grid._PATIENCE", 1.0)
+    monkeypatch.setattr("greater_ray.cluster.watch._PATIENCE", 1.0)
     settings = control(tmp_path / "control")
     order = tmp_path / "control" / "wait-loading"
     order.touch()

@@ -23,17 +23,18 @@ LONGEST = 30.0  # seconds after which a grid that waits for ever is stopped
 
 
 @pytest.fixture(scope="module")
-def two_gpus() -> Iterator[None]:
-    """A cluster of two nodes."""
+def two_gpus() -> Iterator[list[str]]:
+    """A cluster of two nodes, which asks for no token; gives what was told when it was joined."""
     from ray.cluster_utils import Cluster
 
+    told: list[str] = []
     ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "num_gpus": 1})
     try:
         cluster.add_node(num_cpus=3, num_gpus=1)
         cluster.wait_for_nodes()
-        with connected(cluster.address):
-            yield
+        with connected(cluster.address, tell=told.append):
+            yield told
     finally:
         cluster.shutdown()
 
@@ -68,6 +69,15 @@ def backend(**settings: Any) -> RayBackend:
     return RayBackend(should_stop=lambda: time.monotonic() > end, **settings)
 
 
+def test_a_cluster_that_lets_anybody_in_is_named(two_gpus: list[str]):
+    (warning,) = two_gpus
+    address = ray.get_runtime_context().gcs_address
+    assert warning.startswith(
+        f"WARNING: the Ray cluster at {address} asks nobody for a token: whoever reaches its ports"
+    )
+    assert warning.endswith("start it with RAY_AUTH_MODE=token")
+
+
 def test_models_do_not_share_a_wave_where_others_hold_the_room(two_gpus: None, small_grid: Callable):
     cells, each = expand_grid(small_grid(models=TWO)), ReplicaConfig(count=1, gpus=1)
     assert len(backend(default=each)._waves(cells)) == 1
@@ -89,7 +99,7 @@ def test_small_replicas_that_come_first_leave_a_gpu_to_a_large_one(two_gpus: Non
     pools: list[Pool] = []
     try:
         for model, demand, nodes in backend()._filled(demands):
-            pools.append(Pool.launch(model, demand, 2**20, nodes))
+            pools.append(Pool.launch(model, demand, ReplicaConfig(), nodes))
             wait_for(lambda: {slot["state"] for slot in pools[-1].stats()["slots"]} == {"idle"})
             assert pools[-1].stats()["model"] == demand.model, "the name that no other pool has"
     finally:

@@ -30,7 +30,7 @@ ELSEWHERE = {
     " --run ": "tests/unit/results/test_results.py",
 }
 SMALL = ("--train-size", "3", "--dev-size", "2", "--test-size", "2", "--max-reasoning-tokens", "4")
-GRID_FILE = re.compile(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+YAML_FILE = re.compile(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def commands() -> list[str]:
@@ -71,7 +71,7 @@ def desk(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write_made_rows(tmp_path / "official")
     for name, text in python_examples(ROOT / "docs" / "extending.md").items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    for name, text in GRID_FILE.findall((ROOT / "README.md").read_text(encoding="utf-8")):
+    for name, text in YAML_FILE.findall("\n".join(page.read_text(encoding="utf-8") for page in PAGES)):
         (tmp_path / name).write_text(text, encoding="utf-8")
     rows = [{"text": f"What is {k} plus {k}?", "gold": str(2 * k)} for k in range(12)]
     own = [{"question": f"Is {k} even?", "answer": "Yes" if k % 2 == 0 else "No"} for k in range(12)]

@@ -9,6 +9,8 @@ import pytest
 from benchmarks.orchestrator import Session, make_grid, run_cells
 from benchmarks.processes import drift
 from benchmarks.simulated import LONGEST, PROMPT, SimulatedEngine, seconds_of
+from benchmarks.stragglers import MEAN, REPLICAS, Shape, Stoic, at_best, makespan
+from greater_ray.cluster.patience import Patience
 from greater_ray.types import Example, Layout, LossSpec
 from greater_ray.work import Answers, CheckPrompts, EncodePrompt, Gradients, Proposals, Rollouts, Unit
 
@@ -74,3 +76,13 @@ def test_a_miniature_of_the_large_grid_runs_through():
     assert 0 < measured.busy_share() <= 1
     assert measured.sampler.most["replicas"] == 2
     assert measured.sampler.most["broker"] == 1
+
+
+def test_a_slow_replica_costs_a_grid_little_more_than_its_own_share():
+    shape = Shape("small", cells=1, steps=1, shards=22 * REPLICAS)
+    best = at_best(shape, 0, lambda unit: MEAN, 0.1)
+    slow = [makespan(shape, 0, lambda k, unit: MEAN / (0.1 if k == 0 else 1), kind) for kind in (Stoic, Patience)]
+    (before, none), (now, repeated) = slow
+    assert (none, repeated) == (0, 1)
+    # The slow one begins its third unit after 200 s, and the others have done the rest 40 s later.
+    assert best <= now <= best + 2 * MEAN + 1 < before

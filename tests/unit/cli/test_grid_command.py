@@ -173,7 +173,7 @@ def test_what_phase_one_found_is_printed_though_phase_two_is_refused(
     said = capsys.readouterr()
     assert len(table(said.out, "optimize")) == 1
     assert "shy_task:make" in said.out
-    assert said.err == "error: rows: too shy.\n"
+    assert said.err.splitlines()[-1] == "error: rows: too shy."
 
 
 def test_options_go_over_the_file(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import greater_ray
 from greater_ray.cli.app import run
+from greater_ray.grid.cells import expand_grid
+from greater_ray.grid.config import load_grid
+from greater_ray.grid.store import GridStore
 
 
 def test_the_version_is_told_by_the_command_and_by_the_module():
@@ -42,12 +46,69 @@ def test_options_and_commands_are_grouped(capsys: pytest.CaptureFixture[str]):
         ("greater-ray optimize --method greater-t", "greater-textual"),
         ("greater-ray evaluate --model smol", "smollm2-135m"),
         ("greater-ray tran", "transfer"),
+        ("greater-ray optimize --method gpo --preset sg", "sgdm"),
+        ("greater-ray optimize --method gpo --set method.max_e", "method.max_edit="),
+        ("greater-ray optimize --set task.rows_s", "task.rows_split="),
+        ("greater-ray optimize --set model.endpoint.ret", "model.endpoint.retries="),
+        ("greater-ray optimize --extractor dollar-", "dollar-gemma"),
+        ("greater-ray optimize --dtype b", "bfloat16"),
+        ("greater-ray optimize --answer-type y", "yes-no"),
+        ("greater-ray evaluate --split d", "dev"),
+        ("greater-ray export runs/mine --format prom", "promptfoo"),
+        ("greater-ray export runs/mine --cell me", "method="),
+        ("greater-ray grid bbh-l", "bbh-laptop"),
+        ("greater-ray grid bbh-laptop --only ta", "task="),
+        ("greater-ray grid bbh-laptop --tracker te", "tensorboard"),
+        ("greater-ray paper show gpo-table2", "gpo-table2"),
+        ("greater-ray paper list --scale s", "smoke"),
+        ("greater-ray list me", "methods"),
+        ("greater-ray schema g", "grid"),
     ],
 )
-def test_a_shell_completes_names(words: str, wanted: str):
-    asked = {"_GREATER_RAY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
-    code = "import sys; sys.argv = ['greater-ray']; from greater_ray.cli.app import main; main()"
+def test_a_shell_completes_names(
+    words: str, wanted: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert wanted in completed(words, monkeypatch, capsys)
+
+
+def completed(words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what a shell is offered for the last word, by the protocol of the installed completion."""
+    monkeypatch.setenv("_GREATER_RAY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    with pytest.raises(SystemExit):
+        run([])
+    return capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize(
+    ("part", "wanted"),
+    [
+        ("method=gr", {"method=greater"}),
+        ("method=greater,seed=", {"method=greater,seed=0", "method=greater,seed=1"}),
+        ("method=greater,ta", {"method=greater,task="}),
+        ("colour=", set()),
+    ],
+)
+def test_a_shell_completes_the_cells_of_a_grid(
+    part: str, wanted: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    grid = {"methods": ["greater"], "tasks": ["gsm8k"], "models": ["org/name"], "seeds": [0, 1]}
+    GridStore(tmp_path).write_grid("mine", expand_grid(load_grid(grid)), whole=True)
+    monkeypatch.chdir(tmp_path)
+    assert set(completed(f"greater-ray export . --cell {part}", monkeypatch, capsys)) == wanted
+
+
+def test_where_there_is_no_grid_no_cell_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert completed("greater-ray export . --cell method=g", monkeypatch, capsys) == []
+
+
+def test_the_module_is_asked_as_the_command_is():
+    asked = {"_GREATER_RAY_COMPLETE": "complete_bash", "COMP_WORDS": "greater-ray tran", "COMP_CWORD": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "greater_ray"], env=os.environ | asked, capture_output=True, text=True, check=False
     )
-    assert wanted in done.stdout.split(), done
+    assert done.stdout.split() == ["transfer"]

@@ -3,12 +3,12 @@ import json
 
 import pytest
 
-from greater_ray.cli._display import console
 from greater_ray.cli._runs import default_folder
 from greater_ray.cli._summary import data_title, print_trial, verdict
 from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.evaluation import compare, summarize
 from greater_ray.export import export
+from greater_ray.progress.screen import console
 from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord
 from greater_ray.types import Usage
 

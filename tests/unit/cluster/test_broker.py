@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
-from greater_ray.cluster.broker import ATTEMPTS, Broker, Job, WorkQueue, _reason
+from greater_ray.cluster.broker import ATTEMPTS, Broker
+from greater_ray.cluster.lost import reason_of
+from greater_ray.cluster.patience import Patience
+from greater_ray.cluster.work_queue import Job, WorkQueue
 from greater_ray.config import ModelConfig
 from greater_ray.errors import PoolError
 from greater_ray.types import Example, Layout, LossSpec, Usage
@@ -210,7 +213,7 @@ def test_a_long_queue_is_as_quick_as_a_short_one():
 
 
 def test_remembered_homes_are_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("greater_ray.cluster.broker._HOMES", 10)
+    monkeypatch.setattr("greater_ray.cluster.work_queue._HOMES", 10)
 
     async def work() -> None:
         queue = WorkQueue()
@@ -238,9 +241,14 @@ class Method:
 class Actor:
     def __init__(self, load: Callable[..., Any], run: Callable[..., Any]) -> None:
         self.load, self.run = Method(load), Method(run)
+        self.up = Method(lambda: "far")
 
 
-LOADED = {"model": {"weights": "w"}, "hardware": "h", "host": "n"}
+def broker_of(count: int, launch: Callable[[], Any], end: Callable[[Any], None] = lambda actor: None) -> Broker:
+    return Broker(ModelConfig(name="m"), count, launch, end, Patience(300.0))
+
+
+LOADED = {"model": {"weights": "w"}, "hardware": "h"}
 
 
 def raises(error: Exception) -> Callable[..., Any]:
@@ -261,7 +269,7 @@ def test_calls_that_lose_their_replica_after_the_pool_has_stopped_get_the_reason
 
         actor = Actor(lambda model: LOADED, lambda call: None)
         actor.run.remote = dying  # type: ignore[method-assign]
-        broker = Broker(ModelConfig(name="m"), 1, lambda: actor)
+        broker = broker_of(1, lambda: actor)
         waiting = asyncio.create_task(broker.run([Unit(TokenTexts([1]))]))
         await begun.wait()
         broker._stop("enough")
@@ -276,9 +284,7 @@ def test_a_slot_on_which_nothing_loads_is_given_up_while_another_serves():
     async def work() -> None:
         loads = iter([lambda model: LOADED, *[raises(RayActorError())] * ATTEMPTS])
         ended: list[Any] = []
-        broker = Broker(
-            ModelConfig(name="m"), 2, lambda: Actor(next(loads), lambda call: ("done", Usage())), ended.append
-        )
+        broker = broker_of(2, lambda: Actor(next(loads), lambda call: ("done", Usage())), ended.append)
         while broker.slots[1].state != "given up":
             await asyncio.sleep(0)
         assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
@@ -291,7 +297,7 @@ def test_a_slot_on_which_nothing_loads_is_given_up_while_another_serves():
 def test_an_engine_that_returns_something_else_fails_its_call_and_not_the_slot():
     async def work() -> None:
         results = iter(["no usage", ("fine", Usage())])
-        broker = Broker(ModelConfig(name="m"), 1, lambda: Actor(lambda model: LOADED, lambda call: next(results)))
+        broker = broker_of(1, lambda: Actor(lambda model: LOADED, lambda call: next(results)))
         with pytest.raises(AttributeError):
             await broker.run([Unit(TokenTexts([1]))])
         assert await broker.run([Unit(TokenTexts([1]))]) == [("fine", Usage())]
@@ -301,8 +307,8 @@ def test_an_engine_that_returns_something_else_fails_its_call_and_not_the_slot()
 
 def test_an_engine_without_a_hash_of_weights_is_served_on_every_slot():
     async def work() -> None:
-        facts = {"model": {"name": "one's own"}, "hardware": "h", "host": "n"}
-        broker = Broker(ModelConfig(name="m"), 2, lambda: Actor(lambda model: facts, lambda call: ("done", Usage())))
+        facts = {"model": {"name": "one's own"}, "hardware": "h"}
+        broker = broker_of(2, lambda: Actor(lambda model: facts, lambda call: ("done", Usage())))
         while any(slot.state != "idle" for slot in broker.slots):
             await asyncio.sleep(0)
         assert (await broker.ready())[0] == {"name": "one's own"}
@@ -312,8 +318,8 @@ def test_an_engine_without_a_hash_of_weights_is_served_on_every_slot():
 
 def test_replicas_of_different_models_stop_the_pool():
     async def work() -> None:
-        loads = iter([LOADED, {"model": {"weights": "v"}, "hardware": "h", "host": "far"}])
-        broker = Broker(ModelConfig(name="m"), 2, lambda: Actor(lambda model: next(loads), lambda call: None))
+        loads = iter([LOADED, {"model": {"weights": "v"}, "hardware": "h"}])
+        broker = broker_of(2, lambda: Actor(lambda model: next(loads), lambda call: None))
         while broker.error is None:
             await asyncio.sleep(0)
         with pytest.raises(PoolError, match=r"'m' has other weights, .* on far than on the first replica"):
@@ -324,7 +330,7 @@ def test_replicas_of_different_models_stop_the_pool():
 
 def test_facts_that_cannot_be_used_stop_the_pool_with_a_reason():
     async def work() -> None:
-        broker = Broker(ModelConfig(name="m"), 1, lambda: Actor(lambda model: {"host": "n"}, lambda call: None))
+        broker = broker_of(1, lambda: Actor(lambda model: {"hardware": "h"}, lambda call: None))
         with pytest.raises(PoolError, match="internal error: KeyError: 'model'"):
             await broker.ready()
 
@@ -372,4 +378,4 @@ def test_a_shard_is_known_by_what_its_cached_questions_depend_on():
     ],
 )
 def test_a_reason_is_one_short_line(error: Exception, reason: str):
-    assert _reason(error) == reason
+    assert reason_of(error) == reason

@@ -33,7 +33,7 @@ def test_a_replica_with_a_gpu_does_not_compute_on_the_cpu(
 def test_without_a_gpu_it_computes_on_the_cpu(tiny_folder: Path):
     replica = Replica(2**20, ".", 0)
     loaded = replica.load(ModelConfig(name=str(tiny_folder), device="cpu"))
-    assert (loaded["model"]["device"], loaded["host"]) == ("cpu", socket.gethostname())
+    assert (loaded["model"]["device"], replica.up()) == ("cpu", socket.gethostname())
     assert isinstance(replica.engine, Engine)
     assert replica.engine._prefixes.memory == 2**20
 

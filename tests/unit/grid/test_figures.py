@@ -24,7 +24,8 @@ def cells() -> list[Cell]:
 
 
 def slot(**changes: Any) -> dict[str, Any]:
-    return {"state": "idle", "host": "a", "busy_seconds": 0.0, "tokens": 0, "deaths": 0, "calls": 0, **changes}
+    calm = {"deaths": 0, "repeated": 0, "still": False}
+    return {"state": "idle", "host": "a", "busy_seconds": 0.0, "tokens": 0, "calls": 0, **calm, **changes}
 
 
 def pool(*slots: dict[str, Any], model: str = "m", queue: int = 0) -> dict[str, Any]:
@@ -44,6 +45,8 @@ def test_a_pool_between_two_looks():
     assert figures.snapshot() == {
         "model": "m", "replicas": 2, "loaded": 2, "hosts": 2, "busy": 0.5, "queue": 5, "tokens_per_second": 250.0,
         "deaths": 1,
+        "still": 0,
+        "repeated": 0,
     }  # fmt: skip
 
 
@@ -179,6 +182,7 @@ def test_a_status_is_believed_while_its_process_lives_or_its_machine_has_just_wr
     assert told(pid=dead.pid), "written a moment ago"
     assert not told(time=old, pid=dead.pid), "killed"
     assert not told(time=old, host="another"), "nothing is heard of it"
+    assert not told(time=time.time() + 3600, pid=dead.pid), "killed, and then the clock was set back"
     assert told(host="another")
     path.write_text("{half")
     assert read_status(tmp_path) is None

@@ -1,7 +1,9 @@
 """Grids in this process, on real tiny models: what is done is kept, what fails is recorded, and the grid goes on."""
 
+import itertools
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -372,3 +374,19 @@ def test_a_grid_in_use_is_refused(copied: Path, tiny_folder: Path):
         run(copied, tiny_folder)
     store.close()
     assert run(copied, tiny_folder).complete
+
+
+def test_a_clock_that_jumps_changes_no_budget_and_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    budget = {"steps": 50, "tokens": 6000, "seconds": 3600.0}
+    grid = loaded("benchmarks.simulated:instant", methods=[{"name": "greater", "budget": budget}], seeds=[0])
+    assert run_grid(grid, tmp_path / "calm", LocalBackend()).complete
+    real, jumps = time.time, itertools.cycle((0.0, 3 * 86400.0, -400 * 86400.0, 7200.0))
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
+    assert run_grid(grid, tmp_path / "jumping", LocalBackend()).complete
+    (calm,), (jumping,) = (
+        [TrialRecord.model_validate_json(file.read_bytes()) for file in (tmp_path / name).glob("cells/*/record.json")]
+        for name in ("calm", "jumping")
+    )
+    assert jumping.without_times() == calm.without_times()
+    assert calm.stop_reason == "tokens"
+    assert 0 <= jumping.optimization_usage.seconds < 3600

@@ -13,9 +13,11 @@ import torch
 from huggingface_hub import constants
 
 from greater_ray.cache import cache_folder
-from greater_ray.config import ModelConfig
+from greater_ray.config import ModelConfig, TrialConfig
 from greater_ray.errors import ConfigError, ModelError
+from greater_ray.models.engine import Engine
 from greater_ray.models.sources import list_models, load, profile_for, resolve, verify
+from greater_ray.problem import not_run
 from tests.unit.models.refusals import refused, sentence
 
 BUILTIN = "smollm2-135m"
@@ -235,3 +237,71 @@ def test_hub_that_never_answers_is_said_within_seconds(empty_hub_cache, monkeypa
 def test_hub_offline_mode_is_respected(empty_hub_cache, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in refused("org/model")
+
+
+# --- code and pickles -------------------------------------------------------------------------------------------------
+
+PLANTED = "import pathlib; pathlib.Path(__file__).with_name('ran').touch(); pathlib.Path('{}').touch()\n"
+
+
+def with_code(tiny_folder: Path, folder: Path, **config: object) -> Path:
+    """A model whose files name code of its own, which tells when it is run."""
+    shutil.copytree(tiny_folder, folder)
+    values = json.loads((folder / "config.json").read_text())
+    own = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own", "AutoTokenizer": ["own.Own", "own.Own"]}
+    (folder / "config.json").write_text(json.dumps(values | {"auto_map": own} | config))
+    (folder / "own.py").write_text(PLANTED.format(folder.parent / "ran"))
+    return folder
+
+
+def test_code_of_a_model_is_not_run_and_that_is_said(tiny_folder, tmp_path):
+    folder = with_code(tiny_folder, tmp_path / "model")
+    config = ModelConfig(name=str(folder))
+    facts = Engine(*load(resolve(config), config)).facts
+    assert facts["code_not_run"] is True
+    trial = TrialConfig(model=config, task={"name": "bbh/navigate"})
+    assert not_run(trial, facts) == (
+        f"{folder}: the model brings code of its own, which is not run; transformers' own class computes it"
+    )
+    assert not list(tmp_path.rglob("ran"))
+    config = ModelConfig(name=str(tiny_folder))
+    facts = Engine(*load(resolve(config), config)).facts
+    assert "code_not_run" not in facts
+    assert not_run(trial, facts) is None
+
+
+def test_a_model_that_needs_its_own_code_is_refused_without_a_question(tiny_folder, tmp_path):
+    config = ModelConfig(name=str(with_code(tiny_folder, tmp_path / "model", model_type="made_up")))
+    with pytest.raises(ModelError) as error:
+        load(resolve(config), config)
+    assert "can only be loaded by code that it brings itself, and such code is never run here" in sentence(error)
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_weights_in_pickle_files_are_read_only_where_they_are_asked_for_by_name(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    safe = ModelConfig(name=str(tiny_folder))
+    model, _ = load(resolve(safe), safe)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    assert "which can hold programs; save them as safetensors, or set model.weights to pickle" in refused(str(folder))
+    assert "has no pytorch_model*.bin" in refused(str(tiny_folder), weights="pickle")
+    asked = ModelConfig(name=str(folder), weights="pickle")
+    again, _ = load(resolve(asked), asked)
+    assert torch.equal(model.lm_head.weight, again.lm_head.weight)
+
+
+def test_a_program_in_a_pickle_is_not_run_even_where_pickles_are_asked_for(tiny_folder, tmp_path):
+    class Program:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    torch.save({"lm_head.weight": Program()}, folder / "pytorch_model.bin")
+    asked = ModelConfig(name=str(folder), weights="pickle")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load(resolve(asked), asked)
+    assert not (tmp_path / "ran").exists()

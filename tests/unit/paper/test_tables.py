@@ -7,13 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from greater_ray.drawing import has_matplotlib
 from greater_ray.errors import ConfigError, DataError
-from greater_ray.paper.figures import FORMS, draw, has_matplotlib
+from greater_ray.paper.figures import FORMS, draw
 from greater_ray.paper.latex import END, PREAMBLE, escaped
 from greater_ray.paper.layout import FORMATS, document, records, shown
 from greater_ray.paper.measure import Filled, fill, outcomes
@@ -262,6 +264,17 @@ def test_csv_and_json_say_the_same(six: tuple[Filled, PaperStore]):
         assert row["records"].split(";") == number["records"]
         assert number["to_published_points"] == pytest.approx(number["ours_percent"] - number["published_percent"])
         assert all(Path(folder, "record.json").exists() for folder in number["records"])
+
+
+@pytest.mark.parametrize("label", ["=1+1", "+1", "-cmd", "@SUM(A1)", "\t=1"])
+def test_a_spreadsheet_computes_nothing_that_a_label_says(label: str, tmp_path: Path):
+    seven = plan("table7", View(scale="smoke"))
+    filled = fill(seven, made_tables(tmp_path / "out", [seven]))
+    value = filled.values[0]
+    named = replace(value, number=replace(value.number, row=value.number.row.model_copy(update={"label": label})))
+    rows = list(csv.DictReader(io.StringIO(shown(replace(filled, values=(named,)), "csv"))))
+    assert {row["row"] for row in rows} == {f"'{label}"}
+    assert all(not re.match(r"[=+@\t]|-\D", cell) for row in rows for cell in row.values())
 
 
 def test_markdown_is_a_table(six: tuple[Filled, PaperStore]):

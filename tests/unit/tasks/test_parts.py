@@ -100,7 +100,7 @@ def test_labels_are_found_in_all_files_together(tmp_path: Path) -> None:
         ),
         (
             {"rows": "{train}", "test_rows": "x.xls"},
-            "task.test_rows: 'x.xls' must end in .jsonl, .csv, .tsv, .parquet.",
+            "task.test_rows: 'x.xls' must end in .jsonl, .csv, .tsv, .parquet, .eval, .json.",
         ),
         ({"rows": "{train}", "split": "gpo"}, "task.split: 'gpo' is no split rule of 'rows'"),
         ({"rows": "hub:"}, "task.rows: 'hub:' names no data set; write hub:ORG/NAME."),

@@ -182,7 +182,7 @@ BROKEN = [
         DataError,
         ", line 2: no column 'question' (task.question_column); columns: q, an",
     ),
-    ("mine.xlsx", b"", {}, ConfigError, "must end in .jsonl, .csv, .tsv, .parquet."),
+    ("mine.xlsx", b"", {}, ConfigError, "must end in .jsonl, .csv, .tsv, .parquet, .eval, .json."),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -12,7 +13,8 @@ class Stop:
     """Handles Ctrl-C and SIGTERM while a run is going on.
 
     ``graceful`` is set as soon as there is something to finish; before that, the first signal aborts. With ``announce``
-    the first one is answered on standard error; otherwise whoever draws the screen looks at ``requested``.
+    the first one is answered on standard error; otherwise whoever draws the screen looks at ``requested``. Outside of
+    the main thread signals cannot be handled, and are left as they are.
     """
 
     def __init__(self) -> None:
@@ -22,7 +24,8 @@ class Stop:
         self.exit_code = 130
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        own = threading.current_thread() is threading.main_thread()
+        self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if own else {}
         self.install()
         return self
 

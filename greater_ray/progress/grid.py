@@ -8,11 +8,11 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
-from greater_ray.cli._display import REFRESH_PER_SECOND, bar, clock, console
-from greater_ray.cli._signals import Stop
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import GridObserver, Progress
 from greater_ray.grid.status import GridStatus
+from greater_ray.progress.screen import REFRESH_PER_SECOND, bar, clock, console
+from greater_ray.progress.stop import Stop
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,11 +38,39 @@ class GridStop(Stop):
             os.write(2, b"stopping: finished steps are saved; once more aborts at once\n")
 
 
-class PlainGrid(GridObserver):
+class FollowedGrid(GridObserver):
+    """Keeps the figures of a running grid, and its ``status.json``; shows nothing itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.figures = GridStatus(folder)
+
+    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
+        """Count the cells of a phase."""
+        self.figures.planned(phase, cells, open_cells)
+
+    def started(self, cell: Cell) -> None:
+        """Note that a cell runs."""
+        self.figures.started(cell)
+
+    def progressed(self, cell: Cell, progress: Progress) -> None:
+        """Note how far it is."""
+        self.figures.progressed(cell, progress)
+
+    def ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """Count it."""
+        self.figures.finished(cell, state)
+
+    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
+        """Note what the replicas do."""
+        self.figures.pools(stats)
+
+
+class PlainGrid(FollowedGrid):
     """A line when something happens, and one with all figures every half minute."""
 
     def __init__(self, stream: IO[str], folder: Path) -> None:
-        self.stream, self.figures = stream, GridStatus(folder)
+        super().__init__(folder)
+        self.stream = stream
         self._lined = time.monotonic()
 
     def message(self, text: str) -> None:
@@ -52,29 +80,29 @@ class PlainGrid(GridObserver):
 
     def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
         """Name the phase."""
-        self.figures.planned(phase, cells, open_cells)
+        super().planned(phase, cells, open_cells)
         self.message(
             f"{phase}: {self.figures.total} cells, {self.figures.before} done before, {len(open_cells)} to run"
         )
 
     def started(self, cell: Cell) -> None:
         """Print that a cell runs."""
-        self.figures.started(cell)
+        super().started(cell)
         self.message(f"started: {cell.title}")
 
     def progressed(self, cell: Cell, progress: Progress) -> None:
         """Print nothing for a step: the figures come every half minute."""
-        self.figures.progressed(cell, progress)
+        super().progressed(cell, progress)
         self._line()
 
     def ended(self, cell: Cell, state: str, reason: str | None) -> None:
         """Print what came of a cell."""
-        self.figures.finished(cell, state)
+        super().ended(cell, state, reason)
         self.message(f"{state}: {cell.title}" + (f": {reason}" if reason else ""))
 
     def pools(self, stats: Sequence[dict[str, Any]]) -> None:
         """Print the figures when it is time."""
-        self.figures.pools(stats)
+        super().pools(stats)
         self._line()
 
     def _line(self) -> None:
@@ -85,39 +113,29 @@ class PlainGrid(GridObserver):
         self.message("; ".join([cells_line(figures), *map(pool_line, figures["pools"]), left_line(figures)]))
 
 
-class LiveGrid(GridObserver):
+class LiveGrid(FollowedGrid):
     """A panel that is redrawn in place."""
 
     def __init__(self, folder: Path) -> None:
-        self.figures = GridStatus(folder)
+        super().__init__(folder)
         self.messages: list[str] = []
         self.text, self.since = "starting", time.monotonic()
+        self._begin = self.since
 
     def message(self, text: str) -> None:
         """Show the message until the next one."""
         self.text, self.since = text, time.monotonic()
 
-    def planned(self, phase: str, cells: Sequence[Cell], open_cells: Sequence[Cell]) -> None:
-        """Show the phase."""
-        self.figures.planned(phase, cells, open_cells)
-
-    def started(self, cell: Cell) -> None:
-        """Show a cell."""
-        self.figures.started(cell)
-
-    def progressed(self, cell: Cell, progress: Progress) -> None:
-        """Show how far it is."""
-        self.figures.progressed(cell, progress)
-
     def ended(self, cell: Cell, state: str, reason: str | None) -> None:
         """Count it; a failure stays on the screen."""
-        self.figures.finished(cell, state)
+        super().ended(cell, state, reason)
         if state != "done":
             self.messages = [*self.messages[1 - _SHOWN :], f"{state}: {cell.title}: {reason}"]
 
-    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
-        """Show the replicas."""
-        self.figures.pools(stats)
+    def closing(self) -> str:
+        """Return the one line that stays where the panel was."""
+        figures = self.figures.snapshot()
+        return f"greater-ray grid, {figures['phase']}: {cells_line(figures)} ({clock(time.monotonic() - self._begin)})"
 
     def __rich__(self) -> "RenderableType":
         """Draw the panel."""
@@ -151,9 +169,12 @@ def cells_line(figures: dict[str, Any]) -> str:
 def pool_line(pool: dict[str, Any]) -> str:
     """Write what the replicas of a model do."""
     deaths = f", {pool['deaths']} died" if pool["deaths"] else ""
+    # What an older version writes tells neither.
+    still = f", {pool['still']} standing still" if pool.get("still") else ""
+    repeated = f", {pool['repeated']} calls run twice" if pool.get("repeated") else ""
     return (
-        f"{pool['model']}: {pool['loaded']} of {pool['replicas']} replicas{deaths}, {100 * pool['busy']:.0f} % busy, "
-        f"queue {pool['queue']}, {pool['tokens_per_second']:.0f} tokens/s"
+        f"{pool['model']}: {pool['loaded']} of {pool['replicas']} replicas{deaths}{still}{repeated}, "
+        f"{100 * pool['busy']:.0f} % busy, queue {pool['queue']}, {pool['tokens_per_second']:.0f} tokens/s"
     )
 
 

@@ -9,19 +9,21 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from greater_ray.cli import _grid_display
-from greater_ray.cli._grid_display import GridStop, LiveGrid, PlainGrid, grid_display
 from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.run import GridObserver, Progress
 from greater_ray.grid.status import STATUS_FILE, read_status
+from greater_ray.progress import grid as grid_progress
+from greater_ray.progress.grid import GridStop, LiveGrid, PlainGrid, grid_display
 from tests.grids import loaded
 
-STATS = {
+CALM: dict[str, Any] = {"repeated": 0, "still": False}
+UNUSUAL: dict[str, Any] = {"repeated": 3, "still": True}
+STATS: dict[str, Any] = {
     "model": "tiny",
     "queue": 3,
     "slots": [
-        {"state": "busy", "host": "a", "busy_seconds": 0.0, "tokens": 10, "deaths": 1, "calls": 2},
-        {"state": "starting", "host": "-", "busy_seconds": 0.0, "tokens": 0, "deaths": 0, "calls": 0},
+        {"state": "busy", "host": "a", "busy_seconds": 0.0, "tokens": 10, "deaths": 1, "calls": 2, **UNUSUAL},
+        {"state": "starting", "host": "-", "busy_seconds": 0.0, "tokens": 0, "deaths": 0, "calls": 0, **CALM},
     ],
 }
 
@@ -66,11 +68,14 @@ def test_a_plain_line_when_something_happens(cells: list[Cell], tmp_path: Path):
 
 
 def test_a_plain_line_of_figures_now_and_then(cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_grid_display, "_LINE_EVERY", 0.0)
+    monkeypatch.setattr(grid_progress, "_LINE_EVERY", 0.0)
     screen = PlainGrid(io.StringIO(), tmp_path)
     tell(screen, cells)
     line = screen.stream.getvalue().splitlines()[-3]
-    assert line.startswith("cells: 4 running, 0 of 4 done, 0 failed; tiny: 1 of 2 replicas, 1 died, 0 % busy, queue 3")
+    assert line.startswith(
+        "cells: 4 running, 0 of 4 done, 0 failed; tiny: 1 of 2 replicas, 1 died, 1 standing still, 3 calls run twice"
+    )
+    assert "0 % busy, queue 3" in line
     assert "time left 0:00:" in line
 
 

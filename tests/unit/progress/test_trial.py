@@ -5,9 +5,10 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from greater_ray.cli._display import Figures, LiveDisplay, PlainDisplay, clock, display, time_left
-from greater_ray.cli._signals import Stop
 from greater_ray.config import Budget, TrialConfig
+from greater_ray.progress.screen import clock
+from greater_ray.progress.stop import Stop
+from greater_ray.progress.trial import Figures, LiveDisplay, PlainDisplay, display, time_left
 from greater_ray.records import StepRecord
 from greater_ray.types import Usage
 

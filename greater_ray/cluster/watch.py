@@ -1,0 +1,209 @@
+"""What the driver looks at while a wave runs: its pools, its coordinators, and whether somebody wants to stop."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+import ray
+from ray.exceptions import RayError
+
+from greater_ray.cluster.coordinator import caller_of
+from greater_ray.cluster.patience import AwakeClock, Stillness
+from greater_ray.cluster.pool import Pool
+from greater_ray.config import ModelConfig
+from greater_ray.errors import PoolError, StoreError
+from greater_ray.grid.cells import Cell
+from greater_ray.grid.run import GridObserver
+from greater_ray.grid.store import GridStore
+from greater_ray.models.endpoint import is_endpoint
+
+_POLL = 1.0  # seconds between two looks at the pools
+_PATIENCE = 20.0  # seconds between two words about a model without a replica that is up
+_STEP = 30.0  # seconds that one look may be late before the driver itself is taken to have been asleep
+
+
+class InProgress(NamedTuple):
+    """A cell that runs, its Tune trial, a number that grows when Tune hears of it, and its process once that is known.
+
+    The process is one of this machine (``coordinator``).
+    """
+
+    cell: Cell
+    trial: Any
+    news: int
+    pid: int | None
+
+
+class Wave(Protocol):
+    """What the watch asks of the wave that runs, from a thread of its own."""
+
+    def needed(self) -> set[ModelConfig]:
+        """Return the models that cells which have not ended may still call."""
+        ...
+
+    def running(self) -> dict[int, InProgress]:
+        """Return the cells in progress by their number."""
+        ...
+
+
+class Watch:
+    """Looks at the pools every second: for the screen, for the log of events, and for a pool that has stopped.
+
+    It also passes on that somebody wants to stop, by Tune's own way out, as soon as Tune listens, and ends the pools of
+    models that no cell needs any more: another pool of the wave may wait for their room. Coordinators and brokers that
+    stand still are told, and ended where that goes on; ``patience`` is as in ``Stillness``.
+    """
+
+    def __init__(
+        self,
+        pools: Iterable[Pool],
+        store: GridStore,
+        observer: GridObserver,
+        should_stop: Callable[[], bool],
+        wave: Wave,
+        patience: float,
+    ) -> None:
+        self.pools, self.store, self.observer, self.should_stop = list(pools), store, observer, should_stop
+        self.wave = wave
+        self._said = time.monotonic()
+        self._clock = AwakeClock(self._said, _STEP)
+        self._brokers, self._coordinators = Stillness(patience), Stillness(patience)
+        self._news: dict[int, int] = {}
+        self._figures: dict[Pool, dict[str, Any]] = {}
+        self._stopped: set[Pool] = set()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_POLL):
+            # Until Tune runs, SIGUSR1 has no handler and would end the process.
+            if self.should_stop() and callable(signal.getsignal(signal.SIGUSR1)):
+                os.kill(os.getpid(), signal.SIGUSR1)
+            self._look()
+
+    def _look(self) -> None:
+        # Asked first: what has happened to a pool that nobody needs any more is then in its last figures.
+        needed = self.wave.needed()
+        tell = time.monotonic() - self._said >= _PATIENCE
+        silent, gone = [], []
+        for pool in self.pools:
+            try:
+                figures = pool.stats()
+            except (RayError, PoolError):
+                # It shows in the trials; the watch only watches.
+                gone.append(pool)
+                continue
+            if figures is None:
+                silent.append(pool)
+                continue
+            self._figures[pool] = figures
+            with suppress(StoreError):
+                self._note(pool, figures)
+            if tell:
+                self._tell_what_is_missing(pool, figures)
+        if tell:
+            self._said = time.monotonic()
+        self.observer.pools([self._figures[pool] for pool in self.pools if pool in self._figures and pool not in gone])
+        now = self._clock.look(time.monotonic())
+        self._urge_brokers(silent, now)
+        self._urge_coordinators(silent, now)
+        for pool in [pool for pool in self.pools if pool.model not in needed]:
+            self.pools.remove(pool)
+            pool.stop()
+
+    def _note(self, pool: Pool, figures: dict[str, Any]) -> None:
+        """Write down what has happened since the last look."""
+        name = pool.demand.model
+        for event in figures["events"]:
+            kind = event.pop("event")
+            self.observer.message(f"{name}: {kind}: {event.get('why') or event}")
+            self.store.note(kind, model=name, **event)
+        if figures["error"] is not None and pool not in self._stopped:
+            self._stopped.add(pool)
+            self.store.note("pool stopped", model=name, reason=figures["error"])
+
+    def _tell_what_is_missing(self, pool: Pool, figures: dict[str, Any]) -> None:
+        waited = [seconds for seconds in figures["starting_seconds"] if seconds >= _PATIENCE]
+        if waited and figures["error"] is None:
+            self.observer.message(
+                f"waiting for {len(waited)} of {len(figures['slots'])} replicas of '{pool.demand.model}' "
+                f"({max(waited):.0f} s): loading, or {pool.demand.cpus:g} CPU and {pool.demand.gpus:g} GPU for each "
+                "are in use by others"
+            )
+
+    # -- what stands still ---------------------------------------------------------------------------------------------
+
+    def _urge_brokers(self, silent: list[Pool], now: float) -> None:
+        """Tell of brokers that do not answer, and end those for which that goes on: their cells stop with a reason."""
+        for pool in self.pools:
+            if pool not in silent:
+                self._brokers.moved(pool, now)
+        told, over = self._brokers.look(now)
+        for pool in self.pools:
+            if pool in told:
+                self._tell("broker stands still", pool.demand.model, f"no answer for {told[pool]:.0f} s")
+            elif pool in over:
+                self._tell("broker ended", pool.demand.model, f"no answer for {over[pool]:.0f} s")
+                pool.stop()
+
+    def _urge_coordinators(self, silent: list[Pool], now: float) -> None:
+        """Tell of coordinators that neither report nor wait for anything, and end those for which that goes on.
+
+        Tune starts an ended one again where its run folder stands. One that calls an endpoint is not ended: how long
+        it waits for that is the endpoint's own setting.
+        """
+        running = self.wave.running()
+        for number in self._news.keys() - running.keys():
+            del self._news[number]
+            self._coordinators.gone(number)
+        figures = [self._figures.get(pool) for pool in self.pools]
+        active = {caller for known in figures if known is not None for caller in known["active"]}
+        # A broker that stands still is to blame itself.
+        busy = {pool.model for pool, known in zip(self.pools, figures, strict=True) if not known or not known["ready"]}
+        busy |= {pool.model for pool in silent}
+        for number, (cell, _, news, _) in running.items():
+            if self._news.get(number) != news or caller_of(number) in active or busy.intersection(cell.models):
+                self._news[number] = news
+                self._coordinators.moved(number, now)
+        told, over = self._coordinators.look(now)
+        for number, known in running.items():
+            if number in told:
+                self._tell("coordinator stands still", known.cell.title, f"nothing was done for {told[number]:.0f} s")
+            elif number in over and not _calls_an_endpoint(known.cell):
+                self._tell("coordinator ended", known.cell.title, f"nothing was done for {over[number]:.0f} s")
+                _end(known)
+
+    def _tell(self, kind: str, who: str, why: str) -> None:
+        self.observer.message(f"{who}: {kind}: {why}")
+        with suppress(StoreError):
+            self.store.note(kind, of=who, why=why)
+
+    def stop(self) -> None:
+        """Look a last time."""
+        self._ended.set()
+        self._thread.join(timeout=5)
+        if ray.is_initialized():
+            self._look()
+
+
+def _end(cell: InProgress) -> None:
+    """End the process of a cell, which Tune takes for a death."""
+    if cell.pid is not None:
+        # At once: Ray gives a process seconds, in which it would still hold the lock of its run folder.
+        with suppress(ProcessLookupError):
+            os.kill(cell.pid, signal.SIGKILL)
+        return
+    # Tune's own handle: there is no public way to end one trial's process.
+    actor = cell.trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
+
+
+def _calls_an_endpoint(cell: Cell) -> bool:
+    writer = cell.config.optimizer_model
+    return any(is_endpoint(model.name) for model in (cell.config.model, writer) if model is not None)

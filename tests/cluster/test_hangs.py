@@ -1,0 +1,72 @@
+"""Processes that stay but do nothing any more, as after ``kill -STOP``: they are told, ended and replaced."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.processes import roles
+from greater_ray.cluster.grid import RayBackend
+from greater_ray.grid.config import ReplicaConfig
+from greater_ray.grid.run import run_grid
+from tests.cluster.conftest import records_in
+from tests.grids import Told
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+class Stopping(Told):
+    """Stops the only replica and the only coordinator as soon as a step is saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped: dict[int, str] = {}
+
+    def progressed(self, cell, progress):
+        super().progressed(cell, progress)
+        if progress.step and not self.stopped:
+            self.stopped = {pid: role for pid, role in roles().items() if role in ("replicas", "coordinators")}
+            for pid in self.stopped:
+                os.kill(pid, signal.SIGSTOP)
+
+
+def test_a_stopped_replica_and_a_stopped_coordinator_cost_time_and_change_no_record(
+    small_grid: Callable, in_process: dict[str, str], tmp_path: Path
+):
+    grid, told = small_grid(methods=["greater"], seeds=[0]), Stopping()
+    backend = RayBackend(default=ReplicaConfig(count=1, patience=0.5))
+    result = run_grid(grid, tmp_path, backend, observer=told)
+    assert result.complete, [state.reason for _, state in result.cells] + told.texts
+    ((name, record),) = records_in(tmp_path).items()
+    assert record == in_process[name]
+    assert {"replicas", "coordinators"} == set(told.stopped.values())
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    kinds = [event["event"] for event in events]
+    for kind in ("stands still", "ended", "replica died", "coordinator stands still", "coordinator ended"):
+        assert kind in kinds, (kind, told.texts)
+        assert any(f": {kind}: " in text for text in told.texts)
+    whys = [event["why"] for event in events if event["event"] == "stands still"]
+    assert any(why.startswith("replica 0 on ") and " has been computing '" in why for why in whys)
+    # None of those that were stopped is left.
+    assert not told.stopped.keys() & roles().keys()
+
+
+def test_a_stopped_broker_is_told_and_ended_and_its_cells_stop_with_the_reason(small_grid: Callable, tmp_path: Path):
+    class StoppingBrokers(Told):
+        def progressed(self, cell, progress):
+            if progress.step == 1:
+                for pid, role in roles().items():
+                    if role == "broker":
+                        os.kill(pid, signal.SIGSTOP)
+
+    told = StoppingBrokers()
+    # Long enough to be in the middle when it happens.
+    grid = small_grid(models=["benchmarks.simulated:quick"], settings={"budget": {"steps": 25}})
+    backend = RayBackend(default=ReplicaConfig(count=1, patience=0.3))
+    assert not run_grid(grid, tmp_path, backend, observer=told).complete
+    assert {state for _, state, _ in told.ends} == {"stopped"}
+    assert any("broker of a pool has died; the same command continues" in str(reason) for *_, reason in told.ends)
+    assert any(": broker ended: no answer for" in text for text in told.texts)
