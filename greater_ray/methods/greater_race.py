@@ -39,35 +39,53 @@ STARTS = (
     "Let's think step by step.",
     "Answer the question.",
 )
-Context = Literal["none", "drawn", "nearest"]
 
 
 class GreaterRaceConfig(Config):
-    """``starts`` race under every one of ``contexts``: no demonstrations, ``shots`` drawn ones, the nearest ``shots``.
+    """Options of the race; there is no paper, the numbers were chosen by hand."""
 
-    A step ranks changes by the gradient over ``gradient_rows`` training rows and lets the ``num_raced`` steepest race,
-    ``per_position`` at one position at most. Candidates are tokens that half of ``proposal_samples`` rows find among
-    their ``top_k`` likeliest. ``first_rows`` are answered before anything is left out; ``margin`` is in standard errors.
-    ``share_weight`` is what the label's share counts beside right answers; ``confidence`` is the margin by which the
-    result has to be ahead of the start on dev rows.
-    """
-
-    starts: tuple[str, ...] = Field(default=STARTS, min_length=1)
-    contexts: tuple[Context, ...] = Field(default=("none", "drawn", "nearest"), min_length=1)
-    shots: int = Field(default=4, ge=1)
-    gradient_rows: int = Field(default=25, ge=1)
-    label_loss: Literal["ce", "choice"] = "ce"
-    num_raced: int = Field(default=8, ge=1)
-    per_position: int = Field(default=2, ge=1)
-    proposal_samples: int = Field(default=5, ge=1)
-    top_k: int = Field(default=10, ge=1)
-    moves: tuple[Literal["replace", "insert", "delete"], ...] = ("replace", "insert", "delete")
-    token_filter: Literal["none", "ascii", "letters", "released"] = "ascii"
-    first_rows: int = Field(default=8, ge=2)
-    margin: float = Field(default=1.0, ge=0)
-    share_weight: float = Field(default=1.0, ge=0)
-    confidence: float = Field(default=1.64, ge=0)
-    max_prompt_tokens: int = Field(default=64, ge=1)
+    starts: tuple[str, ...] = Field(
+        default=STARTS,
+        min_length=1,
+        description="Prompts that race first; the first one is the start that the result is compared with.",
+    )
+    contexts: tuple[Literal["none", "drawn", "nearest"], ...] = Field(
+        default=("none", "drawn", "nearest"),
+        min_length=1,
+        description="What they race with: no demonstrations, `shots` drawn training rows, or the `shots` nearest.",
+    )
+    shots: int = Field(default=4, ge=1, description="Training rows that are shown in front of a question.")
+    gradient_rows: int = Field(default=25, ge=1, description="Training rows of a backward pass.")
+    label_loss: Literal["ce", "choice"] = Field(
+        default="ce",
+        description="The label's term of the gradient's loss: its cross-entropy, or minus the log of its share among "
+        "the task's choices.",
+    )
+    num_raced: int = Field(default=8, ge=1, description="Changes of the prompt that race in a step.")
+    per_position: int = Field(default=2, ge=1, description="How many of them are at one position at most.")
+    proposal_samples: int = Field(
+        default=5, ge=1, description="Rows that are asked for likely tokens; half of them must find one likely."
+    )
+    top_k: int = Field(default=10, ge=1, description="How many tokens are likely for a row.")
+    moves: tuple[Literal["replace", "insert", "delete"], ...] = Field(
+        default=("replace", "insert", "delete"), description="Kinds of changes."
+    )
+    token_filter: Literal["none", "ascii", "letters", "released"] = Field(
+        default="ascii", description="Which tokens are allowed; see `method.token_filter` of `greater`."
+    )
+    first_rows: int = Field(
+        default=8, ge=2, description="Rows that all answer before any is left out; then as many again, and so on."
+    )
+    margin: float = Field(
+        default=1.0, ge=0, description="Standard errors that make a difference on training rows more than noise."
+    )
+    share_weight: float = Field(
+        default=1.0, ge=0, description="What the label's share counts beside right answers; 0 goes by answers alone."
+    )
+    confidence: float = Field(
+        default=1.64, ge=0, description="Standard errors that the result has to be ahead of the start on dev rows."
+    )
+    max_prompt_tokens: int = Field(default=64, ge=1, description="Tokens of a prompt at most.")
 
     @property
     def loss(self) -> LossSpec:
