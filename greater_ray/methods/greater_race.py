@@ -71,7 +71,7 @@ class GreaterRaceConfig(Config):
         default=("replace", "insert", "delete"), description="Kinds of changes."
     )
     token_filter: Literal["none", "ascii", "letters", "released"] = Field(
-        default="ascii", description="Which tokens are allowed; see `method.token_filter` of `greater`."
+        default="ascii", description="Which tokens may stand in a prompt."
     )
     first_rows: int = Field(
         default=8, ge=2, description="Rows that all answer before any is left out; then as many again, and so on."
