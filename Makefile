@@ -5,6 +5,7 @@
 #   make paper-smoke   set up, then every table of the papers at the scale of a laptop (under an hour on two cores)
 #   make exports   set up, then every export opened in its real program and taken back (about 10 minutes, from the index)
 #   make clean   remove .venv and caches   make cluster-files   what deploy/ ships to the machines of a cluster
+#   make long    set up, then the tests that take a minute or more each
 #   make notebooks   set up, then execute examples/notebooks into runs/notebooks, with their outputs
 #   make bench-cluster   set up, then what Ray and the orchestration cost (about 20 minutes, on a machine at rest)
 #   make docs    set up, then the documentation as a site that opens from disk, dist/site/index.html
@@ -22,7 +23,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check static lint types layers site unit demo docs exports notebooks paper-smoke bench bench-cluster cluster-files \
+.PHONY: setup test check static lint types layers site unit long demo docs exports notebooks paper-smoke bench bench-cluster cluster-files \
 	release clean
 
 setup: $(STAMP)
@@ -71,6 +72,11 @@ site:
 unit:
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -n 2
+
+# What takes a minute or more each.
+long: $(STAMP)
+	@echo "== pytest, long ones"
+	@$(BIN)/python -m pytest -m long
 
 docs: $(STAMP)
 	@$(MAKE) --no-print-directory site

@@ -12,10 +12,9 @@ from greater_ray.shown import shortened, visible
 
 
 class Style(NamedTuple):
-    """How one thing is told from the others."""
+    """How points and lines of one thing are told from those of others."""
 
     colour: str
-    hatch: str
     marker: str
     dash: str | tuple[int, tuple[int, ...]]
 
@@ -39,7 +38,7 @@ def fill_style(number: int) -> tuple[str, str]:
 def line_style(number: int) -> Style:
     """Return how points and lines of one thing are drawn; 63 things have different ones."""
     colour, marker = _LINES[number % len(_LINES)], _MARKERS[number % len(_MARKERS)]
-    return Style(colour, _HATCHES[number % len(_HATCHES)], marker, _DASHES[number % len(_DASHES)])
+    return Style(colour, marker, _DASHES[number % len(_DASHES)])
 
 
 def has_matplotlib() -> bool:

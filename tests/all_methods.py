@@ -36,6 +36,8 @@ NEEDED: dict[str, dict[str, Any]] = {
         "method_config": {"initial_prompt": "think step", "feedback_every": 2, "dynamic_length": False}
     },
 }
+# A random model never ends by itself.
+NEEDED["tests.writing:PLUGIN"] = {"method_config": {"max_new_tokens": 8}}
 STEPS = 3
 USUAL_STEPS = {name: load("methods", name).presets["paper"]["budget"]["steps"] for name in METHODS}
 # A method that only prepares its prompt is finished before a budget or patience could end it.

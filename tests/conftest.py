@@ -1,5 +1,6 @@
 """Fixtures that several test folders share: tiny random models, and the built-in model in the user's own cache."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,12 @@ _STARTS_RAY = ("tests/cluster/", "tests/unit/cluster/", "tests/e2e/test_ray_laun
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests that start Ray first: they are the longest chain."""
     items.sort(key=lambda item: not item.nodeid.startswith(_STARTS_RAY))
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported out of the garbage collector's sight: it is no garbage, and there is a lot of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -198,13 +198,17 @@ def _liven(model: PreTrainedModel, family: str) -> None:
         model.model.norm.weight.add_(scale - 1)
 
 
-def tiny_model(family: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Return a random two-layer model and its tokenizer, the same ones every time, as the loader would hand them out.
+def tiny_model(
+    family: str, dtype: torch.dtype = torch.float32, layers: int = 2
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Return a random model and its tokenizer, the same ones every time, as the loader would hand them out.
 
     Weights are drawn in float64 and then cast, so that the same model exists in every precision.
     """
     tokenizer = tiny_tokenizer(family)
     config = tiny_config(family, tokenizer)
+    if layers != 2:
+        config.num_hidden_layers = layers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float64)
@@ -217,9 +221,9 @@ def tiny_model(family: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrai
     return model, tokenizer
 
 
-def save_tiny(family: str, folder: Path) -> Path:
+def save_tiny(family: str, folder: Path, layers: int = 2) -> Path:
     """Write a tiny model with its tokenizer into a folder, as a user would keep one, and return the folder."""
-    model, tokenizer = tiny_model(family)
+    model, tokenizer = tiny_model(family, layers=layers)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -19,15 +19,15 @@ START = {"initial_prompt": " think step by step."}
 GRID = {
     "name": "small",
     "methods": [
-        {"name": "greater", "method_config": {**START, "fluency": "nll", "num_evaluated": 2, "top_k": 3}},
-        {"name": "autoprompt", "method_config": {**START, "num_candidates": 2}},
+        {"name": "greater", "method_config": {**START, "fluency": "nll", "num_evaluated": 3, "top_k": 4}},
+        {"name": "autoprompt", "method_config": {**START, "num_candidates": 3}},
         "zero-shot-cot",
     ],
     "tasks": ["bbh/boolean_expressions"],
     "models": ["smollm2-135m"],
     "settings": {
-        "task": {"data": "synthetic", "train_size": 3, "dev_size": 0, "test_size": 4},
-        "decoding": {"max_reasoning_tokens": 4, "max_answer_tokens": 2},
+        "task": {"data": "synthetic", "train_size": 3, "dev_size": 0, "test_size": 8},
+        "decoding": {"max_reasoning_tokens": 6, "max_answer_tokens": 3},
         "budget": {"steps": 2},
         "evaluation": {"splits": ["test"]},
     },

@@ -99,15 +99,9 @@ SHORTER = Shorter()
 SIZES = {"train_size": 6, "dev_size": 0, "test_size": 12}
 record = optimize(
     model="smollm2-135m",
-    task={
-        "name": "rows",
-        "extractor": "The topic is",
-        "reading": "likelihood",
-        "train_size": 6,
-        "dev_size": 0,
-        "test_size": 12,
-    },
     rows=tickets,
+    # The likeliest of the labels after these words is taken for the answer.
+    task={"name": "rows", "extractor": "The topic is", "reading": "likelihood", **SIZES},
     method="__main__:SHORTER",
     steps=2,
     decoding={"max_reasoning_tokens": 4, "max_answer_tokens": 2},

@@ -126,7 +126,7 @@ class Broker:
         loop = asyncio.get_running_loop()
         jobs = []
         for unit in units:
-            jobs.append(Job(unit, loop.create_future(), self._number, unit.home))
+            jobs.append(Job(unit, loop.create_future(), self._number, unit.home, unit.size))
             self._number += 1
         await self.queue.put(jobs)
         if self.error is not None:
@@ -265,8 +265,8 @@ class Broker:
             slot.state, slot.since = "busy", self._now()
             slot.repeated += job.running > 0
             job.running += 1
-            call = Call(job.unit.work.kind, job.unit.size)
-            running = Running(actor, call, self._clock.look(slot.since), job, job.overdue)
+            call, since = Call(job.unit.work.kind, job.size), self._clock.look(slot.since)
+            running = Running(actor, call, since, job, job.overdue)
             counts = True
             try:
                 with self._watched(index, running):
@@ -349,20 +349,22 @@ class Broker:
             slot.still = True
             again = job is not None and self.error is None and self._alone(job)
             then = f"{'that is run elsewhere as well, and ' if again else ''}it is ended after {limits.end:.0f} s"
-            self._event("stands still", why=f"{self._name(index)} has been {what} for {elapsed:.0f} s; {then}")
+            self._event("stands still", why=f"{self._name(index)} has been {what} for {elapsed:.0f} s; {then} in all")
             if job is not None and again:
                 await self.queue.put([job], first=True)
 
     async def _help_out(self, now: float) -> None:
         """Let idle replicas run what slow ones have begun, the fastest first."""
-        for idle in sorted(self.queue.free, key=self.patience.pace):
-            for index, running in self._running.items():
-                job, call = running.job, running.call
-                if job is None or not self._alone(job):
-                    continue
-                if self.patience.worth_repeating(index, call, now - running.since, idle):
-                    await self.queue.offer(job, idle)
-                    break
+        # What is not worth it on the fastest is so on none.
+        idle = deque(sorted(self.queue.free, key=self.patience.pace))
+        for index, running in list(self._running.items()):
+            job, call = running.job, running.call
+            if not idle:
+                return
+            if job is None or not self._alone(job):
+                continue
+            if self.patience.worth_repeating(index, call, now - running.since, idle[0]):
+                await self.queue.offer(job, idle.popleft())
 
     @staticmethod
     def _alone(job: Job) -> bool:

@@ -23,8 +23,6 @@ from greater_ray.cluster.placement import Demand, first_short
 from greater_ray.cluster.private import openness, private, require_loopback
 from greater_ray.errors import ConfigError, PoolError
 
-# While Tune is imported in a notebook it asks for widgets that nothing here uses.
-logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
 # Seconds between two looks at a cluster that is growing, and at whether to stop.
 _LOOK = 1.0
 # `ray up` leaves this file on the head, in the home of the user that Ray runs as, and on no other machine.

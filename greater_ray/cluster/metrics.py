@@ -21,6 +21,7 @@ class PoolMetrics:
                 ("replicas", "Replicas that have loaded their model"),
                 ("busy", "Share of the replicas that compute, 0 to 1"),
                 ("queue", "Calls that wait for a replica"),
+                ("still", "Replicas that stand still"),
             )
         }
         self._counters = {
@@ -42,6 +43,7 @@ class PoolMetrics:
         self._gauges["replicas"].set(len(loaded))
         self._gauges["busy"].set(busy / len(slots))
         self._gauges["queue"].set(queue)
+        self._gauges["still"].set(sum(slot.still for slot in slots))
         now = {
             "calls_total": sum(slot.calls for slot in slots),
             "tokens_total": sum(slot.tokens for slot in slots),

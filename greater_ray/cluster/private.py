@@ -22,7 +22,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from greater_ray.errors import PoolError
 
-_PREFIX = "greater-ray-token-"
+_PREFIX, _DRAFT = "greater-ray-token-", "greater-ray-draft-"
 # With this Ray takes the machine's loopback address for the address of the node, and every server of Ray listens on the
 # address of its node alone where that is a loopback one. An address given as such is replaced by a reachable one
 # (ray._private.services.resolve_ip_for_localhost), and at any other address the servers listen everywhere.
@@ -41,18 +41,20 @@ def private() -> Iterator[Path]:
     _remove_left_ones()
     before = {name: os.environ.get(name) for name in _SETTINGS}
     clusters = ray_constants.ENABLE_RAY_CLUSTER
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # for this user alone
+    draft = Path(tempfile.mkdtemp(prefix=_DRAFT))  # for this user alone
+    folder = draft.with_name(draft.name.replace(_DRAFT, _PREFIX))
     file = folder / "token"
-    with file.open("x") as token:
+    with (draft / file.name).open("x") as token:
         # Held as long as the token is of use: what is left behind by a process that was killed can be told from it.
         fcntl.flock(token, fcntl.LOCK_EX)
         token.write(secrets.token_hex(32))
         token.flush()
         try:
+            draft.rename(folder)  # before it was locked, another process would have taken it for one left behind
             os.environ.pop("RAY_AUTH_TOKEN", None)  # it would go before the file
             os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file), _NO_CLUSTERS: "0"})
             ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment when Ray was imported
-            _read_settings()
+            read_settings()
             yield file
         finally:
             ray_constants.ENABLE_RAY_CLUSTER = clusters
@@ -61,11 +63,12 @@ def private() -> Iterator[Path]:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-            _read_settings()
+            read_settings()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _read_settings() -> None:
+def read_settings() -> None:
+    """Have Ray read from the environment again which mode and which token this process is to use."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 

@@ -23,6 +23,7 @@ from greater_ray.models.endpoint import is_endpoint
 
 _POLL = 1.0  # seconds between two looks at the pools
 _PATIENCE = 20.0  # seconds between two words about a model without a replica that is up
+_LAST_LOOK = 30.0  # seconds that a look in progress is waited for at the end
 _STEP = 30.0  # seconds that one look may be late before the driver itself is taken to have been asleep
 
 
@@ -90,13 +91,13 @@ class Watch:
         # Asked first: what has happened to a pool that nobody needs any more is then in its last figures.
         needed = self.wave.needed()
         tell = time.monotonic() - self._said >= _PATIENCE
-        silent, gone = [], []
+        silent: list[Pool] = []
         for pool in self.pools:
             try:
                 figures = pool.stats()
             except (RayError, PoolError):
                 # It shows in the trials; the watch only watches.
-                gone.append(pool)
+                self._figures.pop(pool, None)
                 continue
             if figures is None:
                 silent.append(pool)
@@ -108,12 +109,13 @@ class Watch:
                 self._tell_what_is_missing(pool, figures)
         if tell:
             self._said = time.monotonic()
-        self.observer.pools([self._figures[pool] for pool in self.pools if pool in self._figures and pool not in gone])
+        self.observer.pools([self._figures[pool] for pool in self.pools if pool in self._figures])
         now = self._clock.look(time.monotonic())
         self._urge_brokers(silent, now)
         self._urge_coordinators(silent, now)
         for pool in [pool for pool in self.pools if pool.model not in needed]:
             self.pools.remove(pool)
+            self._figures.pop(pool, None)
             pool.stop()
 
     def _note(self, pool: Pool, figures: dict[str, Any]) -> None:
@@ -161,10 +163,9 @@ class Watch:
         for number in self._news.keys() - running.keys():
             del self._news[number]
             self._coordinators.gone(number)
-        figures = [self._figures.get(pool) for pool in self.pools]
-        active = {caller for known in figures if known is not None for caller in known["active"]}
-        # A broker that stands still is to blame itself.
-        busy = {pool.model for pool, known in zip(self.pools, figures, strict=True) if not known or not known["ready"]}
+        active = {caller for figures in self._figures.values() for caller in figures["active"]}
+        # A model that loads is waited for, and a broker that stands still is to blame itself.
+        busy = {pool.model for pool, figures in self._figures.items() if not figures["ready"]}
         busy |= {pool.model for pool in silent}
         for number, (cell, _, news, _) in running.items():
             if self._news.get(number) != news or caller_of(number) in active or busy.intersection(cell.models):
@@ -186,7 +187,7 @@ class Watch:
     def stop(self) -> None:
         """Look a last time."""
         self._ended.set()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=_LAST_LOOK)
         if ray.is_initialized():
             self._look()
 

@@ -24,6 +24,7 @@ class Job:
     future: "asyncio.Future[tuple[Any, Usage]]"
     number: int
     home: str | None
+    size: int = 1
     queued: bool = False
     running: int = 0
     attempts: int = 0

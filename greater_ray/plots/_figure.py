@@ -75,7 +75,7 @@ def legend(figure: "Picture", methods: Iterable[str], numbers: dict[str, int]) -
 
     signs = []
     for method in methods:
-        colour, _, marker, dash = line_style(numbers[method])
+        colour, marker, dash = line_style(numbers[method])
         signs.append(Line2D([], [], color=colour, marker=marker, linestyle=dash, label=name(method), markersize=6))
     if len(numbers) > 1:
         figure.legend(handles=signs, loc="outside lower center", ncols=min(5, len(signs)), fontsize=9, frameon=False)

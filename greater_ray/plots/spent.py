@@ -160,7 +160,7 @@ def curves(cells: "Results | Sequence[CellResult]", measure: str | None = None) 
         if len(drawn) > _FEW_CURVES:
             drawn, averaged = _averaged(drawn), "; means over cells"
         for line in drawn:
-            colour, _, marker, dash = line_style(numbers[line.method])
+            colour, marker, dash = line_style(numbers[line.method])
             axes.plot(*zip(*line.points, strict=True), color=colour, linestyle=dash, linewidth=1.6, marker=marker,
                       markevery=[len(line.points) - 1], markersize=6)  # fmt: skip
         start = ", difference to the start" if relative else ""

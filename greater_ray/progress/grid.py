@@ -171,7 +171,8 @@ def pool_line(pool: dict[str, Any]) -> str:
     deaths = f", {pool['deaths']} died" if pool["deaths"] else ""
     # What an older version writes tells neither.
     still = f", {pool['still']} standing still" if pool.get("still") else ""
-    repeated = f", {pool['repeated']} calls run twice" if pool.get("repeated") else ""
+    twice = pool.get("repeated")
+    repeated = f", {twice} call{'s' if twice != 1 else ''} run twice" if twice else ""
     return (
         f"{pool['model']}: {pool['loaded']} of {pool['replicas']} replicas{deaths}{still}{repeated}, "
         f"{100 * pool['busy']:.0f} % busy, queue {pool['queue']}, {pool['tokens_per_second']:.0f} tokens/s"

@@ -22,6 +22,13 @@ _FRAME = (
 )
 
 
+# Background and text, then black, red, green, yellow, blue, magenta, cyan and white: readable on white and on black.
+_COLOURS = (
+    (255, 255, 255), (0, 0, 0),
+    [(90,) * 3, (213, 94, 0), (0, 158, 115), (190, 140, 0), (0, 114, 178), (204, 121, 167), (86, 180, 233), (160,) * 3],
+)  # fmt: skip
+
+
 class Panel(Protocol):
     """What rich can draw, again and again, and what is left to say at the end."""
 
@@ -81,10 +88,12 @@ class NotebookPanel:
             self._handle.update(picture, raw=True)
 
     def _drawn(self) -> dict[str, str]:
+        from rich.terminal_theme import TerminalTheme
+
         plain, coloured = _console(), _console(record=True, force_terminal=True, color_system="truecolor")
         plain.print(self._panel)
         coloured.print(self._panel)
-        code = coloured.export_html(inline_styles=True, code_format=_FRAME)
+        code = coloured.export_html(theme=TerminalTheme(*_COLOURS), inline_styles=True, code_format=_FRAME)
         return {"text/html": _seen(code), "text/plain": _seen(plain.file.getvalue())}  # type: ignore[attr-defined]
 
 

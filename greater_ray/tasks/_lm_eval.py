@@ -63,7 +63,7 @@ def lm_eval_rows(path: Path, setting: str, *, question: bool = True, answer: boo
         place = Place(str(path), line)
         doc = sample["doc"] if isinstance(sample["doc"], dict) else {"text": sample["doc"]}
         values: dict[str, Any] = {"doc": doc, **{f"doc.{name}": value for name, value in doc.items()}}
-        found = _part_of_doc(asked.text, doc)
+        found = _part_of_doc(asked.text, doc, sample["target"])
         shown = labels or all(_within(choice, found) for choice in asked.choices)
         if question:
             values["question"] = found if shown else options_below(found, asked.choices)
@@ -114,12 +114,13 @@ def _conversation(text: str, setting: str, place: Place) -> str:
     return text
 
 
-def _part_of_doc(text: str, doc: Mapping[str, Any]) -> str:
+def _part_of_doc(text: str, doc: Mapping[str, Any], target: Any) -> str:
     """Return the part of what was asked that the doc's fields fill; all of it where they fill none.
 
-    Descriptions, worked examples, words such as "Answer:" and a chat template's markup stand outside of it.
+    Descriptions, worked examples, words such as "Answer:" and a chat template's markup stand outside of it. The
+    target is no part of a question: "no" may stand in "Answer yes or no:" behind it.
     """
-    spans = [span for value in _texts(doc) if (span := _last(value, text)) is not None]
+    spans = [span for value in _texts(doc) if value != target and (span := _last(value, text)) is not None]
     if not spans:
         return text.strip()
     begin, end = anchor = max(spans, key=lambda span: span[1] - span[0])

@@ -13,6 +13,7 @@ from greater_ray.cluster.connect import connected, in_use
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.pool import Pool
+from greater_ray.cluster.private import read_settings
 from greater_ray.config import ModelConfig
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import ReplicaConfig
@@ -29,14 +30,19 @@ def two_gpus() -> Iterator[list[str]]:
 
     told: list[str] = []
     ray.shutdown()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "num_gpus": 1})
-    try:
-        cluster.add_node(num_cpus=3, num_gpus=1)
-        cluster.wait_for_nodes()
-        with connected(cluster.address, tell=told.append):
-            yield told
-    finally:
-        cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        # The folder's own Ray, which may still be there, has put a token into the environment.
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        read_settings()
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "num_gpus": 1})
+        try:
+            cluster.add_node(num_cpus=3, num_gpus=1)
+            cluster.wait_for_nodes()
+            with connected(cluster.address, tell=told.append):
+                yield told
+        finally:
+            cluster.shutdown()
+    read_settings()
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_a_known_text_is_not_computed_again_and_is_saved():
     assert model.ask(TextEmbeddings([many[5], *many])) == [first[5], *first]
     assert model.usage.tokens == cost
     again = ShardedModel(model.executor, LAYOUT)
-    again.memory.restore(TEXT_EMBEDDINGS, map(TEXT_EMBEDDINGS.from_json, model.memory.fresh(TEXT_EMBEDDINGS)))
+    again.memory.restore(TEXT_EMBEDDINGS, map(TEXT_EMBEDDINGS.read, model.memory.fresh(TEXT_EMBEDDINGS)))
     assert again.ask(TextEmbeddings(many)) == first
     assert again.usage.tokens == 0
 

@@ -25,6 +25,7 @@ from greater_ray.trial import Trial
 from greater_ray.types import Example, Usage, total
 from greater_ray.work import Generate, PromptRoom, Unit
 from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, settings_of
+from tests.families import save_tiny
 
 # Limits hold for methods from outside too; this one lets a model write.
 LIMITED = [*SEARCHING, "tests.writing:PLUGIN"]
@@ -40,6 +41,12 @@ MODELS = local_models()
 
 def run_warm(config: TrialConfig, out: Path | None = None, **further: Any) -> TrialRecord:
     return run_config(config, out, models=MODELS, **further)
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model of one layer: half the work, and what a model computes is tested elsewhere."""
+    return save_tiny("llama", tmp_path_factory.mktemp("tiny") / "llama", layers=1)
 
 
 @pytest.fixture(scope="module")

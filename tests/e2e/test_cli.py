@@ -206,7 +206,8 @@ def test_the_second_ctrl_c_aborts_at_once(tiny_folder, tmp_path):
 
 def test_a_terminal_shows_a_live_panel(small, tmp_path):
     parent, child = pty.openpty()
-    args = ["optimize", *small, "--steps", "30", "--out", "run", "--no-color"]
+    # Test rows enough for the panel to be drawn while they are answered.
+    args = ["optimize", *small, "--steps", "30", "--test-size", "40", "--out", "run", "--no-color"]
     env = ENV | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen(COMMAND + args, cwd=tmp_path, env=env, stdout=child, stderr=child)
     os.close(child)

@@ -11,6 +11,7 @@ pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 
 from examples.execute_notebooks import NOTEBOOKS, execute
 
+ROOT = Path(__file__).parents[2]
 # Progress without a model: a search of many steps, an evaluation, a failure, and one that nobody wants to see.
 FOLLOWED = """# %%
 import time
@@ -52,7 +53,8 @@ def outputs(notebook: Any) -> list[list[Any]]:
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_progress_is_one_output_and_one_line_in_the_end(tmp_path: Path):
+def test_progress_is_one_output_and_one_line_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the kernel, which is to find the tests
     (tmp_path / "followed.py").write_text(FOLLOWED, encoding="utf-8")
     notebook = execute([tmp_path / "followed.py"], tmp_path / "out")["followed"]
     _, waited, followed, failed, hidden = outputs(notebook)
@@ -68,6 +70,7 @@ def test_progress_is_one_output_and_one_line_in_the_end(tmp_path: Path):
     assert not re.search("[\x1b\u202e]", panel["text/html"] + panel["text/plain"])
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_the_notebooks_run(smollm2_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # Cores are shared with other tests; see tests/conftest.py.

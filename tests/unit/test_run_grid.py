@@ -16,7 +16,6 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Return the folder of a grid that the call has run in part."""
     out = tmp_path_factory.mktemp("called") / "out"
     results = run_grid(tiny_grid(tiny_folder), out, only={"method": "greater", "seed": ["0"]}, replicas=0)
-    assert [cell.title.rpartition("/")[0] for cell in results.finished] != []
     assert len(results.cells) == len(results.finished) == 1
     return out
 

@@ -151,6 +151,29 @@ def test_those_who_wait_get_work_as_soon_as_there_is_any():
     run(work)
 
 
+def test_what_another_slot_runs_is_taken_by_the_slot_it_was_offered_to_where_nothing_else_waits():
+    async def work() -> None:
+        queue = WorkQueue()
+        running = job(1, "a")
+        waiting = [asyncio.create_task(queue.take(slot)) for slot in (0, 1)]
+        await asyncio.sleep(0)
+        assert sorted(queue.free) == [0, 1]
+        await queue.offer(running, 1)
+        assert queue.free == [0]
+        assert await waiting[1] is running
+        assert not running.queued
+        # What comes first is better than any offer, which is then void.
+        late = asyncio.create_task(queue.take(1))
+        await asyncio.sleep(0)
+        await queue.put([job(2, None), job(3, None)])
+        await queue.offer(running, 1)
+        assert {(await late).number, (await waiting[0]).number} == {2, 3}
+        assert not running.queued
+        assert len(queue) == 0
+
+    run(work)
+
+
 def test_draining_takes_everything_out():
     async def work() -> None:
         queue = WorkQueue()

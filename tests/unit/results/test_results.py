@@ -11,6 +11,7 @@ import pytest
 
 from greater_ray import load
 from greater_ray.cli.app import run
+from greater_ray.drawing import has_matplotlib
 from greater_ray.errors import ConfigError, StoreError
 from greater_ray.results.frames import ANSWER_COLUMNS, CELL_COLUMNS, STEP_COLUMNS
 
@@ -79,11 +80,20 @@ def test_the_page_of_columns_names_every_column_with_its_dtype_and_unit():
             assert (unit == "-") == (dtype in ("string", "boolean") or name == "accepted"), f"{name} in {unit}"
 
 
-def test_the_example_of_the_page_of_results_runs(grid: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_examples_of_the_page_of_results_run(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    narrowed = code.replace("runs/mine", str(grid)).replace('"seed": ["0"]', '"seed": ["0"], "model": ["*instant"]')
-    exec(compile(narrowed, "results.md", "exec"), {})
+    codes = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for code in codes:
+        # A grid is run from Python in tests/unit/test_run_grid.py.
+        if "run_grid" in code or ("plots" in code and not has_matplotlib()):
+            continue
+        narrowed = code.replace("runs/mine", str(grid)).replace('"seed": ["0"]', '"seed": ["0"], "model": ["*instant"]')
+        exec(compile(narrowed.replace("gsm8k", "bbh/navigate"), "results.md", "exec"), {})
+    assert len(codes) == 3
+    assert (tmp_path / "accuracy.pdf").exists() == has_matplotlib()
     out = capsys.readouterr().out
     assert all(cell.title in out for cell in load(grid).finished)
     assert "strict_score=" in out

@@ -107,6 +107,16 @@ def test_chat_messages_older_arguments_and_numbers_that_json_does_not_know_are_r
     assert found[:2] == [("film number 0", "no"), ("film number 1", "yes")]
 
 
+def test_words_behind_a_question_are_no_part_of_it_though_one_is_the_target(tmp_path: Path) -> None:
+    samples = []
+    for k in range(6):
+        doc = {"topic": "films", "claim": f"Film number {k} is long", "answer": "no"}
+        text = f"Claims about films, worked out.\n\nTopic: films\nClaim: {doc['claim']}.\nAnswer yes or no:"
+        samples.append(sample(k, doc=doc, target="no", arguments=[[text, {"until": []}]]))
+    found = rows(load(written(tmp_path / "s.jsonl", samples), answer_type="yes-no"))
+    assert found[1] == ("films\nClaim: Film number 1 is long.", "no")
+
+
 BAD_SAMPLES: list[tuple[dict[str, Any], str]] = [
     ({"target": "7"}, "line 2: the target '7' is neither the number nor the text of one of 2 options."),
     ({"arguments": {"gen_args_0": {"arg_0": "film number 1"}}}, "how likely a text is"),
