@@ -6,13 +6,13 @@ and reads answers, ``Method`` is one optimizer.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
 from greater_ray.records import ExampleRecord
-from greater_ray.types import Answer, Conversation, Demonstration, Example, Generation, TokenIds, Usage
+from greater_ray.types import Answer, Conversation, Demonstration, Example, Generation, Shown, TokenIds, Usage
 from greater_ray.work import Answers, EncodePrompt, PromptRoom, Unit, Work
 
 ResultT = TypeVar("ResultT")
@@ -46,6 +46,13 @@ class GradientModel(Protocol):
         Raises:
             UnsupportedError: this model cannot do this kind of work.
             DataError: a row does not fit the context window.
+        """
+        ...
+
+    def showing(self, shown: Shown, prompt: TokenIds) -> "GradientModel":
+        """Return this model with demonstrations in front of every question, each asked under ``prompt``.
+
+        It is counted with this one; what is known under other demonstrations is known apart.
         """
         ...
 
@@ -195,6 +202,10 @@ class Problem:
             raise RuntimeError("this problem was made without a reader of answers")
         answers = self.model.ask(Answers(examples, prompts, score_choices=self.score_choices))
         return [[self.read(e, a) for e, a in zip(examples, row, strict=True)] for row in answers]
+
+    def showing(self, shown: Shown, prompt: TokenIds) -> "Problem":
+        """Return this problem with demonstrations in front of every question, each asked under ``prompt``."""
+        return replace(self, model=self.model.showing(shown, prompt)) if shown else self
 
     def note_unreadable(self, count: int) -> None:
         """Put replies of the writer that could not be read into its ledger, also those that are asked for again."""

@@ -272,7 +272,7 @@ class BackwardWork(RowWork[ResultT]):
     """Differentiate the summed loss of the rows, after the prompt's own reasoning or none.
 
     With ``with_reasoning=False`` the extractor directly follows the chat suffix (the paper's ablation). ``reasoning``
-    (one per row) is filled in where units are cut.
+    (one per row) is filled in where units are cut, unless it is given: whoever has it need not have it made again.
     """
 
     prompt: TokenIds
@@ -282,8 +282,12 @@ class BackwardWork(RowWork[ResultT]):
 
     def units(self, model: Asking) -> list[Self]:
         """One unit per shard, with the reasoning of its rows."""
-        given = _reasoning_of(self.prompt if self.with_reasoning else (), self.examples, self.loss, model)
         shards = model.shards(self.examples)
+        if self.reasoning:
+            rows = iter(self.reasoning)
+            given = [[next(rows) for _ in shard] for shard in shards]
+        else:
+            given = _reasoning_of(self.prompt if self.with_reasoning else (), self.examples, self.loss, model)
         return [replace(self, examples=s, reasoning=r) for s, r in zip(shards, given, strict=True)]
 
 

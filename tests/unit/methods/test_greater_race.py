@@ -1,0 +1,196 @@
+"""greater-race on a model whose beliefs are a table; what races, what is taken and what is not, worked out by hand."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from greater_ray.methods._race import Lead, Runner, lead, race, row_loss
+from greater_ray.methods.greater_race import PLUGIN, GreaterRaceConfig, GreaterRaceState
+from greater_ray.protocols import Problem, StepInfo
+from greater_ray.records import ExampleRecord
+from greater_ray.types import Answer, Example, Rollout, Shown, TokenIds
+from greater_ray.work import Answers, Proposals
+from tests.scripted import ScriptedModel, read, rows
+
+START, BETTER = " think step by", " then step by"
+DEV = tuple(Example(f"dev{k}", f"dev question {k}", "Yes", "Yes") for k in range(20))
+
+
+@dataclass
+class Answering(ScriptedModel):
+    """``right`` holds the share of rows, the first ones by number, that a prompt answers rightly; elsewhere ``on_dev``.
+
+    With demonstrations ``helped`` holds instead, where it has the prompt.
+    """
+
+    right: Mapping[str, float] = field(default_factory=dict)
+    on_dev: Mapping[str, float] = field(default_factory=dict)
+    helped: Mapping[str, float] = field(default_factory=dict)
+    shown: Shown = field(default_factory=Shown)
+    under: TokenIds = ()
+
+    def showing(self, shown: Shown, prompt: TokenIds) -> "Answering":
+        if not shown:
+            return self
+        return Answering(**{**self.__dict__, "shown": shown, "under": prompt})
+
+    def answers(self, work: Answers) -> list[list[Answer]]:
+        self.asked.append(("answers", ([self.text(p) for p in work.prompts], [e.id for e in work.examples])))
+        return [[self._answer(prompt, row) for row in work.examples] for prompt in work.prompts]
+
+    def _answer(self, prompt: TokenIds, row: Example) -> Answer:
+        text, number = self.text(prompt), int(row.id.strip("devr"))
+        table = self.on_dev if row.id.startswith("dev") else self.right
+        share = table.get(text, 0.0) if not self.shown else self.helped.get(text, 0.0)
+        hit = number < share * 20
+        return Answer(Rollout((), False, 1.0, 0.0, hit), "", "Yes" if hit else "No")
+
+    def proposals(self, work: Proposals) -> list[TokenIds]:
+        return [self._ranked(example, work.depth) for example in work.examples]
+
+
+def problem_with(model: ScriptedModel, dev: Sequence[Example] = DEV, seed: int = 0) -> Problem:
+    return Problem(rows(20), model, seed, dev=tuple(dev), read=read)
+
+
+def config(**values: Any) -> GreaterRaceConfig:
+    plain = {"starts": (START,), "contexts": ("none",), "share_weight": 0.0, "moves": ("replace",), "num_raced": 4}
+    return GreaterRaceConfig(**plain | values)
+
+
+def steps(model: ScriptedModel, cfg: GreaterRaceConfig, num: int = 2) -> list[tuple[GreaterRaceState, StepInfo]]:
+    problem = problem_with(model)
+    state, done = PLUGIN.start(problem, cfg), []
+    for _ in range(num):
+        state, info = PLUGIN.step(problem, cfg, state)
+        done.append((state, info))
+    return done
+
+
+PULL = {START: [[1.0]] * 3, BETTER: [[1.0]] * 3}
+SLOPE = {" then": -4.0, " and": -3.0, " check": -2.0, " slow": -1.0}
+
+
+def record(score: float, label_ce: float | None, nlls: dict[str, float] | None = None) -> ExampleRecord:
+    row = Example("r0", "q", "(A)", "A")
+    answer = Answer(Rollout((), False, 0.0, 0.0, None), "", "")
+    return read(row, answer).model_copy(update={"score": score, "label_ce": label_ce, "choice_nlls": nlls})
+
+
+def test_a_row_costs_its_mistake_and_what_the_label_lacks():
+    row = Example("r0", "q", "(A)", "A")
+    assert row_loss(row, record(1.0, math.log(4)), 1.0) == pytest.approx(0.75)
+    assert row_loss(row, record(0.0, math.log(4)), 0.5) == pytest.approx(1 + 0.5 * 0.75)
+    assert row_loss(row, record(0.25, math.log(4)), 0.0) == 0.75
+    assert row_loss(row, record(0.0, None), 1.0) == 1.0, "a model that tells no likelihoods"
+    nlls = {"A": 0.0, "B": math.log(3)}
+    assert row_loss(row, record(1.0, 9.0, nlls), 1.0) == pytest.approx(0.25), "the share among the choices"
+
+
+def test_a_lead_is_paired_and_equal_rows_are_none():
+    assert lead([0, 1, 0, 1], [1, 1, 1, 1]) == pytest.approx((-0.5, math.sqrt(1 / 12)))
+    assert lead([1.0, 0.0], [1.0, 0.0]) == (0.0, 0.0)
+    assert not Lead(0.0, 0.0).beyond(1.0)
+    assert Lead(-0.1, 0.0).beyond(5.0), "better by as much on every row"
+    assert Lead(-0.2, 0.1).beyond(2.0)
+    assert not Lead(-0.2, 0.1).beyond(2.1)
+
+
+def test_who_is_behind_beyond_noise_answers_no_further_rows():
+    model = Answering(right={" think": 1.0, " step": 0.9, " by": 0.0, " then": 0.0})
+    runners = [Runner(model.encoded(word)) for word in (" by", " think", " step", " then")]
+    found = race(problem_with(model), runners, rows(20), first=4, margin=1.0, weight=0.0)
+    assert set(found) == {1, 2}, "those that are close run to the end"
+    assert math.fsum(found[1]) == 0
+    assert math.fsum(found[2]) == 2
+    answered: dict[str, int] = {}
+    for (text,), ids in model.questions("answers"):
+        answered[text] = answered.get(text, 0) + len(ids)
+    assert answered == {" by": 4, " think": 20, " step": 20, " then": 4}
+
+
+def test_the_steepest_change_of_all_positions_that_wins_is_taken_and_is_the_result():
+    ranking = {"": (" then", " and", " check")}
+    model = Answering(
+        ranking=ranking, slope=SLOPE, pull=PULL, right={START: 0.2, BETTER: 0.8}, on_dev={START: 0.2, BETTER: 0.9}
+    )
+    (first, begun), (second, moved) = steps(model, config(num_raced=3, per_position=1))
+    assert (begun.accepted, begun.loss) == (0, 0.8)
+    assert first.best == ((0.8, model.encoded(START)),)
+    # Every position prefers " then", whose slope is lowest, and one candidate of each is raced beside the current one.
+    assert [c.text for c in moved.candidates] == [
+        a.strip() for a in (START, BETTER, " think then by", " think step then")
+    ]
+    assert [c.gradient for c in moved.candidates] == [None, *[-4.0 * 20] * 3], "summed over the rows"
+    assert (moved.accepted, moved.position, moved.prompt_text) == (1, 0, BETTER)
+    assert moved.loss == pytest.approx(0.2)
+    assert second.best == ((pytest.approx(0.1), model.encoded(BETTER)),)
+    assert second.steps_since_best == 0
+
+
+def test_what_is_no_better_is_not_taken_and_not_tried_again():
+    ranking = {"": (" then",)}
+    model = Answering(ranking=ranking, slope=SLOPE, pull=PULL, right={START: 0.5, BETTER: 0.5}, on_dev={START: 0.5})
+    _, (second, info), (third, again) = steps(model, config(), 3)
+    assert (info.accepted, info.prompt_text) == (0, START)
+    assert len(info.candidates) == 4
+    assert [c.text for c in again.candidates] == [START.strip()]
+    assert again.notes == ("no change is left to try: the prompt stays",)
+    assert (second.result, third.result) == (model.encoded(START),) * 2
+    assert third.steps_since_best == 2
+
+
+def test_a_prompt_that_is_better_on_train_rows_alone_is_not_the_result():
+    model = Answering(
+        ranking={"": (" then",)},
+        slope=SLOPE,
+        pull=PULL,
+        right={START: 0.2, BETTER: 1.0},
+        on_dev={START: 0.5, BETTER: 0.55},
+    )
+    _, (state, info) = steps(model, config())
+    assert info.prompt_text == BETTER, "the search goes on with it"
+    assert state.result == model.encoded(START)
+    assert info.notes == ("on dev rows not ahead of the start beyond noise: the result stays",)
+
+
+def test_demonstrations_race_too_and_stay_with_the_result():
+    model = Answering(
+        ranking={"": (" then",)}, slope=SLOPE, pull=PULL, right={START: 0.2}, on_dev={START: 0.2}, helped={START: 0.9}
+    )
+    cfg = config(contexts=("none", "drawn", "nearest"), shots=2)
+    ((state, info),) = steps(model, cfg, 1)
+    assert [c.text for c in info.candidates] == ["think step by", *["think step by [2 demonstrations]"] * 2]
+    assert info.accepted == 1
+    assert (len(state.demonstrations), state.nearest, len(state.shown)) == (2, 0, 2)
+    drawn = {d.id for d in state.demonstrations}
+    assert drawn <= {row.id for row in rows(20)}, "of training rows alone"
+
+
+def test_a_change_that_wins_only_under_the_demonstrations_of_the_old_prompt_is_not_taken():
+    @dataclass
+    class Fickle(Answering):
+        def showing(self, shown: Shown, prompt: TokenIds) -> "Fickle":
+            # The demonstrations asked under the new prompt spoil it.
+            spoilt = {**self.helped, BETTER: 0.0} if self.text(prompt) == BETTER else self.helped
+            return Fickle(**{**self.__dict__, "shown": shown, "helped": spoilt}) if shown else self
+
+    model = Fickle(
+        ranking={"": (" then",)}, slope=SLOPE, pull=PULL, right={}, on_dev={}, helped={START: 0.5, BETTER: 1.0}
+    )
+    _, (state, info) = steps(model, config(contexts=("drawn",), shots=2))
+    assert (info.accepted, state.prompt_ids) == (0, model.encoded(START))
+
+
+def test_a_token_is_put_in_or_taken_out():
+    model = Answering(
+        ranking={"": (" and",)}, right={START: 0.2, " step by": 0.9}, on_dev={START: 0.2, " step by": 0.9}
+    )
+    _, (state, info) = steps(model, config(moves=("insert", "delete"), num_raced=16, per_position=1))
+    texts = [c.text for c in info.candidates]
+    assert {"step by", "think by", "think step"} <= set(texts), "one of three tokens is taken out"
+    assert {"and think step by", "think and step by", "think step and by"} <= set(texts)
+    assert state.result == model.encoded(" step by")
