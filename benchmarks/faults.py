@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks.grid_records import records_in
 from benchmarks.processes import load, roles
 
 GRID: dict[str, Any] = {
@@ -78,17 +79,6 @@ class Round(NamedTuple):
     at: float
     left: list[str]
     texts: list[str]
-
-
-def records(out: Path) -> dict[str, str]:
-    """Return every record of a grid without times, by the name of its folder."""
-    from greater_ray.records import TrialRecord
-
-    found = {}
-    for file in sorted(out.glob("cells/*/record.json")):
-        record = TrialRecord.model_validate_json(file.read_bytes())
-        found[file.parent.name] = json.dumps(record.without_times(), sort_keys=True)
-    return found
 
 
 def start(config: Path, out: Path, address: str, log: Path) -> subprocess.Popen[bytes]:
@@ -175,7 +165,7 @@ def one_round(
             break
         driver = start(config, out, address, log)
     took = time.monotonic() - begun
-    equal = codes[-1:] == [0] and records(out) == calm
+    equal = codes[-1:] == [0] and records_in(out) == calm
     texts = [] if equal and not left else log.read_text(errors="replace").splitlines()[-40:]
     return Round(kind, True, equal, took, codes, at, left, texts)
 
@@ -243,7 +233,7 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     os.environ.pop("RAY_ADDRESS", None)
     run_grid(load_grid(GRID), options.work / "calm", LocalBackend())
-    calm, found = records(options.work / "calm"), []
+    calm, found = records_in(options.work / "calm"), []
     with connected(num_cpus=_CPUS):
         address = ray.get_runtime_context().gcs_address
         for one in rounds(options.work, address, options.rounds, calm, options.seed):

@@ -9,7 +9,6 @@ command ``greater-ray grid``, breaks the disk at a random moment, mends it, and 
 import argparse
 import contextlib
 import io
-import json
 import os
 import random
 import shutil
@@ -27,9 +26,9 @@ from pathlib import Path
 import yaml
 
 from benchmarks.bench_cluster import machine
+from benchmarks.grid_records import records_in
 from greater_ray.cli.app import run
 from greater_ray.errors import ModelError
-from greater_ray.records import TrialRecord
 
 GRID = {
     "name": "disk",
@@ -155,14 +154,6 @@ def remove(disk: Path) -> Callable[[], None]:
 
 
 # -- rounds ------------------------------------------------------------------------------------------------------------
-
-
-def records_in(out: Path) -> dict[str, str]:
-    """Return every record of a grid without times."""
-    return {
-        file.parent.name: json.dumps(TrialRecord.model_validate_json(file.read_bytes()).without_times(), sort_keys=True)
-        for file in sorted(out.glob("cells/*/record.json"))
-    }
 
 
 def command(grid: Path, out: Path) -> tuple[int, str]:

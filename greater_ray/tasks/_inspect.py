@@ -73,7 +73,8 @@ def _zipped(path: Path, setting: str) -> list[Any]:
                 for name, info in members.items()
                 if name.startswith("samples/") and name.endswith(".json")
             ]
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, zlib.error) as error:
+    # RuntimeError is zipfile's for what is encrypted, or packed in a way that it does not know.
+    except (zipfile.BadZipFile, EOFError, RuntimeError, struct.error, zlib.error) as error:
         raise DataError(f"'{path}' is no whole log of Inspect ({error}).", setting=setting) from error
     # Samples stand in the order in which they ended.
     order = {json.dumps(name): k for k, name in enumerate(_ids(told))}

@@ -1,6 +1,5 @@
 """One Ray for all tests of this folder that do not need one of their own, and small grids to run on it."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.grid_records import records_in
 from greater_ray.grid.config import GridConfig, load_grid
 from greater_ray.grid.run import LocalBackend, run_grid
-from greater_ray.records import TrialRecord
 from greater_ray.settings import merged
 
 # For the clusters that tests start: without this, Ray writes a token file into the user's home.
@@ -52,15 +51,6 @@ def small_grid(tiny_folder: Path) -> Callable[..., GridConfig]:
         return load_grid(merged(base, values))
 
     return make
-
-
-def records_in(folder: Path) -> dict[str, str]:
-    """Return every record of a grid without times, by the name of its folder."""
-    records = {}
-    for file in sorted(folder.glob("cells/*/record.json")):
-        record = TrialRecord.model_validate_json(file.read_bytes())
-        records[file.parent.name] = json.dumps(record.without_times(), sort_keys=True)
-    return records
 
 
 @pytest.fixture(scope="package")

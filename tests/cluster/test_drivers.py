@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.grid_records import records_in
 from greater_ray.grid.run import LocalBackend, run_grid
-from tests.cluster.conftest import records_in
 
 KILLS = 5
 

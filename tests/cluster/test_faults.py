@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.grid_records import records_in
 from greater_ray.cluster import connect
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.placement import Demand
@@ -31,7 +32,6 @@ from greater_ray.work import (
     TokenTexts,
     Unit,
 )
-from tests.cluster.conftest import records_in
 from tests.cluster.engines import control
 
 pytestmark = pytest.mark.usefixtures("local_ray")

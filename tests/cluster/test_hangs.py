@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.grid_records import records_in
 from benchmarks.processes import roles
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import run_grid
-from tests.cluster.conftest import records_in
 from tests.grids import Told
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.grid_records import records_in
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.config import ModelConfig
 from greater_ray.grid.config import ReplicaConfig, load_grid
 from greater_ray.grid.run import LocalBackend, run_grid
 from tests.all_methods import METHODS, NEEDED, SMALL, settings_of
-from tests.cluster.conftest import CPUS, records_in
+from tests.cluster.conftest import CPUS
 from tests.grids import Told
 
 pytestmark = pytest.mark.usefixtures("local_ray")

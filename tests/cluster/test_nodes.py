@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.grid_records import records_in
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import GridObserver, run_grid
-from tests.cluster.conftest import records_in
 
 # Nodes that are lost are noticed after a second in place of twenty.
 QUICK = {

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.grid_records import records_in
 from greater_ray.cli.app import run
 from greater_ray.errors import DiskError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import load_grid
 from greater_ray.grid.run import GridObserver, LocalBackend, Progress, run_grid
-from greater_ray.records import TrialRecord
 
 GRID: dict[str, Any] = {
     "name": "disk",
@@ -28,11 +28,6 @@ GRID: dict[str, Any] = {
         "shard_size": 2,
     },
 }
-
-
-def records_in(folder: Path) -> dict[str, Any]:
-    files = sorted(folder.glob("cells/*/record.json"))
-    return {f.parent.name: TrialRecord.model_validate_json(f.read_bytes()).without_times() for f in files}
 
 
 @pytest.fixture(scope="module")

@@ -175,6 +175,22 @@ def test_a_damaged_log_is_never_read_in_part(tmp_path: Path) -> None:
             assert not told or "Inspect" in told, place
 
 
+@pytest.mark.parametrize(("place", "value", "told"), [(10, 97, "compression"), (8, 1, "encrypted")])
+def test_a_log_that_is_packed_in_an_unknown_way_or_encrypted_is_one_sentence(
+    place: int, value: int, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.eval"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.json", "{}")
+    content = bytearray(path.read_bytes())
+    # The method, or the flags, in the entry of the archive's directory and two bytes earlier in front of the member.
+    entry = content.index(b"PK\x01\x02")
+    content[entry + place] = content[place - 2] = value
+    path.write_bytes(content)
+    with pytest.raises(GreaterRayError, match=f"is no whole log of Inspect .*{told}"):
+        load(path)
+
+
 def test_pictures_and_several_right_letters_are_refused(tmp_path: Path) -> None:
     def log(**more: Any) -> Path:
         samples = [
