@@ -4,8 +4,8 @@
 
 A run is a process that decodes with the built-in model, on as many threads as there are cores. Every round measures
 each setting alone and as two equal runs side by side, in turns. Prints passes a second: of one run alone, of each of
-two, and how many times longer a pass takes beside the other (2 is what sharing the cores costs). It ends with 1 if, with
-the package's own setting, that is above ``--bar``.
+two, and how many times longer a pass takes beside the other (2 is what sharing the cores costs). It ends with 1 if that
+is above ``--bar`` with the package's own setting.
 """
 
 import argparse
