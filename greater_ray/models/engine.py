@@ -24,7 +24,7 @@ from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
-from greater_ray.models._prefixes import Heads, Prefixes
+from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
 from greater_ray.models._probe import refuse_unsupported
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
@@ -259,7 +259,7 @@ class Engine(Vocabulary):
         rows = self._decode_batch.map(work, len(parts))
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.shared_head else parts))
             + sum(spans.shared_head + len(p.suffix) for p in parts)
             + (sum(map(len, reasoning)) if reasoning is not None else 0),
@@ -347,7 +347,7 @@ class Engine(Vocabulary):
         ]
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             scored_tokens=sum(lengths),
             backward_tokens=sum(lengths),
             passes=1,
@@ -373,7 +373,7 @@ class Engine(Vocabulary):
 
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             prefill_tokens=len(parts) * (1 + work.position),
             passes=1,
         )
