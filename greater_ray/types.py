@@ -225,8 +225,8 @@ class Usage:
     """What a computation cost. Tokens are counted every time a model processes them; seconds are wall time.
 
     ``calls`` counts rows. ``prefix_tokens`` are those of the questions, whose keys and values are computed once and
-    kept, what the rows of a shard begin with once for all of them; ``passes`` are forward passes, however many rows each held. ``unreadable`` counts replies of a writer that
-    could not be read, also those that were asked for again.
+    kept, what all rows of a shard begin with once for all of them; ``passes`` are forward passes, however many rows
+    each held. ``unreadable`` counts replies of a writer that could not be read, also those that were asked for again.
     """
 
     calls: int = 0
