@@ -337,11 +337,13 @@ class PromptGradient:
     """Gradients of the summed loss over some rows, at all prompt tokens at once.
 
     ``gradient``: dL/d(row of the embedding table) for every prompt token, ``[tokens, hidden_size]``; ``losses``: one
-    per row.
+    per row; ``proposals``: for every row and prompt token the most likely tokens there, best first, banned tokens left
+    out; empty where none are asked for.
     """
 
     gradient: tuple[tuple[float, ...], ...]
     losses: tuple[float, ...]
+    proposals: tuple[tuple[TokenIds, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

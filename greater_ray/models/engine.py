@@ -313,10 +313,19 @@ class Engine(Vocabulary):
     @computes(PromptGradients)
     def prompt_gradients(self, work: PromptGradients, layout: Layout) -> tuple[PromptGradient, Usage]:
         """Gradient of the shard's summed loss with respect to the table row of every prompt token."""
-        scale = self._embedding_scale()
-        rows, usage = self._differentiate(work, layout, lambda row: (row.gradient.double() * scale, row.loss))
-        gradient = torch.stack([part for part, _ in rows]).sum(dim=0)
-        return PromptGradient(tuple(map(tuple, gradient.tolist())), tuple(value for _, value in rows)), usage
+        scale, banned = self._embedding_scale(), self._banned(work.token_filter) if work.depth else None
+
+        def read(row: RowGradient) -> tuple[Tensor, float, tuple[TokenIds, ...]]:
+            lists = () if banned is None else tuple(best_tokens(logits, banned, work.depth) for logits in row.logits)
+            return row.gradient.double() * scale, row.loss, lists
+
+        rows, usage = self._differentiate(work, layout, read)
+        gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
+        proposals = [lists for _, _, lists in rows] if work.depth else []
+        if self.spans(layout).shared_head:
+            proposals = [proposals[0]] * len(proposals)
+        losses = tuple(value for _, value, _ in rows)
+        return PromptGradient(tuple(map(tuple, gradient.tolist())), losses, tuple(proposals)), usage
 
     def _differentiate(
         self, work: BackwardWork[Any], layout: Layout, read: Callable[[RowGradient], T]
