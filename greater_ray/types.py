@@ -345,6 +345,16 @@ class PromptGradient:
     losses: tuple[float, ...]
     proposals: tuple[tuple[TokenIds, ...], ...] = ()
 
+    @classmethod
+    def summed(cls, parts: Sequence["PromptGradient"]) -> "PromptGradient":
+        """Add gradients over different rows for one prompt, in float64 and in their order."""
+        tokens = zip(*(part.gradient for part in parts), strict=True)
+        return cls(
+            gradient=tuple(tuple(math.fsum(column) for column in zip(*rows, strict=True)) for rows in tokens),
+            losses=tuple(value for part in parts for value in part.losses),
+            proposals=tuple(lists for part in parts for lists in part.proposals),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:

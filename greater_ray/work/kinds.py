@@ -324,12 +324,7 @@ class PromptGradients(BackwardWork[PromptGradient]):
 
     def joined(self, results: Sequence[PromptGradient], model: Asking) -> PromptGradient:
         """Add shards in float64, in their order."""
-        tokens = zip(*(p.gradient for p in results), strict=True)
-        return PromptGradient(
-            gradient=tuple(tuple(math.fsum(column) for column in zip(*rows, strict=True)) for rows in tokens),
-            losses=tuple(value for p in results for value in p.losses),
-            proposals=tuple(lists for p in results for lists in p.proposals),
-        )
+        return PromptGradient.summed(results)
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------
