@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from greater_ray.methods._race import Runner
+from greater_ray.methods._race import Runner, asked
 from greater_ray.methods._tokens import replaced
 from greater_ray.protocols import Problem
 from greater_ray.types import Example, LossSpec, PromptGradient, Shown
-from greater_ray.work import Answers, OneHotGradient, PromptGradients, TokenTexts
+from greater_ray.work import OneHotGradient, PromptGradients, TokenTexts
 
 # Of the nearest rows, so many are shown at most.
 MOST_NEAREST = 16
@@ -35,7 +35,7 @@ def gradient(
     view, given = now.view(problem), now.gives_away
     parts: list[PromptGradient] = []
     for rows in heats:
-        (answers,) = view.model.ask(Answers(rows, [now.prompt], score_choices=problem.score_choices))
+        (answers,) = asked(view, [now.prompt], rows)
         known = [(r, a.rollout.reasoning) for r, a in zip(rows, answers, strict=True) if r.id not in given]
         if known:
             some, reasoning = zip(*known, strict=True)

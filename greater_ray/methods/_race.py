@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from greater_ray.protocols import Problem
-from greater_ray.records import ExampleRecord
-from greater_ray.types import Example, Shown, TokenIds
+from greater_ray.types import Answer, Example, Shown, TokenIds
+from greater_ray.work import Answers
 
 
 class Runner(NamedTuple):
@@ -42,22 +42,29 @@ class Lead(NamedTuple):
         return self.mean < 0 and self.mean <= -margin * self.error
 
 
-def row_loss(example: Example, record: ExampleRecord, weight: float) -> float:
+def row_loss(problem: Problem, example: Example, answer: Answer, weight: float) -> float:
     """Return what one answer costs: whether it is wrong as the task reads it, and how unlikely the label is.
 
     The first term is one minus the score, so an answer that is cut off or cannot be read costs what a wrong one does.
-    The second is one minus the label's share among the choices where these were compared, else one minus its
-    likelihood per token, times ``weight``. Both are from 0 to 1: no single row decides.
+    The second is one minus the label's share among the task's choices, each of which counts by its likelihood per
+    token; where answers are no closed set, one minus the label's likelihood per token; times ``weight``. Both are from
+    0 to 1: no single row decides.
     """
-    if not weight or record.label_ce is None:
-        return 1 - record.score
-    if record.choice_nlls is not None:
-        share = math.exp(-record.choice_nlls[example.label]) / math.fsum(
-            math.exp(-nll) for nll in record.choice_nlls.values()
-        )
+    assert problem.read is not None, "a race needs a reader of answers"
+    wrong = 1 - problem.read(example, answer).score
+    if answer.choice_nlls is not None:
+        likelihoods = [math.exp(-nll) for nll in answer.choice_nlls]
+        share = likelihoods[problem.choices.index(example.label)] / math.fsum(likelihoods)
+    elif answer.rollout.label_ce is not None:
+        share = math.exp(-answer.rollout.label_ce)
     else:
-        share = math.exp(-record.label_ce)
-    return 1 - record.score + weight * (1 - share)
+        return wrong
+    return wrong + weight * (1 - share)
+
+
+def asked(problem: Problem, prompts: Sequence[TokenIds], rows: Sequence[Example]) -> list[list[Answer]]:
+    """Answer rows under prompts; on a closed set the choices are scored, too."""
+    return problem.model.ask(Answers(rows, prompts, score_choices=bool(problem.choices)))
 
 
 def lead(own: Sequence[float], other: Sequence[float]) -> Lead:
@@ -81,9 +88,9 @@ def losses(problem: Problem, runners: Sequence[Runner], rows: Sequence[Example],
         together[runner.shown, (runner.under or runner.prompt) if runner.shown else ()].append(place)
     found: list[list[float]] = [[] for _ in runners]
     for places in together.values():
-        records = runners[places[0]].view(problem).score([runners[place].prompt for place in places], rows)
-        for place, own in zip(places, records, strict=True):
-            found[place] = [row_loss(example, record, weight) for example, record in zip(rows, own, strict=True)]
+        answers = asked(runners[places[0]].view(problem), [runners[place].prompt for place in places], rows)
+        for place, own in zip(places, answers, strict=True):
+            found[place] = [row_loss(problem, row, answer, weight) for row, answer in zip(rows, own, strict=True)]
     return found
 
 

@@ -47,11 +47,6 @@ class GreaterRaceConfig(Config):
     shots: int = Field(default=4, ge=1, description="Training rows that are shown in front of a question.")
     draws: int = Field(default=4, ge=1, description="How many times they are drawn.")
     gradient_rows: int = Field(default=20, ge=1, description="Training rows of a backward pass, in whole heats.")
-    label_loss: Literal["ce", "choice"] = Field(
-        default="ce",
-        description="The label's term of the gradient's loss: its cross-entropy, or minus the log of its share among "
-        "the task's choices.",
-    )
     num_raced: int = Field(default=8, ge=1, description="Changes that race in a step.")
     per_position: int = Field(default=2, ge=1, description="How many of them are at one position at most.")
     top_k: int = Field(
@@ -79,11 +74,6 @@ class GreaterRaceConfig(Config):
         default=1.64, ge=0, description="Standard errors that the result has to be ahead of the start on dev rows."
     )
     max_prompt_tokens: int = Field(default=64, ge=1, description="Tokens of a prompt at most.")
-
-    @property
-    def loss(self) -> LossSpec:
-        """The loss whose gradient ranks changes: the label's term alone."""
-        return LossSpec(fluency="nll", fluency_weight=0.0, label=self.label_loss)
 
     @property
     def opening(self) -> tuple[str, ...]:
@@ -236,7 +226,9 @@ def _moves(
     found = None
     if {"replace", "insert"} & {*wanted}:
         some = heats[: math.ceil(config.gradient_rows / config.heat)]
-        found = gradient(problem, now, some, config.loss, config.top_k, config.token_filter)
+        # The label's term alone: its share among the choices where answers are a closed set, else its likelihood.
+        loss = LossSpec(fluency="nll", fluency_weight=0.0, label="choice" if problem.choices else "ce")
+        found = gradient(problem, now, some, loss, config.top_k, config.token_filter)
     longer = len(now.prompt) < problem.prompt_limit(config.max_prompt_tokens)
     pools = [
         showing(problem, now, rng) if "show" in wanted else [],

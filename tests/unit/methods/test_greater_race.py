@@ -11,7 +11,6 @@ from greater_ray.methods._moves import showing
 from greater_ray.methods._race import Lead, Runner, cut, lead, race, row_loss
 from greater_ray.methods.greater_race import PLUGIN, GreaterRaceConfig, GreaterRaceState
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.records import ExampleRecord
 from greater_ray.types import Answer, Example, Rollout, Shown, TokenIds
 from greater_ray.work import Answers, Proposals
 from tests.scripted import ScriptedModel, read, rows
@@ -75,20 +74,18 @@ PULL = {START: [[1.0]] * 3, BETTER: [[1.0]] * 3}
 SLOPE = {" then": -4.0, " and": -3.0, " check": -2.0, " slow": -1.0}
 
 
-def record(score: float, label_ce: float | None, nlls: dict[str, float] | None = None) -> ExampleRecord:
-    row = Example("r0", "q", "(A)", "A")
-    answer = Answer(Rollout((), False, 0.0, 0.0, None), "", "")
-    return read(row, answer).model_copy(update={"score": score, "label_ce": label_ce, "choice_nlls": nlls})
+def cost(said: str, label_ce: float | None, nlls: tuple[float, ...] | None = None, weight: float = 1.0) -> float:
+    row = Example("r0", "q", "A", "A")
+    problem = Problem((row,), ScriptedModel(), 0, read=read, choices=() if nlls is None else ("A", "B"))
+    return row_loss(problem, row, Answer(Rollout((), False, label_ce, 0.0, None), "", said, nlls), weight)
 
 
 def test_a_row_costs_its_mistake_and_what_the_label_lacks():
-    row = Example("r0", "q", "(A)", "A")
-    assert row_loss(row, record(1.0, math.log(4)), 1.0) == pytest.approx(0.75)
-    assert row_loss(row, record(0.0, math.log(4)), 0.5) == pytest.approx(1 + 0.5 * 0.75)
-    assert row_loss(row, record(0.25, math.log(4)), 0.0) == 0.75
-    assert row_loss(row, record(0.0, None), 1.0) == 1.0, "a model that tells no likelihoods"
-    nlls = {"A": 0.0, "B": math.log(3)}
-    assert row_loss(row, record(1.0, 9.0, nlls), 1.0) == pytest.approx(0.25), "the share among the choices"
+    assert cost("A", math.log(4)) == pytest.approx(0.75)
+    assert cost("B", math.log(4), weight=0.5) == pytest.approx(1 + 0.5 * 0.75)
+    assert cost("B", math.log(4), weight=0.0) == 1.0
+    assert cost("B", None) == 1.0, "a model that tells no likelihoods"
+    assert cost("A", 9.0, (0.0, math.log(3))) == pytest.approx(0.25), "the share among the choices"
 
 
 def test_a_lead_is_paired_and_equal_rows_are_none():
