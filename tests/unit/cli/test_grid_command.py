@@ -373,6 +373,23 @@ def test_the_scripts_run_from_another_directory(
     assert len(json.loads(capsys.readouterr().out)["transfers"]) == 2
     data = ["--set", "settings.task.data=synthetic", "--set", "tasks=[bbh/navigate]"]
     assert in_process("gsm8k_folio_grid", [*options[:-1], sizes[-1], "--out", "other", *data], monkeypatch) == 0
+    small = [
+        "seeds=[0,1]",
+        "methods=[greater-race,zero-shot-cot]",
+        "settings.task.dev_size=2",
+        "settings.task.test_size=4",
+    ]
+    small += ["settings.budget.tokens=500", "settings.decoding.max_answer_tokens=2"]
+    race = ["--model", "near", "--replicas", "0", "--out", "race", *sizes, *data]
+    assert in_process("successor", ["--out", "race", "--table-only"], monkeypatch) == 1
+    assert "no table yet" in capsys.readouterr().err
+    capsys.readouterr()
+    assert in_process("successor", [*race, *(part for value in small for part in ("--set", value))], monkeypatch) == 0
+    table = (tmp_path / "race" / "against.md").read_text()
+    assert table in capsys.readouterr().out
+    assert {line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")} == {
+        *("| method", "| ---", "| greater-race", "| zero-shot-cot", "| (its start prompt)", "| task", "| bbh/navigate"),
+    }
     assert "bbh/navigate" in capsys.readouterr().out
 
 
