@@ -50,7 +50,7 @@ def mcnemar(wins: int, losses: int) -> float:
     for k in range(fewer):
         ways = ways * (num - k) // (k + 1)
         tail += ways
-    return 2 * tail / 2**num
+    return float(2 * tail / 2**num)
 
 
 def sign_flip(differences: Sequence[float]) -> float:
