@@ -19,9 +19,11 @@ import ray
 
 # Ray gives what is free on every node nowhere else; its sum over nodes does not tell what fits.
 from ray._private.state import available_resources_per_node
+from ray._private.worker import global_worker
 
 from greater_ray.cluster.placement import Demand, first_short
 from greater_ray.cluster.private import openness, private, require_loopback, room
+from greater_ray.cluster.room import Room
 from greater_ray.errors import ConfigError, PoolError
 
 _CONNECT = 20.0  # seconds that a machine may take to answer at all
@@ -108,6 +110,9 @@ def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:
         # Ray has no error of its own for a start that fails; files that cannot be written are told by ``room``.
         if own and isinstance(error, OSError) and not isinstance(error, ConnectionError):
             raise
+        if own and (full := Room(Path(own["_temp_dir"]).parent).full()) is not None:
+            # A process of Ray that cannot write its log ends, or waits, without a word.
+            raise full from error
         if not own and not isinstance(error, (OSError, OverflowError, ValueError, RuntimeError)):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -122,6 +127,11 @@ def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:
 def driver_node() -> str:
     """Return the id of the node that the driver runs on."""
     return str(ray.get_runtime_context().get_node_id())
+
+
+def session_folder() -> Path:
+    """Return the folder of Ray's logs and sockets on the driver's node."""
+    return Path(global_worker.node.get_session_dir_path())
 
 
 def _driver_resources() -> dict[str, float]:

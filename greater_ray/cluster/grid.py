@@ -25,6 +25,7 @@ from greater_ray.cluster.coordinator import Plan, coordinate
 from greater_ray.cluster.metrics import MeteredObserver
 from greater_ray.cluster.placement import Demand, arranged, first_short
 from greater_ray.cluster.pool import Pool
+from greater_ray.cluster.room import Room
 from greater_ray.cluster.trackers import LocalCallback, tracker_callbacks
 from greater_ray.cluster.watch import InProgress, Watch
 from greater_ray.config import ModelConfig
@@ -175,13 +176,15 @@ class RayBackend:
             ),
         )
         handler = signal.getsignal(signal.SIGUSR1)
-        watch = Watch(pools, store, observer, self.should_stop, events, self.default.patience)
+        room = Room(connect.session_folder())
+        watch = Watch(pools, store, observer, self.should_stop, events, self.default.patience, room)
         # What Tune keeps of itself is never read: where it cannot be written, results are missed and told elsewhere.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         try:
             tuner.fit()
         except OSError as error:
-            told = unwritable(folder / name, error)
+            # Tune writes below Ray's folder as well, and does not say where.
+            told = room.full() or unwritable(folder / name, error)
             raise (told if isinstance(told, DiskError) else error) from error
         finally:
             watch.stop()
@@ -190,6 +193,8 @@ class RayBackend:
                 signal.signal(signal.SIGUSR1, handler)
             if not self.trackers:
                 shutil.rmtree(folder / name, ignore_errors=True)
+        if full := watch.error or (room.full() if events.stopped else None):
+            raise full
         if self.should_stop():
             raise _interrupted(store)
 
@@ -251,6 +256,7 @@ class _Events(LocalCallback):
         source.max_concurrent = self._starting = min(source.max_concurrent, most)
         self._running: dict[int, InProgress] = {}
         self._left = set(range(len(cells)))
+        self.stopped = 0  # cells whose coordinators died
 
     def needed(self) -> set[ModelConfig]:
         """Return the models that cells which have not ended may still call; asked by another thread."""
@@ -292,4 +298,5 @@ class _Events(LocalCallback):
         self._running.pop(_number(trial), None)
         self._left.discard(_number(trial))
         # The process of a coordinator died too often; the cell itself can go on.
+        self.stopped += 1
         self.observer.ended(self.cells[_number(trial)], "stopped", "its coordinator died three times")

@@ -14,8 +14,9 @@ from ray.exceptions import RayError
 from greater_ray.cluster.coordinator import caller_of
 from greater_ray.cluster.patience import AwakeClock, Stillness
 from greater_ray.cluster.pool import Pool
+from greater_ray.cluster.room import Room
 from greater_ray.config import ModelConfig
-from greater_ray.errors import PoolError, StoreError
+from greater_ray.errors import DiskError, PoolError, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import GridObserver
 from greater_ray.grid.store import GridStore
@@ -56,7 +57,8 @@ class Watch:
 
     It also passes on that somebody wants to stop, by Tune's own way out, as soon as Tune listens, and ends the pools of
     models that no cell needs any more: another pool of the wave may wait for their room. Coordinators and brokers that
-    stand still are told, and ended where that goes on; ``patience`` is as in ``Stillness``.
+    stand still are told, and ended where that goes on; ``patience`` is as in ``Stillness``. Where Ray has had no
+    ``room`` for its files for too long, all is ended, and ``error`` says why.
     """
 
     def __init__(
@@ -67,7 +69,10 @@ class Watch:
         should_stop: Callable[[], bool],
         wave: Wave,
         patience: float,
+        room: Room,
     ) -> None:
+        self.room = room
+        self.error: DiskError | None = None
         self.pools, self.store, self.observer, self.should_stop = list(pools), store, observer, should_stop
         self.wave = wave
         self._said = time.monotonic()
@@ -83,9 +88,16 @@ class Watch:
     def _run(self) -> None:
         while not self._ended.wait(_POLL):
             # Until Tune runs, SIGUSR1 has no handler and would end the process.
-            if self.should_stop() and callable(signal.getsignal(signal.SIGUSR1)):
+            self._look_at_room()
+            if (self.error is not None or self.should_stop()) and callable(signal.getsignal(signal.SIGUSR1)):
                 os.kill(os.getpid(), signal.SIGUSR1)
             self._look()
+
+    def _look_at_room(self) -> None:
+        full, over = self.room.look(self._clock.look(time.monotonic()))
+        if full is not None and self.error is None:
+            self.observer.message(f"{'stopping' if over else 'WARNING'}: {full}")
+            self.error = full if over else None
 
     def _look(self) -> None:
         # Asked first: what has happened to a pool that nobody needs any more is then in its last figures.
