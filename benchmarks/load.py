@@ -2,9 +2,10 @@
 
     python -m benchmarks.load --report benchmarks/results/load_DATE.md
 
-Every command is a process of its own, without Ray, on the simulated model; the second size is four times the first, so
-a ratio of processor time much above four is growth faster than linear; the time that passes is that of the disk and of
-whoever else uses the machine, too. Memory is the peak of the process.
+Every command is a process of its own, without Ray, on the simulated model, or on a tiny one where its vocabulary is
+what grows; the second size is four times the first, so a ratio of processor time much above four is growth faster than
+linear. The time that passes is that of the disk and of whoever else uses the machine, too. Memory is the peak of the
+process.
 """
 
 import argparse
@@ -21,11 +22,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.big_vocabulary import make_model
 from benchmarks.processes import load
 
 SIMULATED = "benchmarks.simulated:instant"
 SIZES = (1, 4)
-_CELLS, _STEPS, _ROWS, _ROW_BYTES = 500, 2_500, 50_000, 250_000
+_CELLS, _STEPS, _ROWS, _ROW_BYTES, _TOKENS = 500, 2_500, 50_000, 250_000, 64_000
 # Runs a command and tells its peak memory and processor time: a child's are told to its parent alone.
 _MEASURE = (
     "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode; "
@@ -101,6 +103,19 @@ def rows_of(folder: Path, rows: int, size: int) -> dict[str, Cost]:
     return {"evaluate": measured("evaluate", "--model", SIMULATED, "--prompt", "Think.", *ask)}
 
 
+def vocabulary_of(folder: Path, tokens: int) -> dict[str, Cost]:
+    """Measure a tiny random model with a vocabulary of so many tokens: its checks, and runs of one and three steps."""
+    model = ["--model", str(make_model(folder / f"vocabulary{tokens}", tokens))]
+    model += ["--task", "bbh/navigate", "--data", "synthetic"]
+    rows = ["--train-size", "8", "--dev-size", "2", "--test-size", "2"]
+    rows += ["--set", "decoding.max_reasoning_tokens=16", "--set", "decoding.max_answer_tokens=4"]
+
+    def run(steps: str) -> Cost:
+        return measured("optimize", *model, *rows, "--steps", steps, "--out", str(folder / f"{tokens}-{steps}"))
+
+    return {"doctor": measured("doctor", *model), "run of 1 step": run("1"), "run of 3 steps": run("3")}
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,6 +132,7 @@ def main() -> int:
             "cells": (_CELLS, lambda n: grid_of(folder, n)), "steps": (_STEPS, lambda n: run_of(folder, n)),
             "rows": (_ROWS, lambda n: rows_of(folder, n, 100)),
             "characters in each of 8 rows": (_ROW_BYTES, lambda n: rows_of(folder, 8, n)),
+            "tokens of a vocabulary": (_TOKENS, lambda n: vocabulary_of(folder, n)),
         }  # fmt: skip
         for what, (size, measure) in kinds.items():
             if options.kinds and what.split()[0] not in options.kinds:
