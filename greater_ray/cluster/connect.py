@@ -62,9 +62,6 @@ def connected(
     # The driver computes nothing, and actors without a GPU must not see one.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Tune's own tables and loggers: the screen and the store are ours. Its newer output ignores verbose=0.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     target = address_to_join(address)
     with ExitStack() as ended:
         own: dict[str, Any] = {}
@@ -137,11 +134,6 @@ def session_folder() -> Path:
 def _driver_resources() -> dict[str, float]:
     resources: dict[str, float] = next(n for n in ray.nodes() if n["NodeID"] == driver_node())["Resources"]
     return resources
-
-
-def node_resource() -> str:
-    """Return the resource that only the driver's node has; it ties coordinators to the driver's disk."""
-    return next(str(name) for name in _driver_resources() if name.startswith("node:") and "internal_head" not in name)
 
 
 def node_memory() -> float:
