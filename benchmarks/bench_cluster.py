@@ -101,7 +101,7 @@ def orchestrator(options: argparse.Namespace, report: Report) -> None:
     report(f"{options.replicas} replicas that load for {options.loading:g} s, {options.cells} cells; {load()}")
     with Session(options.replicas, options.per_process) as session:
         measured = run_cells(
-            make_grid(options.engine, options.cells, steps=options.steps),
+            make_grid(options.engine, options.cells, steps=options.steps, rows=options.rows),
             options.replicas,
             session.folder,
             concurrency=options.concurrency,
@@ -165,6 +165,7 @@ def parse_arguments() -> argparse.Namespace:
     idle.add_argument("--replicas", type=int, default=64)
     idle.add_argument("--cells", type=int, default=300)
     idle.add_argument("--steps", type=int, default=3, help="of every cell")
+    idle.add_argument("--rows", type=int, default=48, help="for training, and for the test, in shards of 12")
     idle.add_argument("--concurrency", type=int, help="cells in progress at once; as a grid has them unless given")
     idle.add_argument("--per-process", type=int, default=1, help="simulated replicas that share a process")
     idle.add_argument("--loading", type=float, default=60.0, help="seconds that a model takes to load")

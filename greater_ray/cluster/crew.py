@@ -187,6 +187,8 @@ class Crew:
     def _lose(self, member: Member, reason: str) -> None:
         """Let the cells of a coordinator that died go on in others."""
         self._members.remove(member)
+        # One that only could not be reached would go on writing.
+        self.end(member.actor)
         self._failed += member.pid is None
         if self._failed == _FAILED:
             raise PoolError(f"{_FAILED} processes for cells in a row died before they were up: {reason}")
