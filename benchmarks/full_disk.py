@@ -85,6 +85,7 @@ def tmpfs(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         _call("umount", "-l", folder)
+        shutil.rmtree(folder)
 
 
 def mount_image(image: Path, folder: Path) -> None:
@@ -104,6 +105,8 @@ def ext4(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         _call("umount", "-l", folder)
+        # A grid that began while the disk was away ran below the mount point: the next round would meet its files.
+        shutil.rmtree(folder)
         image.unlink()
 
 

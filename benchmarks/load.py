@@ -2,8 +2,10 @@
 
     python -m benchmarks.load --report benchmarks/results/load_DATE.md
 
-Every command is a process of its own, without Ray, on the simulated model; the second size is four times the first, so
-a ratio of time much above four is growth faster than linear. Memory is the peak of the process.
+Every command is a process of its own, without Ray, on the simulated model, or on a tiny one where its vocabulary is
+what grows; the second size is four times the first, so a ratio of processor time much above four is growth faster than
+linear. The time that passes is that of the disk and of whoever else uses the machine, too. Memory is the peak of the
+process.
 """
 
 import argparse
@@ -11,38 +13,49 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from benchmarks.big_vocabulary import make_model
 from benchmarks.processes import load
 
 SIMULATED = "benchmarks.simulated:instant"
 SIZES = (1, 4)
-_CELLS, _STEPS, _ROWS, _ROW_BYTES = 500, 2_500, 50_000, 250_000
-# Runs a command and tells its peak memory: a child's is told to its parent alone.
+_CELLS, _STEPS, _ROWS, _ROW_BYTES, _TOKENS = 500, 2_500, 50_000, 250_000, 64_000
+# Runs a command and tells its peak memory and processor time: a child's are told to its parent alone.
 _MEASURE = (
     "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode; "
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, code)"
+    "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+    "print(used.ru_maxrss, used.ru_utime + used.ru_stime, code)"
 )
 
 
-def measured(*args: str) -> tuple[float, float]:
-    """Run a command; gives seconds and peak memory in MiB."""
+class Cost(NamedTuple):
+    """What a command took: seconds that passed, seconds of processor time, and its peak memory in MiB."""
+
+    seconds: float
+    processor: float
+    memory: float
+
+
+def measured(*args: str) -> Cost:
+    """Run a command."""
     begun = time.monotonic()
     command = [sys.executable, "-c", _MEASURE, sys.executable, "-m", "greater_ray", *args]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    peak, code = map(int, done.stdout.split())
+    peak, used, code = map(float, done.stdout.split())
     if code:
-        raise RuntimeError(f"{' '.join(args)} ended with {code}: {done.stderr[-500:]}")
-    return time.monotonic() - begun, peak / 1024
+        raise RuntimeError(f"{' '.join(args)} ended with {code:g}: {done.stderr[-500:]}")
+    return Cost(time.monotonic() - begun, used, peak / 1024)
 
 
-def grid_of(folder: Path, cells: int) -> dict[str, tuple[float, float]]:
+def grid_of(folder: Path, cells: int) -> dict[str, Cost]:
     """Measure a grid of so many cells."""
     values: dict[str, Any] = {
         "methods": [{"name": "greater", "budget": {"steps": 1}}], "tasks": ["bbh/navigate"], "models": [SIMULATED],
@@ -57,10 +70,18 @@ def grid_of(folder: Path, cells: int) -> dict[str, tuple[float, float]]:
     return {
         "plan": plan, "run": whole, "status": measured("status", out), "the same command, all done": measured(*run),
         "plan, all done": measured(*run, "--plan", "--no-probe"), "report": measured("report", out),
+        "the same command, half of it done": halved(out, run),
     }  # fmt: skip
 
 
-def run_of(folder: Path, steps: int) -> dict[str, tuple[float, float]]:
+def halved(out: str, run: list[str]) -> Cost:
+    """Take every second cell of a grid that is done away, and measure the command that does them again."""
+    for folder in sorted((Path(out) / "cells").iterdir())[::2]:
+        shutil.rmtree(folder)
+    return measured(*run)
+
+
+def run_of(folder: Path, steps: int) -> dict[str, Cost]:
     """Measure a run of so many steps."""
     out = str(folder / f"run{steps}")
     run = ["optimize", "--model", SIMULATED, "--task", "bbh/navigate", "--data", "synthetic", "--train-size", "2"]
@@ -71,7 +92,7 @@ def run_of(folder: Path, steps: int) -> dict[str, tuple[float, float]]:
     }  # fmt: skip
 
 
-def rows_of(folder: Path, rows: int, size: int) -> dict[str, tuple[float, float]]:
+def rows_of(folder: Path, rows: int, size: int) -> dict[str, Cost]:
     """Measure own rows: so many, each with a question of so many characters."""
     file = folder / f"{rows}-{size}.jsonl"
     with file.open("w") as stream:
@@ -82,29 +103,45 @@ def rows_of(folder: Path, rows: int, size: int) -> dict[str, tuple[float, float]
     return {"evaluate": measured("evaluate", "--model", SIMULATED, "--prompt", "Think.", *ask)}
 
 
+def vocabulary_of(folder: Path, tokens: int) -> dict[str, Cost]:
+    """Measure a tiny random model with a vocabulary of so many tokens: its checks, and runs of one and three steps."""
+    model = ["--model", str(make_model(folder / f"vocabulary{tokens}", tokens))]
+    model += ["--task", "bbh/navigate", "--data", "synthetic"]
+    rows = ["--train-size", "8", "--dev-size", "2", "--test-size", "2"]
+    rows += ["--set", "decoding.max_reasoning_tokens=16", "--set", "decoding.max_answer_tokens=4"]
+
+    def run(steps: str) -> Cost:
+        return measured("optimize", *model, *rows, "--steps", steps, "--out", str(folder / f"{tokens}-{steps}"))
+
+    return {"doctor": measured("doctor", *model), "run of 1 step": run("1"), "run of 3 steps": run("3")}
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, help="write the table there, as Markdown")
+    parser.add_argument("--kinds", nargs="+", help="of what is measured, by the first word; all unless given")
     parser.add_argument("--scale", type=float, default=1.0, help="of all sizes, for a look at the script itself")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    lines = ["| what | size | command | time | and at a quarter | memory |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| what | size | command | processor time | and at a quarter | time | memory |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(Path(__file__).parents[1]):
         folder = Path(name)
         kinds = {
             "cells": (_CELLS, lambda n: grid_of(folder, n)), "steps": (_STEPS, lambda n: run_of(folder, n)),
             "rows": (_ROWS, lambda n: rows_of(folder, n, 100)),
             "characters in each of 8 rows": (_ROW_BYTES, lambda n: rows_of(folder, 8, n)),
+            "tokens of a vocabulary": (_TOKENS, lambda n: vocabulary_of(folder, n)),
         }  # fmt: skip
         for what, (size, measure) in kinds.items():
+            if options.kinds and what.split()[0] not in options.kinds:
+                continue
             sizes = [max(2, int(size * options.scale * factor)) for factor in SIZES]
             small, large = (measure(n) for n in sizes)
-            for command, (seconds, memory) in large.items():
-                before = small[command][0]
-                lines.append(
-                    f"| {what} | {sizes[1]:,} | {command} | {seconds:.1f} s | {before:.1f} s | {memory:.0f} MiB |"
-                )
+            for command, cost in large.items():
+                took = f"{cost.processor:.1f} s | {small[command].processor:.1f} s | {cost.seconds:.1f} s"
+                lines.append(f"| {what} | {sizes[1]:,} | {command} | {took} | {cost.memory:.0f} MiB |")
                 print(lines[-1], flush=True)
     if options.report is not None:
         where = f"Python {platform.python_version()}, {load()}"

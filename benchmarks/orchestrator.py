@@ -1,4 +1,4 @@
-"""The orchestration alone, at the size of a large grid: hundreds of real Tune trials on replicas that only wait.
+"""The orchestration alone, at the size of a large grid: hundreds of cells on replicas that only wait.
 
 ``run_cells`` is the measurement; ``busy_share`` the figure that the bar is for. Busy time is taken from the replicas'
 own notes of begin and end, not from the broker's books.
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,12 @@ import ray
 
 from benchmarks.processes import Sampler, drift
 from benchmarks.simulated import LOADED, SPANS
+from greater_ray.cluster import pool
 from greater_ray.cluster.grid import RayBackend
-from greater_ray.cluster.pool import Pool
+from greater_ray.cluster.placement import Demand
+from greater_ray.cluster.pool import AsyncBroker, Pool
+from greater_ray.cluster.replica import Replica
+from greater_ray.config import ModelConfig
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import GridConfig, ReplicaConfig, load_grid
 from greater_ray.grid.run import GridObserver, run_grid
@@ -33,6 +37,7 @@ TASKS = (
     "bbh/tracking_shuffled_objects_three_objects",
     "bbh/web_of_lies",
 )
+PER_PROCESS = "GREATER_RAY_SIMULATED_PER_PROCESS"  # how many replicas share a process, for the broker
 _LOOK = 0.25  # seconds between two looks at replicas that are starting
 
 
@@ -81,24 +86,37 @@ class Follower(GridObserver):
         self.states.append(state)
 
     def pools(self, stats: Sequence[dict[str, Any]]) -> None:
-        for pool in stats:
-            busy = sum(slot["state"] == "busy" for slot in pool["slots"])
-            self.waiting.append((time.monotonic(), pool["queue"], busy))
+        for one in stats:
+            busy = sum(slot["state"] == "busy" for slot in one["slots"])
+            self.waiting.append((time.monotonic(), one["queue"], busy))
+
+
+class SharingBroker(AsyncBroker):
+    """Puts ``PER_PROCESS`` replicas that only wait into one process, so that a machine has room for a thousand."""
+
+    def __init__(self, model: ModelConfig, demand: Demand, *rest: Any) -> None:
+        super().__init__(model, demand, *rest)
+        many = int(os.environ[PER_PROCESS])
+        actor = ray.remote(Replica).options(num_cpus=0, max_concurrency=many)
+        turns = cycle([actor.remote(0, os.getcwd(), 0.0) for _ in range(-(-(demand.count or 1) // many))])
+        # The slots ask for their replicas when this has returned.
+        self.launch, self.end = lambda: next(turns), lambda actor: None
 
 
 class PatientBackend(RayBackend):
     """Begins when the processes of all replicas are there, which in a cluster start on other machines than this one.
 
-    From then on the replicas load for ``loading`` seconds, while the cells start.
+    From then on the replicas load for ``loading`` seconds, while the cells start. ``per_process`` of them share one.
     """
 
-    def __init__(self, on_up: Callable[[], None], loading: float, **settings: Any) -> None:
+    def __init__(self, on_up: Callable[[], None], loading: float, per_process: int = 1, **settings: Any) -> None:
         super().__init__(**settings)
-        self.on_up, self.loading = on_up, loading
+        self.on_up, self.loading, self.per_process = on_up, loading, per_process
 
     def _run_wave(self, wave: list[Cell], pools: list[Pool], store: GridStore, observer: GridObserver) -> None:
         folder = Path(os.environ[SPANS])
-        while len(list(folder.iterdir())) < sum(pool.demand.count or 1 for pool in pools):
+        processes = sum(-(-(one.demand.count or 1) // self.per_process) for one in pools)
+        while len(list(folder.iterdir())) < processes:
             time.sleep(_LOOK)
         self.on_up()
         loaded = threading.Timer(self.loading, (folder / LOADED).touch)
@@ -154,13 +172,19 @@ def run_cells(
     concurrency: int | None = None,
     loading: float = 0.0,
     every: float = 1.0,
+    per_process: int = 1,
 ) -> Measured:
-    """Run a grid on simulated replicas, on the Ray that this process is connected to."""
+    """Run a grid on simulated replicas, ``per_process`` in each, on the Ray of a ``Session`` with as many."""
     follower, sampler = Follower(), Sampler(every)
-    backend = PatientBackend(sampler.start, loading, default=ReplicaConfig(count=replicas), concurrency=concurrency)
+    replica_config = ReplicaConfig(count=replicas)
+    backend = PatientBackend(sampler.start, loading, per_process, default=replica_config, concurrency=concurrency)
+    own = pool.AsyncBroker
     try:
+        if per_process > 1:
+            pool.AsyncBroker = SharingBroker  # type: ignore[misc]
         result = run_grid(grid, out / "grid", backend, observer=follower)
     finally:
+        pool.AsyncBroker = own  # type: ignore[misc]
         sampler.stop()
     return Measured(
         replicas=replicas,
@@ -236,15 +260,16 @@ def describe_limits(measured: Measured, report: Callable[[str], None]) -> None:
 class Session:
     """A private Ray with as many slots as there are replicas to simulate, and a folder for their notes."""
 
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
+    def __init__(self, slots: int, per_process: int = 1) -> None:
+        self.slots, self.per_process = slots, per_process
         self._folder = tempfile.TemporaryDirectory(prefix="greater-ray-bench-")
         self.folder = Path(self._folder.name)
 
     def __enter__(self) -> "Session":
         (self.folder / "spans").mkdir()
-        os.environ[SPANS] = str(self.folder / "spans")
-        os.environ.update(RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_USAGE_STATS_ENABLED="0")
+        # What is set once Ray has started does not reach its workers.
+        os.environ[SPANS], os.environ[PER_PROCESS] = str(self.folder / "spans"), str(self.per_process)
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0")
         # Slots are many more than cores here: spare workers for all of them would only take time and memory.
         os.environ.update(RAY_prestart_worker_first_driver="0", RAY_enable_worker_prestart="0")
         # The package and this folder, for workers that are started from wherever Ray likes.

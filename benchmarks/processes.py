@@ -8,7 +8,13 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 
-ROLES = {"AsyncBroker": "broker", "Replica": "replicas", "ImplicitFunc": "coordinators", "IDLE": "spare workers"}
+ROLES = {
+    "AsyncBroker": "broker",
+    "SharingBroker": "broker",
+    "Replica": "replicas",
+    "Coordinator": "coordinators",
+    "IDLE": "spare workers",
+}
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 2**20

@@ -16,7 +16,7 @@ def environment() -> dict[str, Any]:
     """Return versions, commit (and whether the tree was clean), processor, time."""
     return {
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
-        "commit": _commit(),
+        "commit": dict(commit) if (commit := _commit()) is not None else None,
         "hardware": {
             "machine": platform.machine(),
             "processor": processor(),
@@ -40,6 +40,7 @@ def _version(name: str) -> str | None:
         return None
 
 
+@cache
 def processor() -> str:
     """Return the name of this machine's processor."""
     try:
@@ -49,6 +50,7 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
+@cache
 def _commit() -> dict[str, Any] | None:
     """Return the commit of the checkout this package runs from, if it runs from one."""
     root = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Everything that needs Ray: pools of model replicas, the broker of their work, and grids on Ray Tune."""
+"""Everything that needs Ray: pools of model replicas, the broker of their work, and grids whose cells call them."""
 
 import logging
 

@@ -19,9 +19,11 @@ import ray
 
 # Ray gives what is free on every node nowhere else; its sum over nodes does not tell what fits.
 from ray._private.state import available_resources_per_node
+from ray._private.worker import global_worker
 
 from greater_ray.cluster.placement import Demand, first_short
 from greater_ray.cluster.private import openness, private, require_loopback, room
+from greater_ray.cluster.room import Room
 from greater_ray.errors import ConfigError, PoolError
 
 _CONNECT = 20.0  # seconds that a machine may take to answer at all
@@ -60,9 +62,6 @@ def connected(
     # The driver computes nothing, and actors without a GPU must not see one.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Tune's own tables and loggers: the screen and the store are ours. Its newer output ignores verbose=0.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     target = address_to_join(address)
     with ExitStack() as ended:
         own: dict[str, Any] = {}
@@ -108,6 +107,9 @@ def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:
         # Ray has no error of its own for a start that fails; files that cannot be written are told by ``room``.
         if own and isinstance(error, OSError) and not isinstance(error, ConnectionError):
             raise
+        if own and (full := Room(Path(own["_temp_dir"]).parent).full()) is not None:
+            # A process of Ray that cannot write its log ends, or waits, without a word.
+            raise full from error
         if not own and not isinstance(error, (OSError, OverflowError, ValueError, RuntimeError)):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -124,14 +126,14 @@ def driver_node() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def session_folder() -> Path:
+    """Return the folder of Ray's logs and sockets on the driver's node."""
+    return Path(global_worker.node.get_session_dir_path())
+
+
 def _driver_resources() -> dict[str, float]:
     resources: dict[str, float] = next(n for n in ray.nodes() if n["NodeID"] == driver_node())["Resources"]
     return resources
-
-
-def node_resource() -> str:
-    """Return the resource that only the driver's node has; it ties coordinators to the driver's disk."""
-    return next(str(name) for name in _driver_resources() if name.startswith("node:") and "internal_head" not in name)
 
 
 def node_memory() -> float:

@@ -1,39 +1,31 @@
-"""One cell as a Tune trial: a thin process without torch that calls the pools and writes the cell's run folder.
+"""A coordinator: a thin process without torch that runs many cells side by side, each in a thread of its own.
 
-The run folder is the truth. A Tune checkpoint is a copy of it without the record; a coordinator that is started again
-where the folder is empty begins from that copy.
+A cell waits for its model nearly all the time, and a process for it alone costs 160 MiB and two seconds of a core. What
+a cell has found stands in its run folder; nothing here would be missed by another coordinator that goes on with it.
 """
 
 import os
-import shutil
-import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from ray import tune
+from typing import NamedTuple
 
 from greater_ray.assembly import Served, local_models
 from greater_ray.cluster.pool import PoolExecutor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import EndpointError, PoolError, StoreError
-from greater_ray.files import writing
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import CellObserver, Progress, run_cell
-from greater_ray.grid.store import CellState, GridStore
+from greater_ray.grid.store import GridStore
 from greater_ray.models.endpoint import is_endpoint
-from greater_ray.results import scores
-from greater_ray.work.memory import KEPT
 
-# What optimizer state is made of; evaluations come after the last checkpoint of the search.
-_CHECKPOINT_FILES = ("config.json", "state.json", "steps.jsonl", *(f"{kept.name}.jsonl" for kept in KEPT))
+_WAIT = 5.0  # seconds that somebody waits who asks for news
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What every coordinator of a wave knows: the cells, where they are written, and the pools."""
+class Wiring:
+    """What every coordinator of a wave knows: where cells are written, the pools, and where paths begin."""
 
-    cells: tuple[Cell, ...]
     out: Path
     pools: tuple[tuple[ModelConfig, PoolExecutor], ...]
     folder: str
@@ -52,61 +44,58 @@ class Plan:
         raise PoolError(f"no pool serves '{config.name}'.", setting="model.name")
 
 
+class News(NamedTuple):
+    """How far a cell is; at its end also its ``state``, as ``GridObserver.ended`` has it, with the reason."""
+
+    number: int
+    progress: Progress
+    state: str | None = None
+    reason: str | None = None
+
+
 def caller_of(number: int) -> str:
-    """Return the name under which brokers know the coordinator of a cell."""
+    """Return the name under which brokers know a cell."""
     return str(number)
 
 
-def coordinate(config: dict[str, Any], plan: Plan) -> None:
-    """Run one cell (the function trainable); its outcome is the last report."""
-    if os.path.isdir(plan.folder):
-        os.chdir(plan.folder)
-    number = config["cell"]["number"]
-    cell = plan.cells[number]
-    store = GridStore(plan.out)
-    folders: list[Path] = []
+class Coordinator:
+    """Runs the cells that it is given and tells what comes of them."""
 
-    def restore(folder: Path) -> None:
-        folders.append(folder)
-        checkpoint = tune.get_checkpoint()
-        if checkpoint is not None and not (folder / "state.json").exists():
-            with checkpoint.as_directory() as saved:
-                folder.mkdir(parents=True, exist_ok=True)
-                for name in _CHECKPOINT_FILES:
-                    if (Path(saved) / name).exists():
-                        shutil.copy2(Path(saved) / name, folder / name)
+    def __init__(self, wiring: Wiring) -> None:
+        if os.path.isdir(wiring.folder):
+            os.chdir(wiring.folder)
+        self.wiring = wiring
+        self._news: list[News] = []
+        self._told = threading.Condition()
 
-    def report(progress: Progress) -> None:
-        metrics = {"state": "running", **progress._asdict()}
-        if progress.phase != "search" or progress.step == 0:
-            tune.report(metrics)
-            return
-        # Tune copies it once more, below the folder of the grid.
-        with writing(store.folder / ".tune"), tempfile.TemporaryDirectory() as copy:
-            for name in _CHECKPOINT_FILES:
-                if (folders[0] / name).exists():
-                    shutil.copy2(folders[0] / name, copy)
-            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(copy))
+    def up(self) -> int:
+        """Return the process that this is."""
+        return os.getpid()
 
-    observer = CellObserver(cell, report)
-    try:
-        outcome = run_cell(cell, store, lambda model: plan.serve(model, caller_of(number)), observer, restore=restore)
-        end: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason, **_scores(store, outcome)}
-    except (EndpointError, PoolError, StoreError) as error:
-        end = {"state": "stopped", "reason": str(error)}
-    tune.report({**observer.progress._asdict(), **end})
+    def begin(self, number: int, cell: Cell) -> None:
+        """Run a cell from now on."""
+        threading.Thread(target=self._run, args=(number, cell), name=cell.title, daemon=True).start()
 
+    def news(self) -> list[News]:
+        """Return what the cells have told since the last call, in order; some is waited for, but not for long."""
+        with self._told:
+            self._told.wait_for(lambda: self._news, timeout=_WAIT)
+            news, self._news = self._news, []
+        return news
 
-def _scores(store: GridStore, outcome: CellState) -> dict[str, float]:
-    """Return the scores of a finished cell for trackers, before and after the search, by split."""
-    if outcome.folder is None:
-        return {}
-    found: dict[str, float | None] = {}
-    for score in scores(store.record(outcome.folder)):
-        found |= {
-            f"{score.split}_accuracy_before": score.before,
-            f"{score.split}_label_loss_before": score.loss_before,
-            f"{score.split}_accuracy": score.after,
-            f"{score.split}_label_loss": score.loss_after,
-        }
-    return {name: value for name, value in found.items() if value is not None}
+    def _tell(self, news: News) -> None:
+        with self._told:
+            self._news.append(news)
+            self._told.notify_all()
+
+    def _run(self, number: int, cell: Cell) -> None:
+        observer = CellObserver(cell, lambda progress: self._tell(News(number, progress)))
+        try:
+            store = GridStore(self.wiring.out)
+            ended = run_cell(cell, store, lambda model: self.wiring.serve(model, caller_of(number)), observer)
+            end: tuple[str, str | None] = ended.state, ended.reason
+        except (EndpointError, PoolError, StoreError) as error:
+            end = "stopped", str(error)
+        except BaseException as error:  # noqa: BLE001 - a cell that ended in silence would be waited for without an end
+            end = "stopped", f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+        self._tell(News(number, observer.progress, *end))

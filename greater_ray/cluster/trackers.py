@@ -1,11 +1,20 @@
 """TensorBoard, MLflow and W&B through Tune's own callbacks. A tracker that fails is left out; the run goes on."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
-from ray import tune
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from greater_ray.errors import ConfigError, redacted, unknown_name
+from greater_ray.grid.cells import Cell
+from greater_ray.grid.run import GridObserver, Progress
+from greater_ray.grid.store import GridStore
+from greater_ray.results import scores
+
+if TYPE_CHECKING:
+    from ray import tune
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 _PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
@@ -30,12 +39,7 @@ def check_trackers(names: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def tracker_callbacks(names: Iterable[str], tell: Callable[[str], None]) -> list[tune.Callback]:
-    """Return guarded Tune callbacks for the trackers."""
-    return [_Guarded(name, tell) for name in names]
-
-
-def _make(name: str) -> tune.Callback:
+def _make(name: str) -> "tune.Callback":
     if name == "tensorboard":
         from ray.tune.logger import TBXLoggerCallback
 
@@ -49,24 +53,41 @@ def _make(name: str) -> tune.Callback:
     return WandbLoggerCallback(project="greater-ray")
 
 
-class LocalCallback(tune.Callback):  # type: ignore[misc]
-    """A callback that stays in this process: Tune saves all of them for a restart that the grid does not use."""
+@dataclass(eq=False)
+class _Trial:
+    """A cell as Tune's callbacks know a trial."""
 
-    def __reduce__(self) -> Any:
-        return tune.Callback, ()
+    trial_id: str
+    config: dict[str, Any]
+    experiment_dir_name: str
+    local_path: str
+    begun: float = field(default_factory=time.monotonic)
+    reports: int = 0
+    checkpoint: None = None
+
+    def __str__(self) -> str:
+        return self.trial_id
+
+    @property
+    def evaluated_params(self) -> dict[str, Any]:
+        return self.config
+
+    def init_local_path(self) -> None:
+        os.makedirs(self.local_path, exist_ok=True)
 
 
-class _Guarded(LocalCallback):
+class _Guarded:
     """Passes events on until the tracker raises for the first time."""
 
     def __init__(self, name: str, tell: Callable[[str], None]) -> None:
         self._name, self._tell = name, tell
-        self._inner: tune.Callback | None = None
+        self._inner: Any = None
         self._do(lambda: setattr(self, "_inner", _make(name)))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Tune saves its callbacks for a restore that never comes.
-        return tune.Callback, ()
+    def __call__(self, event: str, *args: Any) -> None:
+        inner = self._inner
+        if inner is not None:
+            self._do(lambda: getattr(inner, event)(*args))
 
     def _do(self, action: Callable[[], Any]) -> None:
         try:
@@ -77,15 +98,76 @@ class _Guarded(LocalCallback):
             self._tell(f"tracker {self._name} failed and is left out: {type(error).__name__}: {reason}")
 
 
-def _passed_on(name: str) -> Callable[..., None]:
-    def hook(self: _Guarded, *args: Any, **info: Any) -> None:
-        inner = self._inner
-        if inner is not None:
-            self._do(lambda: getattr(inner, name)(*args, **info))
+class Tracked(GridObserver):
+    """Passes on what it is told about the cells of a wave, and tells trackers; their own files are below ``folder``."""
 
-    return hook
+    def __init__(
+        self, observer: GridObserver, names: Sequence[str], cells: Sequence[Cell], store: GridStore, folder: Path
+    ) -> None:
+        self._observer, self._store = observer, store
+        self._trackers = [_Guarded(name, observer.message) for name in names]
+        self._trials: dict[str, _Trial] = {}
+        for number, cell in enumerate(cells):
+            # The number keeps cells of one name apart.
+            name = f"{number:03d}-{cell.slug}"
+            self._trials[cell.trial_id] = _Trial(name, dict(cell.labels), folder.name, str(folder / name))
+        self._call("setup")
 
+    def _call(self, event: str, *args: Any) -> None:
+        for tracker in self._trackers:
+            tracker(event, *args)
 
-for _name in dir(tune.Callback):
-    if _name.startswith("on_") or _name == "setup":
-        setattr(_Guarded, _name, _passed_on(_name))
+    def _report(self, cell: Cell, values: dict[str, Any]) -> None:
+        trial = self._trials[cell.trial_id]
+        trial.reports += 1
+        told = {
+            **{name: value for name, value in values.items() if value is not None},
+            "training_iteration": trial.reports,
+            "time_total_s": time.monotonic() - trial.begun,
+            "timestamp": int(time.time()),
+            "trial_id": trial.trial_id,
+        }
+        self._call("on_trial_result", trial.reports, [], trial, told)
+
+    def started(self, cell: Cell) -> None:
+        """A cell runs, for the first time or again."""
+        self._call("on_trial_start", 0, [], self._trials[cell.trial_id])
+        self._observer.started(cell)
+
+    def progressed(self, cell: Cell, progress: Progress) -> None:
+        """A cell has come further."""
+        self._report(cell, progress._asdict())
+        self._observer.progressed(cell, progress)
+
+    def ended(self, cell: Cell, state: str, reason: str | None) -> None:
+        """A cell has ended; of one that is done the scores are told."""
+        found = self._scores(cell) if state == "done" else {}
+        self._report(cell, {"state": state, "reason": reason, **found})
+        end = "on_trial_complete" if state == "done" else "on_trial_error"
+        self._call(end, 0, [], self._trials[cell.trial_id])
+        self._observer.ended(cell, state, reason)
+
+    def _scores(self, cell: Cell) -> dict[str, float | None]:
+        """Return the scores of a finished cell before and after the search, by split."""
+        folder = self._store.state(cell.trial_id).folder
+        found: dict[str, float | None] = {}
+        for score in scores(self._store.record(folder)) if folder is not None else ():
+            found |= {
+                f"{score.split}_accuracy_before": score.before,
+                f"{score.split}_label_loss_before": score.loss_before,
+                f"{score.split}_accuracy": score.after,
+                f"{score.split}_label_loss": score.loss_after,
+            }
+        return found
+
+    def pools(self, stats: Sequence[dict[str, Any]]) -> None:
+        """Pass it on."""
+        self._observer.pools(stats)
+
+    def message(self, text: str) -> None:
+        """Pass it on."""
+        self._observer.message(text)
+
+    def close(self) -> None:
+        """The wave has ended: trackers that send what they were told do so now."""
+        self._call("on_experiment_end", [])

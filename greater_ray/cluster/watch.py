@@ -1,21 +1,23 @@
-"""What the driver looks at while a wave runs: its pools, its coordinators, and whether somebody wants to stop."""
+"""What the driver looks at while a wave runs: its pools, its coordinators, and the room that Ray has."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayError
 
 from greater_ray.cluster.coordinator import caller_of
+from greater_ray.cluster.crew import InProgress
 from greater_ray.cluster.patience import AwakeClock, Stillness
 from greater_ray.cluster.pool import Pool
+from greater_ray.cluster.room import Room
 from greater_ray.config import ModelConfig
-from greater_ray.errors import PoolError, StoreError
+from greater_ray.errors import DiskError, PoolError, StoreError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.run import GridObserver
 from greater_ray.grid.store import GridStore
@@ -25,18 +27,6 @@ _POLL = 1.0  # seconds between two looks at the pools
 _PATIENCE = 20.0  # seconds between two words about a model without a replica that is up
 _LAST_LOOK = 30.0  # seconds that a look in progress is waited for at the end
 _STEP = 30.0  # seconds that one look may be late before the driver itself is taken to have been asleep
-
-
-class InProgress(NamedTuple):
-    """A cell that runs, its Tune trial, a number that grows when Tune hears of it, and its process once that is known.
-
-    The process is one of this machine (``coordinator``).
-    """
-
-    cell: Cell
-    trial: Any
-    news: int
-    pid: int | None
 
 
 class Wave(Protocol):
@@ -54,9 +44,9 @@ class Wave(Protocol):
 class Watch:
     """Looks at the pools every second: for the screen, for the log of events, and for a pool that has stopped.
 
-    It also passes on that somebody wants to stop, by Tune's own way out, as soon as Tune listens, and ends the pools of
-    models that no cell needs any more: another pool of the wave may wait for their room. Coordinators and brokers that
-    stand still are told, and ended where that goes on; ``patience`` is as in ``Stillness``.
+    It also ends the pools of models that no cell needs any more: another pool of the wave may wait for their room.
+    Coordinators and brokers that stand still are told, and ended where that goes on; ``patience`` is as in
+    ``Stillness``. Where Ray has had no ``room`` for its files for too long, ``error`` says so, and all is to end.
     """
 
     def __init__(
@@ -64,11 +54,13 @@ class Watch:
         pools: Iterable[Pool],
         store: GridStore,
         observer: GridObserver,
-        should_stop: Callable[[], bool],
         wave: Wave,
         patience: float,
+        room: Room,
     ) -> None:
-        self.pools, self.store, self.observer, self.should_stop = list(pools), store, observer, should_stop
+        self.room = room
+        self.error: DiskError | None = None
+        self.pools, self.store, self.observer = list(pools), store, observer
         self.wave = wave
         self._said = time.monotonic()
         self._clock = AwakeClock(self._said, _STEP)
@@ -82,10 +74,14 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ended.wait(_POLL):
-            # Until Tune runs, SIGUSR1 has no handler and would end the process.
-            if self.should_stop() and callable(signal.getsignal(signal.SIGUSR1)):
-                os.kill(os.getpid(), signal.SIGUSR1)
+            self._look_at_room()
             self._look()
+
+    def _look_at_room(self) -> None:
+        full, over = self.room.look(self._clock.look(time.monotonic()))
+        if full is not None and self.error is None:
+            self.observer.message(f"{'stopping' if over else 'WARNING'}: {full}")
+            self.error = full if over else None
 
     def _look(self) -> None:
         # Asked first: what has happened to a pool that nobody needs any more is then in its last figures.
@@ -154,10 +150,10 @@ class Watch:
                 pool.stop()
 
     def _urge_coordinators(self, silent: list[Pool], now: float) -> None:
-        """Tell of coordinators that neither report nor wait for anything, and end those for which that goes on.
+        """Tell of cells that neither report nor wait for anything, and end the process of one for which that goes on.
 
-        Tune starts an ended one again where its run folder stands. One that calls an endpoint is not ended: how long
-        it waits for that is the endpoint's own setting.
+        They go on in another one where their run folders stand. One that calls an endpoint is not ended: how long it
+        waits for that is the endpoint's own setting.
         """
         running = self.wave.running()
         for number in self._news.keys() - running.keys():
@@ -167,7 +163,7 @@ class Watch:
         # A model that loads is waited for, and a broker that stands still is to blame itself.
         busy = {pool.model for pool, figures in self._figures.items() if not figures["ready"]}
         busy |= {pool.model for pool in silent}
-        for number, (cell, _, news, _) in running.items():
+        for number, (cell, news, _) in running.items():
             if self._news.get(number) != news or caller_of(number) in active or busy.intersection(cell.models):
                 self._news[number] = news
                 self._coordinators.moved(number, now)
@@ -193,16 +189,10 @@ class Watch:
 
 
 def _end(cell: InProgress) -> None:
-    """End the process of a cell, which Tune takes for a death."""
-    if cell.pid is not None:
-        # At once: Ray gives a process seconds, in which it would still hold the lock of its run folder.
-        with suppress(ProcessLookupError):
-            os.kill(cell.pid, signal.SIGKILL)
-        return
-    # Tune's own handle: there is no public way to end one trial's process.
-    actor = cell.trial.temporary_state.ray_actor
-    if actor is not None:
-        ray.kill(actor)
+    """End the process of a cell."""
+    # At once: Ray gives a process seconds, in which it would still hold the locks of its run folders.
+    with suppress(ProcessLookupError):
+        os.kill(cell.pid, signal.SIGKILL)
 
 
 def _calls_an_endpoint(cell: Cell) -> bool:

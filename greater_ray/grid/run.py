@@ -162,7 +162,7 @@ def run_plan(
         _tell_damaged_log(store, observer)
         store.write_grid(plan.name, cells, whole=plan.whole)
         _run_phase("optimize", cells, inputs, store, backend, observer, retry_failed, then=plan.targets)
-        result = GridResult(inputs.states(store, cells), [])
+        result = GridResult(_ended(store, cells, inputs), [])
         if not plan.transfers:
             return result
         try:
@@ -172,7 +172,7 @@ def run_plan(
             if transfers:
                 store.write_grid(plan.name, transfers, whole=plan.whole)
                 _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
-            result.transfers = inputs.states(store, transfers)
+            result.transfers = _ended(store, transfers, inputs)
         except Interrupted:
             raise
         except GreaterRayError as error:
@@ -217,7 +217,7 @@ def run_transfer(
         inputs.add(transfers)
         store.write_grid(store.read_grid()["name"], transfers, whole=True)
         _run_phase("transfer", transfers, inputs, store, backend, observer, retry_failed)
-        return GridResult([], inputs.states(store, transfers), lost + missing)
+        return GridResult([], _ended(store, transfers, inputs), lost + missing)
     finally:
         store.close()
 
@@ -228,6 +228,17 @@ def _tell_damaged_log(store: GridStore, observer: GridObserver) -> None:
         store.events.read()
     except StoreError as error:
         observer.message(f"WARNING: {error} No result depends on this log; move it away to have a whole one.")
+
+
+def _ended(store: GridStore, cells: Sequence[Cell], inputs: Inputs) -> list[tuple[Cell, CellState]]:
+    """Tell what came of cells that were run.
+
+    Raises:
+        DiskError: the folder is gone since: all of them would look as if they had never been begun.
+    """
+    states = inputs.states(store, cells)
+    store.require()
+    return states
 
 
 def open_cells(store: GridStore, cells: Sequence[Cell], inputs: Inputs, retry_failed: bool) -> list[Cell]:

@@ -8,8 +8,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -214,7 +214,7 @@ class GridStore:
         Raises:
             StoreError: the folder of the cells cannot be read.
         """
-        return self.states({trial_id: inputs})[trial_id]
+        return self._state(trial_id, inputs, self._folders_of(trial_id))
 
     def states(self, inputs: Mapping[str, Mapping[str, str] | None]) -> dict[str, CellState]:
         """Tell how far many cells are, by trial, as ``state`` does for one; the folder is listed once."""
@@ -237,21 +237,49 @@ class GridStore:
 
     def _folders(self) -> dict[str, list[Path]]:
         """Return the run folders by trial, each trial's by name; they are listed again when that may have changed."""
-        try:
+        with self._listing():
             changed = self.cells.stat().st_mtime
-            # A folder's time is coarse: one that has just changed may change again under the same time.
-            if changed != self._listed_at or time.time() - changed < _SETTLED:
+            if not self._is_listed(changed):
                 with os.scandir(self.cells) as listing:
                     names = sorted(entry.name for entry in listing if entry.is_dir())
                 self._listed_at, self._listed = changed, {}
                 for parts in (name.rsplit("-", 2) for name in names):
                     if len(parts) == 3:
                         self._listed.setdefault(parts[1], []).append(self.cells / "-".join(parts))
+            return self._listed
+        return {}
+
+    def _folders_of(self, trial_id: str) -> list[Path]:
+        """Return the run folders of one trial by name, as ``_folders`` does.
+
+        Every cell of a running grid asks when others have just made theirs, so what this does per folder counts.
+        """
+        with self._listing():
+            if self._is_listed(self.cells.stat().st_mtime):
+                return self._listed.get(trial_id, [])
+            names = sorted(name for name in os.listdir(self.cells) if trial_id in name)
+            paths = [self.cells / name for name in names if name.rsplit("-", 2)[1:-1] == [trial_id]]
+            return [path for path in paths if path.is_dir()]
+        return []
+
+    def _is_listed(self, changed: float) -> bool:
+        """Tell whether the last listing is that of a folder which was changed at this time."""
+        # A folder's time is coarse: one that has just changed may change again under the same time.
+        return changed == self._listed_at and time.time() - changed >= _SETTLED
+
+    @contextmanager
+    def _listing(self) -> Iterator[None]:
+        """Pass over a folder that is not there.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        try:
+            yield
         except FileNotFoundError:
-            return {}
+            return
         except OSError as error:
             raise StoreError(f"cannot be listed ({error.strerror}).", place=Place(str(self.cells))) from error
-        return self._listed
 
     def record(self, folder: Path) -> TrialRecord:
         """Read a finished cell's record.

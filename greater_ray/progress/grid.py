@@ -28,8 +28,6 @@ class GridStop(Stop):
         super().__init__()
         self.graceful = True
         self.announce = False
-        # Tune would put its own handler for Ctrl-C in place of ours.
-        os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         first = not self.requested

@@ -55,7 +55,7 @@ def until_started(process: subprocess.Popen) -> None:
 
 
 # What a grid starts on a Ray, as the names of processes. Ray's own agents end a minute after a killed driver.
-OURS = ("ray::Replica", "ray::AsyncBroker", "ray::ImplicitFunc", "ray::Bundle")
+OURS = ("ray::Replica", "ray::AsyncBroker", "ray::Coordinator")
 RAY = ("ray::", "gcs_server", "raylet")
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 

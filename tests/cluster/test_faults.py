@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.grid_records import records_in
 from greater_ray.cluster import connect
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.cluster.placement import Demand
@@ -17,7 +16,7 @@ from greater_ray.config import ModelConfig
 from greater_ray.errors import ConfigError, DataError, PoolError
 from greater_ray.grid.cells import replica_configs
 from greater_ray.grid.config import ReplicaConfig
-from greater_ray.grid.run import GridObserver, LocalBackend, run_grid
+from greater_ray.grid.run import GridObserver, run_grid
 from greater_ray.records import TrialRecord
 from greater_ray.sharding import ShardedModel, ShardedWriter
 from greater_ray.types import Example, Layout, LossSpec, Message
@@ -205,24 +204,3 @@ def test_waiting_for_nodes_is_said_aloud_and_ends(small_grid: Callable, tmp_path
     with pytest.raises(ConfigError, match="wait"):
         connect.require([Demand("m", 99, 1, 0)], 1.0, told.append)
     assert "waiting for 99 replicas of 'm'" in told[0]
-
-
-def test_a_coordinator_that_died_with_its_folder_goes_on_from_tunes_checkpoint(small_grid: Callable, tmp_path: Path):
-    order = tmp_path / "order"
-    method = {"name": "tests.cluster.methods:PLUGIN", "method_config": {"order": str(order)}}
-    grid = small_grid(methods=[method], seeds=[0], settings={"budget": {"steps": 3}})
-    assert run_grid(grid, tmp_path / "calm", LocalBackend()).complete
-    order.write_text(str(tmp_path / "out" / "cells"))
-    begun: list[int] = []
-
-    class Begins(GridObserver):
-        def progressed(self, cell, progress):
-            begun.append(progress.step)
-
-    result = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=1)), observer=Begins())
-    assert result.complete
-    assert not order.exists(), "it did die"
-    assert records_in(tmp_path / "out") == records_in(tmp_path / "calm")
-    (steps,) = (tmp_path / "out").glob("cells/*/steps.jsonl")
-    assert [json.loads(line)["step"] for line in steps.read_text().splitlines()] == [1, 2, 3]
-    assert begun.count(1) == 2, "the second start began where the checkpoint was"

@@ -94,8 +94,8 @@ def test_a_second_run_computes_nothing_and_a_larger_grid_only_what_is_new(small_
     after = {f: f.stat().st_mtime_ns for f in tmp_path.glob("cells/*/*.json*")}
     assert before.items() <= after.items()
     assert len(list(tmp_path.glob("cells/*/record.json"))) == 2
-    # Tune's own files are not kept.
-    assert list((tmp_path / ".tune").iterdir()) == []
+    held = {path.name for path in tmp_path.iterdir()}
+    assert held == {".lock", "cells", "events.jsonl", "failures", "grid.json"}, "nothing of Ray's stays there"
 
 
 def test_two_models_of_one_wave_and_of_two_waves_give_the_same(small_grid: Callable, tmp_path: Path):

@@ -104,3 +104,18 @@ def test_no_cell_is_begun_where_the_grid_is_gone(tmp_path: Path):
     with pytest.raises(DiskError, match=r"holds no grid any more \(grid\.json is gone\)"):
         run_grid(load_grid(GRID), out, LocalBackend(), observer=Gone())
     assert list((out / "cells").iterdir()) == []
+
+
+def test_a_folder_that_is_taken_away_after_the_last_cell_is_told(expected: dict[str, Any], tmp_path: Path):
+    out, away = tmp_path / "out", tmp_path / "away"
+
+    class Late(GridObserver):
+        def ended(self, cell: Cell, state: str, reason: str | None) -> None:
+            if cell.method == "zero-shot-cot":
+                shutil.move(out, away)
+
+    with pytest.raises(DiskError, match=r"holds no grid any more \(grid\.json is gone\); bring it back"):
+        run_grid(load_grid(GRID), out, LocalBackend(), observer=Late())
+    shutil.move(away, out)
+    assert run_grid(load_grid(GRID), out, LocalBackend()).complete
+    assert records_in(out) == expected

@@ -1,6 +1,7 @@
 """The folder of a grid: what is found there again, and what is kept."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -234,3 +235,18 @@ def test_a_record_of_another_version_is_named(store: GridStore, cells: list[Cell
     folder = end(begin(store, cells[0]))
     with pytest.raises(StoreError, match="not a record of this version"):
         store.record(folder)
+
+
+def test_one_cell_is_found_as_it_is_among_all(store: GridStore, cells: list[Cell]):
+    first, second = cells[0].trial_id, cells[1].trial_id
+    for name in (f"a--{second}-{first}-00000000", f"b-{first}-11111111", f"{first}", f"c-{second}", "other-x-y"):
+        (store.cells / name).mkdir(parents=True)
+    (store.cells / f"d-{second}-22222222").write_text("no folder")
+    for settled in (False, True):
+        if settled:
+            os.utime(store.cells, (0, 0))
+        alone = {trial: store.state(trial) for trial in (first, second)}
+        assert alone == GridStore(store.folder).states(dict.fromkeys((first, second)))
+        assert alone[first].folder == store.cells / f"b-{first}-11111111"
+        assert alone[second].state == "open"
+        store.states({})
