@@ -23,9 +23,9 @@ from greater_ray.types import LossSpec, TokenIds
 
 @dataclass(frozen=True, slots=True)
 class RowGradient:
-    """Gradient ``[N, D]`` of one row's loss for the prompt's tokens from ``first`` on, the loss, and next logits.
+    """Gradient ``[N, D]`` of one row's loss for the prompt's tokens from ``first`` on, the loss, and their logits.
 
-    ``logits`` ``[V]`` score the token at ``first``.
+    ``logits`` ``[N, V]`` score these tokens.
     """
 
     gradient: Tensor
@@ -101,14 +101,15 @@ def row_gradients(
         logits_to_keep=keep.to(decoder.device),
     )
     logits_BQV = output.logits
-    sums = []
+    sums, scores = [], []
     for b, part in enumerate(parts):
         own = torch.cat([next_logits_BV[b : b + 1], logits_BQV[b, : num_prompt - 1]])
+        scores.append(own.detach())
         nll = (first * begun.batch.results[b].prompt_nll + num_prompt * mean_nll(own, prompt)) / (first + num_prompt)
         sums.append(sample_loss(nll, _label_loss(logits_BQV[b, num_prompt - 1 :], part, choices, loss), loss))
     losses = torch.stack(sums)
     (gradient_BND,) = torch.autograd.grad(losses.sum(), prompt_BND)
-    return [RowGradient(gradient_BND[b], float(losses[b].detach()), next_logits_BV[b]) for b in range(len(parts))]
+    return [RowGradient(gradient_BND[b], float(losses[b].detach()), scores[b]) for b in range(len(parts))]
 
 
 def _label_loss(logits_QV: Tensor, part: Parts, choices: Sequence[TokenIds], loss: LossSpec) -> Tensor:

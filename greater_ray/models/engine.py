@@ -26,7 +26,7 @@ from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
-from greater_ray.models._prefixes import Heads, Prefixes
+from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
 from greater_ray.models._probe import refuse_unsupported, takes_common_prefix
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
@@ -140,8 +140,7 @@ class Engine(Vocabulary):
         use_own_attention(model)
         if on_cpu:
             keep_freed_memory()
-        # First, or its half would be packed for nothing.
-        widen_head(model)
+        widen_head(model)  # first, or its half would be packed for nothing
         if can_pack(model):
             pack(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
@@ -269,7 +268,7 @@ class Engine(Vocabulary):
         rows = self._decode_batch.map(work, len(parts))
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.shared_head else parts))
             + sum(spans.shared_head + len(p.suffix) for p in parts)
             - (common * (len(parts) - len(shard)) - len(shard) if common else 0)
@@ -310,7 +309,7 @@ class Engine(Vocabulary):
         banned = self._banned(work.token_filter)
 
         def read(row: RowGradient) -> tuple[Tensor, float, TokenIds]:
-            return row.gradient[0].double(), row.loss, best_tokens(row.logits, banned, work.depth)
+            return row.gradient[0].double(), row.loss, best_tokens(row.logits[0], banned, work.depth)
 
         rows, usage = self._differentiate(work, layout, read, work.position)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
@@ -323,18 +322,24 @@ class Engine(Vocabulary):
     @computes(PromptGradients)
     def prompt_gradients(self, work: PromptGradients, layout: Layout) -> tuple[PromptGradient, Usage]:
         """Gradient of the shard's summed loss with respect to the table row of every prompt token."""
-        scale = self._embedding_scale()
-        rows, usage = self._differentiate(work, layout, lambda row: (row.gradient.double() * scale, row.loss))
-        gradient = torch.stack([part for part, _ in rows]).sum(dim=0)
-        return PromptGradient(tuple(map(tuple, gradient.tolist())), tuple(value for _, value in rows)), usage
+        scale, banned = self._embedding_scale(), self._banned(work.token_filter) if work.depth else None
+
+        def read(row: RowGradient) -> tuple[Tensor, float, tuple[TokenIds, ...]]:
+            lists = () if banned is None else tuple(best_tokens(logits, banned, work.depth) for logits in row.logits)
+            return row.gradient.double() * scale, row.loss, lists
+
+        rows, usage = self._differentiate(work, layout, read)
+        gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
+        proposals = [lists for _, _, lists in rows] if work.depth else []
+        if proposals and self.spans(layout).shared_head:
+            proposals = [proposals[0]] * len(proposals)
+        losses = tuple(value for _, value, _ in rows)
+        return PromptGradient(tuple(map(tuple, gradient.tolist())), losses, tuple(proposals)), usage
 
     def _differentiate(
         self, work: BackwardWork[Any], layout: Layout, read: Callable[[RowGradient], T], first: int = 0
     ) -> tuple[list[T], Usage]:
-        """Forward through every row of the shard, and back to the prompt's token at ``first``.
-
-        ``read`` keeps of a row what is needed.
-        """
+        """Forward, and back to the prompt's token at ``first``; ``read`` keeps of a row what is needed."""
         spans, reasoning = self.spans(layout), work.reasoning
         parts = self._parts(work.shard, work.prompt, layout, max(map(len, reasoning)))
         heads, prefix = self._prefix(parts, layout)
@@ -361,7 +366,7 @@ class Engine(Vocabulary):
         ]
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             scored_tokens=sum(lengths),
             backward_tokens=sum(lengths) - (1 + first) * len(parts),
             passes=2,
@@ -387,7 +392,7 @@ class Engine(Vocabulary):
 
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             prefill_tokens=len(parts) * (1 + work.position),
             passes=1,
         )
