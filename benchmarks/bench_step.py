@@ -49,7 +49,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rate-bar", type=float, default=0.7, help="decoding at 24 and 72 rows, share of products' rate"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.rows < 24:
+        parser.error("--rows must be 24 or more: decoding is measured at 72 rows, three prompts of each")
+    return options
 
 
 @dataclass
