@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
-from greater_ray.cluster.lost import Lost, lost, reason_of
+from greater_ray.cluster.lost import Lost, is_answer, lost, reason_of
 from greater_ray.cluster.patience import LOADING, AwakeClock, Call, Patience
 from greater_ray.cluster.work_queue import Job, WorkQueue
 from greater_ray.config import ModelConfig
@@ -230,12 +230,12 @@ class Broker:
             running.since = self._clock.look(self._now())
             with self._watched(index, running):
                 facts = await actor.load.remote(self.model)
-        except RayTaskError as error:
-            if self.facts is None:
-                self._stop(f"model: '{self.model.name}' cannot be served: {reason_of(error)}")
-            self._event("could not load", reason=reason_of(error))
-            return Lost(reason_of(error))
         except RayError as error:
+            if is_answer(error):
+                if self.facts is None:
+                    self._stop(f"model: '{self.model.name}' cannot be served: {reason_of(error)}")
+                self._event("could not load", reason=reason_of(error))
+                return Lost(reason_of(error))
             slot.deaths += 1
             dead = lost(error, running.overdue)
             self._event("died while loading", reason=dead.reason)
@@ -272,16 +272,17 @@ class Broker:
                 with self._watched(index, running):
                     result = await actor.run.remote(job.unit)
                     tokens = result[1].tokens
-            except RayTaskError as error:
+            except RayError as error:
+                if not is_answer(error):
+                    # One that can compute nothing more is lost too: always free first, it would fail cell after cell.
+                    slot.deaths += 1
+                    slot.state = "starting"
+                    self.queue.forget(index)
+                    await self._retry(job, index, lost(error, running.overdue))
+                    return
                 # An error of the engine itself would come again: it belongs to the cell.
                 cause = error.cause if isinstance(error.cause, GreaterRayError) else error
                 counts = self._settle(job, error=cause)
-            except RayError as error:
-                slot.deaths += 1
-                slot.state = "starting"
-                self.queue.forget(index)
-                await self._retry(job, index, lost(error, running.overdue))
-                return
             except Exception as error:  # noqa: BLE001 - an engine of one's own that returns something else
                 counts = self._settle(job, error=error)
             else:

@@ -9,7 +9,7 @@ import torch
 from greater_ray.errors import ModelError
 from greater_ray.models._decode import Decoder
 from greater_ray.models._kv import NEVER, SlotStore
-from greater_ray.models._memory import is_out_of_memory
+from greater_ray.models.faults import is_fault, is_out_of_memory
 
 _LENGTHS = (7, 4)
 _FIRST = 3  # tokens whose keys are kept, and read by the rest
@@ -30,8 +30,8 @@ def refuse_unsupported(decoder: Decoder, vocabulary: int) -> None:
     try:
         error = _difference(decoder, vocabulary)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as problem:
-        if isinstance(problem, RuntimeError) and is_out_of_memory(problem):
-            raise
+        if is_out_of_memory(problem) or is_fault(problem):
+            raise  # says nothing about the architecture
         reason = (str(problem).strip().splitlines() or [""])[0][:120].rstrip(".")
         why = f"{name} is not supported: it does not take masks and positions ({type(problem).__name__}: {reason})."
         raise ModelError(why, setting="model.name") from problem

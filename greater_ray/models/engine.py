@@ -28,6 +28,7 @@ from greater_ray.models._prefixes import Heads, Prefixes
 from greater_ray.models._probe import refuse_unsupported
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
+from greater_ray.models.faults import device_faults
 from greater_ray.models.identity import brings_code, weights_hash
 from greater_ray.types import (
     Answer,
@@ -50,6 +51,7 @@ from greater_ray.work import (
     Proposals,
     Rollouts,
     TextEmbeddings,
+    Unit,
     computes,
 )
 from greater_ray.work.kinds import BackwardWork
@@ -182,6 +184,15 @@ class Engine(Vocabulary):
             return None, Usage()
         beside = max(self._beside_prompt(e, layout, layout.max_reasoning_tokens) for e in work.examples)
         return window - beside, Usage()
+
+    def run(self, unit: Unit) -> tuple[Any, Usage]:
+        """Compute one unit; see ``BaseEngine.run``.
+
+        Raises:
+            DeviceError: nothing more can be computed on this device by this process.
+        """
+        with device_faults():
+            return super().run(unit)
 
     # -- units of work -----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from greater_ray.cluster.lost import reason_of
 from greater_ray.cluster.patience import Patience
 from greater_ray.cluster.work_queue import Job, WorkQueue
 from greater_ray.config import ModelConfig
-from greater_ray.errors import PoolError
+from greater_ray.errors import DeviceError, ModelError, PoolError, SetAsideError
 from greater_ray.types import Example, Layout, LossSpec, Usage
 from greater_ray.work import CheckPrompts, Generate, Proposals, Rollouts, TokenTexts, Unit
 
@@ -313,6 +313,58 @@ def test_a_slot_on_which_nothing_loads_is_given_up_while_another_serves():
         assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
         assert len(ended) == ATTEMPTS
         assert [event["event"] for event in (await broker.stats())["events"]][-1] == "slot given up"
+
+    run(work)
+
+
+GONE = RayTaskError("run", "Traceback ...", DeviceError("nothing more: CUDA error: an illegal memory access."))
+
+
+def test_a_replica_whose_device_is_broken_is_ended_and_its_work_done_by_another():
+    async def work() -> None:
+        runs = iter([raises(GONE), *[lambda call: ("done", Usage())] * 2])
+        launched: list[Actor] = []
+        ended: list[Any] = []
+
+        def launch() -> Actor:
+            launched.append(Actor(lambda model: LOADED, next(runs)))
+            return launched[-1]
+
+        broker = broker_of(1, launch, ended.append)
+        assert await broker.run([Unit(TokenTexts([k])) for k in range(3)]) == [("done", Usage())] * 3
+        assert ended == launched[:1]
+        assert broker.slots[0].deaths == 1
+        (event,) = (await broker.stats())["events"]
+        assert event["event"] == "replica died"
+        assert "illegal memory access" in event["why"]
+
+    run(work)
+
+
+def test_work_that_breaks_the_device_of_every_replica_is_set_aside_alone():
+    async def work() -> None:
+        broken = Unit(TokenTexts([13]))
+        broker = broker_of(
+            1, lambda: Actor(lambda model: LOADED, lambda unit: raises(GONE)() if unit == broken else ("done", Usage()))
+        )
+        with pytest.raises(SetAsideError, match="illegal memory access"):
+            await broker.run([broken])
+        assert broker.slots[0].deaths == ATTEMPTS
+        assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
+
+    run(work)
+
+
+def test_an_error_of_the_engine_is_the_cells_and_the_replica_goes_on():
+    async def work() -> None:
+        wrong = RayTaskError("run", "Traceback ...", ModelError("out of memory with a single row."))
+        runs = iter([raises(wrong), lambda call: ("done", Usage())])
+        ended: list[Any] = []
+        broker = broker_of(1, lambda: Actor(lambda model: LOADED, lambda unit: next(runs)(unit)), ended.append)
+        with pytest.raises(ModelError, match="a single row"):
+            await broker.run([Unit(TokenTexts([1]))])
+        assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
+        assert not ended
 
     run(work)
 
