@@ -10,11 +10,12 @@ _LENGTH = 300  # characters
 
 
 class Lost(NamedTuple):
-    """A replica that was lost: why, and whether its node was taken away or it did not answer in time."""
+    """A replica that was lost: why, and whether its node was taken away, or it did not answer in time, or it told."""
 
     reason: str
     preempted: bool = False
     overdue: bool = False
+    answered: bool = False
 
 
 def is_answer(error: RayError) -> TypeGuard[RayTaskError]:
