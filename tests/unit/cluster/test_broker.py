@@ -384,8 +384,9 @@ def test_a_slot_on_which_nothing_loads_is_given_up_with_host_and_reason_before_a
 def test_a_pool_stops_at_once_where_every_slot_has_failed_to_load():
     async def work() -> None:
         other = ModelError("'/models/m' cannot be read here.")
-        broker, told = await loading(2, refused(FULL), refused(other))
-        assert len(told) == 2, "none is tried again"
+        # The first slot may be at its second try when the other one answers.
+        broker, told = await loading(2, refused(FULL), refused(other), refused(FULL))
+        assert not any(line.startswith("slot given up") for line in told)
         with pytest.raises(PoolError, match=r"cannot be read here \(others: 'm' does not fit into the memory"):
             await broker.ready()
 
