@@ -15,6 +15,7 @@ from torch import Tensor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
 from greater_ray.models._attention import register
+from greater_ray.models._backward import layer_without_gradient
 from greater_ray.models._choices import choice_ids, rollout_of
 from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room
 from greater_ray.models._generation import Writer
@@ -28,7 +29,7 @@ from greater_ray.models._prefixes import Heads, Prefixes
 from greater_ray.models._probe import refuse_unsupported
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
-from greater_ray.models.faults import device_faults
+from greater_ray.models.faults import device_faults, is_out_of_memory
 from greater_ray.models.identity import brings_code, weights_hash
 from greater_ray.types import (
     Answer,
@@ -51,7 +52,6 @@ from greater_ray.work import (
     Proposals,
     Rollouts,
     TextEmbeddings,
-    Unit,
     computes,
 )
 from greater_ray.work.kinds import BackwardWork
@@ -115,23 +115,27 @@ class Engine(Vocabulary):
             pad=tokenizer.pad_token_id or 0,
         )
         refuse_unsupported(self.decoder, len(tokenizer))
+        self._cut = layer_without_gradient(model)
         self._writer = Writer(self.decoder, tokenizer, self.config, self._decode_batch)
 
     @classmethod
+    @device_faults()
     def load(cls, config: ModelConfig, progress: Callable[[str], None] | None = None) -> "Engine":
         """Load a model from a hub, a folder, a GGUF file or the built-in source, with fixed threads.
 
         Raises:
             ModelError: it cannot be found or loaded; the sentence says why and what else there is.
+            DeviceError: nothing can be computed on the device.
         """
         from greater_ray.models import sources
 
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         source = sources.resolve(config, progress)
-        model, tokenizer = sources.load(source, config)
+        model, tokenizer = sources.load(source, config, progress)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
-        on_cpu = next(model.parameters()).device.type == "cpu"
+        device = next(model.parameters()).device
+        on_cpu = device.type == "cpu"
         if model.config._attn_implementation == "eager":
             model.set_attn_implementation(register())
         if on_cpu:
@@ -140,7 +144,12 @@ class Engine(Vocabulary):
             pack(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
         rows = {"decode_rows": 96, "gradient_rows": 8} if on_cpu else {}
-        return cls(model, tokenizer, facts=facts, **rows)
+        try:
+            return cls(model, tokenizer, facts=facts, **rows)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise sources.too_large(source.name, device) from error
+            raise
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -184,15 +193,6 @@ class Engine(Vocabulary):
             return None, Usage()
         beside = max(self._beside_prompt(e, layout, layout.max_reasoning_tokens) for e in work.examples)
         return window - beside, Usage()
-
-    def run(self, unit: Unit) -> tuple[Any, Usage]:
-        """Compute one unit; see ``BaseEngine.run``.
-
-        Raises:
-            DeviceError: nothing more can be computed on this device by this process.
-        """
-        with device_faults():
-            return super().run(unit)
 
     # -- units of work -----------------------------------------------------------------------------------------------
 
