@@ -8,7 +8,7 @@ from greater_ray.config import TrialConfig
 from greater_ray.errors import DataError
 from greater_ray.evaluation import read_answer
 from greater_ray.final import evaluated_rows
-from greater_ray.protocols import Problem, Task, reads_likeliest
+from greater_ray.protocols import Problem, Task, closed_set, reads_likeliest
 from greater_ray.types import TokenIds
 from greater_ray.work import PromptRoom
 
@@ -50,6 +50,7 @@ def problem_of(parts: Parts) -> Problem:
         optimizer=parts.writer,
         read=lambda example, answer: read_answer(parts.task, example, answer),
         score_choices=reads_likeliest(parts.task),
+        choices=closed_set(parts.task),
         room=parts.model.ask(PromptRoom(evaluated)) if evaluated else None,
         prompt_first=parts.config.make_layout("", "").prompt_first,
     )

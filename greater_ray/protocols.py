@@ -173,7 +173,8 @@ class Problem:
 
     ``optimizer`` writes text for methods that ask for it; ``read`` turns an answer into a scored record. ``room`` is
     how many tokens of prompt fit the context window on the rows of the final evaluation; None: there is no limit.
-    ``score_choices`` tells that answers are read by the likelihoods of the task's choices.
+    ``choices`` are all labels of a task whose answers are a closed set, in the order of its layout; ``score_choices``
+    tells that answers are read by their likelihoods.
     ``prompt_first`` says whether the prompt stands in front of the question, for texts that speak of it.
     """
 
@@ -185,6 +186,7 @@ class Problem:
     read: Callable[[Example, Answer], ExampleRecord] | None = None
     room: int | None = None
     score_choices: bool = False
+    choices: tuple[str, ...] = ()
     prompt_first: bool = False
 
     def encode(self, text: str) -> TokenIds:

@@ -225,8 +225,8 @@ class Usage:
     """What a computation cost. Tokens are counted every time a model processes them; seconds are wall time.
 
     ``calls`` counts rows. ``prefix_tokens`` are those of the questions, whose keys and values are computed once and
-    kept; ``passes`` are forward passes, however many rows each held. ``unreadable`` counts replies of a writer that
-    could not be read, also those that were asked for again.
+    kept, what all rows of a shard begin with once for all of them; ``passes`` are forward passes, however many rows
+    each held. ``unreadable`` counts replies of a writer that could not be read, also those that were asked for again.
     """
 
     calls: int = 0
@@ -337,11 +337,23 @@ class PromptGradient:
     """Gradients of the summed loss over some rows, at all prompt tokens at once.
 
     ``gradient``: dL/d(row of the embedding table) for every prompt token, ``[tokens, hidden_size]``; ``losses``: one
-    per row.
+    per row; ``proposals``: for every row and prompt token the most likely tokens there, best first, banned tokens left
+    out; empty where none are asked for.
     """
 
     gradient: tuple[tuple[float, ...], ...]
     losses: tuple[float, ...]
+    proposals: tuple[tuple[TokenIds, ...], ...] = ()
+
+    @classmethod
+    def summed(cls, parts: Sequence["PromptGradient"]) -> "PromptGradient":
+        """Add gradients over different rows for one prompt, in float64 and in their order."""
+        tokens = zip(*(part.gradient for part in parts), strict=True)
+        return cls(
+            gradient=tuple(tuple(math.fsum(column) for column in zip(*rows, strict=True)) for rows in tokens),
+            losses=tuple(value for part in parts for value in part.losses),
+            proposals=tuple(lists for part in parts for lists in part.proposals),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,8 @@ class ScriptedModel:
         num, text = len(work.examples), self.text(work.prompt)
         self.asked.append(("prompt_gradients", (text, [e.id for e in work.examples], work.with_reasoning)))
         gradient = tuple(tuple(value * num for value in row) for row in self.pull[text])
-        return PromptGradient(gradient, (0.0,) * num)
+        lists = tuple((self._ranked(example, work.depth),) * len(work.prompt) for example in work.examples)
+        return PromptGradient(gradient, (0.0,) * num, lists if work.depth else ())
 
     def steepest_tokens(self, work: SteepestTokens) -> TokenIds:
         self.asked.append(("steepest_tokens", (work.count, work.token_filter)))

@@ -218,7 +218,11 @@ class SlowTwin:
             value = ce + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll)
             total += torch.autograd.grad(value, rows)[0].double()
             losses.append(float(value.detach()))
-        return PromptGradient(tuple(map(tuple, total.tolist())), tuple(losses))
+        at = [
+            self.proposals(Proposals(work.examples, prompt, position, work.depth, work.token_filter))
+            for position in range(len(prompt) if work.depth else 0)
+        ]
+        return PromptGradient(tuple(map(tuple, total.tolist())), tuple(losses), tuple(zip(*at, strict=True)))
 
     def steepest_tokens(self, work: SteepestTokens) -> TokenIds:
         """The gradient is that of ``gradients``: one number per token."""

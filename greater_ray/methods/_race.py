@@ -1,16 +1,17 @@
-"""Races of prompts on the same rows: all are answered anew, and those that are behind beyond noise stop early.
+"""Races of prompts on the same rows: all answer in heats, and those that are behind beyond noise stop early.
 
 Successive halving (Karnin et al., ICML 2013) with paired differences: prompts are compared row by row, so that what
 makes a row hard for all of them is no noise.
 """
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from greater_ray.protocols import Problem
-from greater_ray.records import ExampleRecord
-from greater_ray.types import Example, Shown, TokenIds
+from greater_ray.types import Answer, Example, Shown, TokenIds
+from greater_ray.work import Answers
 
 
 class Runner(NamedTuple):
@@ -24,6 +25,11 @@ class Runner(NamedTuple):
         """Return the problem as this prompt sees it."""
         return problem.showing(self.shown, self.under or self.prompt)
 
+    @property
+    def gives_away(self) -> frozenset[str]:
+        """The rows whose answers stand in front of every question; the nearest rows to a question leave it out."""
+        return frozenset() if self.shown.nearest else frozenset(row.id for row in self.shown.rows)
+
 
 class Lead(NamedTuple):
     """A paired difference of losses: its mean (below zero is better) and the standard error of that."""
@@ -36,22 +42,29 @@ class Lead(NamedTuple):
         return self.mean < 0 and self.mean <= -margin * self.error
 
 
-def row_loss(example: Example, record: ExampleRecord, weight: float) -> float:
+def row_loss(problem: Problem, example: Example, answer: Answer, weight: float) -> float:
     """Return what one answer costs: whether it is wrong as the task reads it, and how unlikely the label is.
 
     The first term is one minus the score, so an answer that is cut off or cannot be read costs what a wrong one does.
-    The second is one minus the label's share among the choices where these were compared, else one minus its
-    likelihood per token, times ``weight``. Both are from 0 to 1: no single row decides.
+    The second is one minus the label's share among the task's choices, each of which counts by its likelihood per
+    token; where answers are no closed set, one minus the label's likelihood per token; times ``weight``. Both are from
+    0 to 1: no single row decides.
     """
-    if not weight or record.label_ce is None:
-        return 1 - record.score
-    if record.choice_nlls is not None:
-        share = math.exp(-record.choice_nlls[example.label]) / math.fsum(
-            math.exp(-nll) for nll in record.choice_nlls.values()
-        )
+    assert problem.read is not None, "a race needs a reader of answers"
+    wrong = 1 - problem.read(example, answer).score
+    if answer.choice_nlls is not None:
+        likelihoods = [math.exp(-nll) for nll in answer.choice_nlls]
+        share = likelihoods[problem.choices.index(example.label)] / math.fsum(likelihoods)
+    elif answer.rollout.label_ce is not None:
+        share = math.exp(-answer.rollout.label_ce)
     else:
-        share = math.exp(-record.label_ce)
-    return 1 - record.score + weight * (1 - share)
+        return wrong
+    return wrong + weight * (1 - share)
+
+
+def asked(problem: Problem, prompts: Sequence[TokenIds], rows: Sequence[Example]) -> list[list[Answer]]:
+    """Answer rows under prompts; on a closed set the choices are scored, too."""
+    return problem.model.ask(Answers(rows, prompts, score_choices=bool(problem.choices)))
 
 
 def lead(own: Sequence[float], other: Sequence[float]) -> Lead:
@@ -63,34 +76,53 @@ def lead(own: Sequence[float], other: Sequence[float]) -> Lead:
     return Lead(mean, math.sqrt(spread / (num * max(1, num - 1))))
 
 
-def losses(problem: Problem, runner: Runner, rows: Sequence[Example], weight: float) -> list[float]:
-    """Answer rows under a prompt and return what each costs; rows that are known are not answered again."""
-    (records,) = runner.view(problem).score([runner.prompt], rows)
-    return [row_loss(example, record, weight) for example, record in zip(rows, records, strict=True)]
+def cut(rows: Sequence[Example], size: int) -> list[Sequence[Example]]:
+    """Return heats of ``size`` rows, the last one of fewer. A prompt never answers the same heat again."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def losses(problem: Problem, runners: Sequence[Runner], rows: Sequence[Example], weight: float) -> list[list[float]]:
+    """Answer rows under every prompt and return what each costs, those with the same demonstrations together."""
+    together = defaultdict(list)
+    for place, runner in enumerate(runners):
+        together[runner.shown, (runner.under or runner.prompt) if runner.shown else ()].append(place)
+    found: list[list[float]] = [[] for _ in runners]
+    for places in together.values():
+        answers = asked(runners[places[0]].view(problem), [runners[place].prompt for place in places], rows)
+        for place, own in zip(places, answers, strict=True):
+            found[place] = [row_loss(problem, row, answer, weight) for row, answer in zip(rows, own, strict=True)]
+    return found
 
 
 def race(
     problem: Problem,
     runners: Sequence[Runner],
-    rows: Sequence[Example],
+    heats: Sequence[Sequence[Example]],
     *,
-    first: int,
     margin: float,
     weight: float,
 ) -> dict[int, list[float]]:
-    """Run until all rows are answered, and return the losses of those that have answered them all, by their place.
+    """Run through all heats; return the losses of the first runner, and of those that have answered them all.
 
-    After ``first`` rows, and after twice as many each time, the better half of the runners stays at most, and none that
-    is behind the leader by more than ``margin`` standard errors.
+    After one heat, and after twice as many each time, the better half of the runners stays at most, and none that is
+    behind the leader by more than ``margin`` standard errors. The first runner runs to the end whatever its place: it
+    is what the others are compared with. Rows that some runner gives away count for nobody.
     """
-    running = {place: losses(problem, runner, rows[:first], weight) for place, runner in enumerate(runners)}
-    done = min(first, len(rows))
-    while done < len(rows):
-        order = sorted(running, key=lambda place: (math.fsum(running[place]), place))
-        leader = running[order[0]]
-        near = [place for place in order if not lead(leader, running[place]).beyond(margin)]
-        kept = near[: max(2, math.ceil(len(order) / 2))]
-        more = rows[done : 2 * done]
-        running = {p: running[p] + losses(problem, runners[p], more, weight) for p in sorted(kept)}
-        done += len(more)
+    given = frozenset().union(*(runner.gives_away for runner in runners))
+    running: dict[int, list[float]] = {place: [] for place in range(len(runners))}
+    halving_at = {2**k for k in range(len(heats).bit_length())} - {len(heats)}
+    for number, rows in enumerate(heats, 1):
+        found = losses(problem, [runners[place] for place in running], rows, weight)
+        for place, own in zip(running, found, strict=True):
+            running[place] += [value for row, value in zip(rows, own, strict=True) if row.id not in given]
+        if number in halving_at and running[0]:
+            running = {place: running[place] for place in sorted({0, *_near(running, margin)})}
     return running
+
+
+def _near(running: dict[int, list[float]], margin: float) -> Collection[int]:
+    """Return the better half of the runners, without those that are behind the leader beyond noise."""
+    order = sorted(running, key=lambda place: (math.fsum(running[place]), place))
+    leader = running[order[0]]
+    near = [place for place in order if not lead(leader, running[place]).beyond(margin)]
+    return near[: max(2, math.ceil(len(order) / 2))]

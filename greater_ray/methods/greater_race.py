@@ -2,8 +2,8 @@
 
 What it changes of GReaTer (Das et al., ICLR 2025), and why, stands in ``docs/methods/greater-race.md``:
 
-* several start prompts, with and without demonstrations, race first;
-* one backward pass ranks changes at all positions together;
+* what is shown in front of the questions races first, then several start prompts;
+* one backward pass ranks changes at all positions together, and rows that are shown are exchanged, too;
 * prompts are compared by the answers as the task reads them and by the label's share, without a fluency term: the
   candidates are tokens that the model itself finds likely there, as in Eq. 3 and 4;
 * the current prompt runs along, on the same rows, and what is not better than it beyond noise is not taken;
@@ -13,26 +13,17 @@ What it changes of GReaTer (Das et al., ICLR 2025), and why, stands in ``docs/me
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from greater_ray.config import Config
 from greater_ray.methods._archive import dev_rows, start_ids
-from greater_ray.methods._race import Runner, lead, losses, race
-from greater_ray.methods._tokens import replaced
+from greater_ray.methods._moves import Move, deleting, gradient, inserting, replacing, showing
+from greater_ray.methods._race import Runner, cut, lead, losses, race
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import Example, LossSpec, Shown, TokenIds
-from greater_ray.work import (
-    Answers,
-    CheckPrompts,
-    OneHotGradient,
-    PromptGradients,
-    PromptRoom,
-    Proposals,
-    TokenTexts,
-    Work,
-)
+from greater_ray.work import CheckPrompts, PromptGradients, PromptRoom, Work
 
 STARTS = (
     "Use proper logical reasoning and think step by step. Finally, give the actual correct answer.",
@@ -47,34 +38,31 @@ class GreaterRaceConfig(Config):
     starts: tuple[str, ...] = Field(
         default=STARTS,
         min_length=1,
-        description="Prompts that race first; the first one is the start that the result is compared with.",
+        description="Prompts that race; the first one is the start that the result is compared with.",
     )
-    contexts: tuple[Literal["none", "drawn", "nearest"], ...] = Field(
-        default=("none", "drawn", "nearest"),
-        min_length=1,
-        description="What they race with: no demonstrations, `shots` drawn training rows, or the `shots` nearest.",
+    contexts: tuple[Literal["drawn", "nearest"], ...] = Field(
+        default=("drawn", "nearest"),
+        description="What races in front of the questions against nothing: drawn training rows, or the nearest ones.",
     )
     shots: int = Field(default=4, ge=1, description="Training rows that are shown in front of a question.")
-    gradient_rows: int = Field(default=25, ge=1, description="Training rows of a backward pass.")
-    label_loss: Literal["ce", "choice"] = Field(
-        default="ce",
-        description="The label's term of the gradient's loss: its cross-entropy, or minus the log of its share among "
-        "the task's choices.",
-    )
-    num_raced: int = Field(default=8, ge=1, description="Changes of the prompt that race in a step.")
+    draws: int = Field(default=4, ge=1, description="How many times they are drawn.")
+    gradient_rows: int = Field(default=20, ge=1, description="Training rows of a backward pass, in whole heats.")
+    num_raced: int = Field(default=8, ge=1, description="Changes that race in a step.")
     per_position: int = Field(default=2, ge=1, description="How many of them are at one position at most.")
-    proposal_samples: int = Field(
-        default=5, ge=1, description="Rows that are asked for likely tokens; half of them must find one likely."
+    top_k: int = Field(
+        default=10, ge=1, description="A token may stand where it is among so many likeliest ones for half of the rows."
     )
-    top_k: int = Field(default=10, ge=1, description="How many tokens are likely for a row.")
-    moves: tuple[Literal["replace", "insert", "delete"], ...] = Field(
-        default=("replace", "insert", "delete"), description="Kinds of changes."
+    moves: tuple[Literal["replace", "insert", "delete", "show"], ...] = Field(
+        default=("replace", "insert", "delete", "show"),
+        description="Kinds of changes: of tokens, and of the rows that are shown.",
     )
     token_filter: Literal["none", "ascii", "letters", "released"] = Field(
         default="ascii", description="Which tokens may stand in a prompt."
     )
-    first_rows: int = Field(
-        default=8, ge=2, description="Rows that all answer before any is left out; then as many again, and so on."
+    heat: int = Field(
+        default=10,
+        ge=1,
+        description="Rows that all answer before any is left out; again after two heats, after four, and so on.",
     )
     margin: float = Field(
         default=1.0, ge=0, description="Standard errors that make a difference on training rows more than noise."
@@ -88,9 +76,9 @@ class GreaterRaceConfig(Config):
     max_prompt_tokens: int = Field(default=64, ge=1, description="Tokens of a prompt at most.")
 
     @property
-    def loss(self) -> LossSpec:
-        """The loss whose gradient ranks changes: the label's term alone."""
-        return LossSpec(fluency="nll", fluency_weight=0.0, label=self.label_loss)
+    def opening(self) -> tuple[str, ...]:
+        """What races in the first steps, before any change is tried."""
+        return (("contexts",) if self.contexts else ()) + (("starts",) if len(self.starts) > 1 else ())
 
 
 class GreaterRaceState(MethodState, frozen=True):
@@ -103,16 +91,6 @@ class GreaterRaceState(MethodState, frozen=True):
     shown: tuple[str, ...] = ()
     nearest_of: int = 0
     tried: tuple[TokenIds, ...] = ()
-
-
-class Move(NamedTuple):
-    """A changed prompt, the change in words, and what the gradient predicts of the loss, where it does."""
-
-    prompt: TokenIds
-    position: int
-    token: int | None
-    text: str
-    slope: float | None = None
 
 
 class GreaterRace:
@@ -143,65 +121,83 @@ class GreaterRace:
     def step(
         self, problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState
     ) -> tuple[GreaterRaceState, StepInfo]:
-        """Let the start prompts race in the first step, changes of the current prompt in every other one."""
+        """Let contexts race in the first step, start prompts in the second, and changes of the best in all others."""
         notes: list[str] = []
-        rows = _shuffled(problem, state.step)
-        if state.step:
-            now = Runner(state.prompt_ids, _shown(problem, state), state.prompt_ids)
-            moves = _moves(problem, config, state, now, rows, notes)
-            runners = [now, *(Runner(move.prompt, now.shown, now.prompt) for move in moves)]
+        heats = _heats(problem, config, state.step)
+        now = Runner(state.prompt_ids, _shown(problem, state), state.prompt_ids)
+        opening = config.opening[state.step] if state.step < len(config.opening) else None
+        if opening is None:
+            moves = _moves(problem, config, state, now, heats, notes)
         else:
-            moves, runners = [], _starts(problem, config, state, notes)
-        found = race(problem, runners, rows, first=config.first_rows, margin=config.margin, weight=config.share_weight)
-        # The first one is what the others are compared with, whether or not it was in front.
-        found[0] = losses(problem, runners[0], rows, config.share_weight)
-        place = _taken(problem, config, runners, rows, found)
-        taken = runners[place]
-        behind = tuple(move.prompt for move in moves)
+            moves = [Move(runner, text=text) for text, runner in _openings(problem, config, now, opening, notes)]
+        runners = [now, *(move.runner for move in moves)]
+        found = race(problem, runners, heats, margin=config.margin, weight=config.share_weight)
+        place = _taken(problem, config, runners, heats, found)
+        taken = runners[place]._replace(under=runners[place].prompt)
         state = state.model_copy(
             update={
                 "step": state.step + 1,
                 "prompt_ids": taken.prompt,
                 "shown": tuple(d.id for d in taken.shown.rows),
                 "nearest_of": taken.shown.nearest,
-                "tried": () if place else (*state.tried, *behind),
+                "tried": () if place else (*state.tried, *(r.prompt for r in runners if r.prompt != now.prompt)),
             }
         )
         best = state.best
         state = _with_result(problem, config, state, taken, notes)
         state = state.model_copy(update={"steps_since_best": state.steps_since_best + 1 if state.best == best else 0})
         info = StepInfo(
-            position=moves[place - 1].position if place and moves else None,
+            position=moves[place - 1].position if place else None,
             prompt_ids=taken.prompt,
             prompt_text=problem.model.ask(CheckPrompts([taken.prompt]))[0].text,
             loss=_mean(found[place]),
             best_loss=state.best[0][0],
             accepted=place,
-            candidates=_candidates(problem, runners, moves, found),
+            candidates=_candidates(problem, now, moves, found),
             notes=tuple(notes),
         )
         return state, info
 
 
-# -- the start ---------------------------------------------------------------------------------------------------------
+# -- who races ---------------------------------------------------------------------------------------------------------
 
 
-def _starts(problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState, notes: list[str]) -> list[Runner]:
-    """Return every start prompt in every context; the first one is the start that the result is compared with."""
-    shots = min(config.shots, len(problem.examples))
-    drawn = problem.rng(0, "demonstrations").sample(problem.examples, shots)
-    contexts = {
-        "none": Shown(),
-        "drawn": Shown(tuple(row.shown for row in drawn)),
-        "nearest": Shown(tuple(row.shown for row in problem.examples), shots),
-    }
-    prompts = [start_ids(problem, text) for text in config.starts]
-    runners = [Runner(p, contexts[name], p) for name in config.contexts for p in prompts]
-    runners = list(dict.fromkeys([Runner(state.prompt_ids, Shown(), state.prompt_ids), *runners]))
-    fitting = [runner for runner in runners if _fits(problem, runner)]
-    if len(fitting) < len(runners):
-        notes.append(f"{len(runners) - len(fitting)} starts do not fit the context window and are left out")
+def _heats(problem: Problem, config: GreaterRaceConfig, step: int) -> list[Sequence[Example]]:
+    """Return the training rows in heats that never change, in the order in which this step runs through them."""
+    rows = problem.rng(0, "rows").sample(problem.examples, len(problem.examples))
+    heats = cut(rows, config.heat)
+    return problem.rng(step, "heats").sample(heats, len(heats))
+
+
+def _openings(
+    problem: Problem, config: GreaterRaceConfig, now: Runner, which: str, notes: list[str]
+) -> list[tuple[str, Runner]]:
+    """Return what races against the start: other contexts for its prompt, or other prompts in the best context."""
+    if which == "starts":
+        prompts = {text: start_ids(problem, text) for text in config.starts}
+        found = [("", Runner(prompt, now.shown, prompt)) for prompt in prompts.values()]
+    else:
+        found = [(text, now._replace(shown=some)) for text, some in _contexts(problem, config)]
+    others = [pair for pair in found if pair[1] != now]
+    fitting = [pair for pair in others if _fits(problem, pair[1])]
+    if len(fitting) < len(others):
+        notes.append(f"{len(others) - len(fitting)} starts do not fit the context window and are left out")
     return fitting
+
+
+def _contexts(problem: Problem, config: GreaterRaceConfig) -> list[tuple[str, Shown]]:
+    """Return what may stand in front of the questions; rows are drawn from one half, so that the others may race."""
+    rows, rng = problem.examples, problem.rng(0, "demonstrations")
+    aside = rng.sample(rows, len(rows) // 2)[: config.draws * config.shots]
+    shots = min(config.shots, len(aside))
+    contexts: list[tuple[str, Shown]] = []
+    if "drawn" in config.contexts and shots:
+        drawn = dict.fromkeys(tuple(row.shown for row in rng.sample(aside, shots)) for _ in range(config.draws))
+        contexts += [(f"{shots} drawn rows", Shown(some)) for some in drawn]
+    if "nearest" in config.contexts and len(rows) > 1:
+        count = min(config.shots, len(rows) - 1)
+        contexts.append((f"the {count} nearest rows", Shown(tuple(row.shown for row in rows), count)))
+    return contexts
 
 
 def _fits(problem: Problem, runner: Runner) -> bool:
@@ -214,101 +210,58 @@ def _shown(problem: Problem, state: GreaterRaceState) -> Shown:
     return Shown(tuple(rows[name] for name in state.shown), state.nearest_of)
 
 
-def _shuffled(problem: Problem, step: int) -> list[Example]:
-    """Return the training rows in the order in which this step's race answers them."""
-    return problem.rng(step, "rows").sample(problem.examples, len(problem.examples))
-
-
-# -- changes of a prompt -----------------------------------------------------------------------------------------------
-
-
 def _moves(
     problem: Problem,
     config: GreaterRaceConfig,
     state: GreaterRaceState,
     now: Runner,
-    rows: Sequence[Example],
+    heats: Sequence[Sequence[Example]],
     notes: list[str],
 ) -> list[Move]:
     """Return the changes that race in this step: those that the gradient finds steepest, and a few that it cannot rank.
 
-    One of four inserts a token and one of four takes one out, where these moves are wanted.
+    One of four inserts a token, one of four takes one out and one of four shows other rows, where that is wanted.
     """
-    rng, likely = problem.rng(state.step, "moves"), _likely(problem, config, now, state.step)
-    room = problem.prompt_limit(config.max_prompt_tokens) - len(now.prompt)
-    pools = {
-        "replace": _replacing(problem, config, now, rows, likely) if "replace" in config.moves else [],
-        "insert": _inserting(now, likely) if "insert" in config.moves and room > 0 else [],
-        "delete": _deleting(now) if "delete" in config.moves and len(now.prompt) > 1 else [],
-    }
-    for name in ("insert", "delete"):
-        rng.shuffle(pools[name])
-    tried = {*state.tried, now.prompt}
-    others = max(1, config.num_raced // 4)
+    rng, wanted = problem.rng(state.step, "moves"), config.moves
+    found = None
+    if {"replace", "insert"} & {*wanted}:
+        some = heats[: math.ceil(config.gradient_rows / config.heat)]
+        # The label's term alone: its share among the choices where answers are a closed set, else its likelihood.
+        loss = LossSpec(fluency="nll", fluency_weight=0.0, label="choice" if problem.choices else "ce")
+        found = gradient(problem, now, some, loss, config.top_k, config.token_filter)
+    longer = len(now.prompt) < problem.prompt_limit(config.max_prompt_tokens)
+    pools = [
+        showing(problem, now, rng) if "show" in wanted else [],
+        inserting(now, found, rng) if found and "insert" in wanted and longer else [],
+        deleting(now, rng) if "delete" in wanted else [],
+        replacing(problem, now, found) if found and "replace" in wanted else [],
+    ]
+    few = max(1, config.num_raced // 4)
     chosen: list[Move] = []
-    for name, limit in (("insert", others), ("delete", others), ("replace", config.num_raced)):
-        at: Counter[int] = Counter()
-        taken = 0
-        for move in pools[name]:
-            if len(chosen) == config.num_raced or taken == limit:
-                break
-            if move.prompt in tried or at[move.position] == config.per_position:
-                continue
-            if problem.model.ask(CheckPrompts([move.prompt]))[0].survives:
-                chosen.append(move)
-                taken += 1
-                at[move.position] += 1
-            tried.add(move.prompt)
+    for pool, limit in zip(pools, (few, few, few, config.num_raced), strict=True):
+        chosen += _chosen(problem, config, pool, {*state.tried, now.prompt}, min(limit, config.num_raced - len(chosen)))
     if not chosen:
         notes.append("no change is left to try: the prompt stays")
     return chosen
 
 
-def _likely(problem: Problem, config: GreaterRaceConfig, now: Runner, step: int) -> list[list[int]]:
-    """Return for every position the tokens that at least half of the asked rows find likely there (Eq. 3, 4)."""
-    asked = problem.rng(step, "proposals").sample(problem.examples, min(config.proposal_samples, len(problem.examples)))
-    model, found = now.view(problem).model, []
-    for position in range(len(now.prompt)):
-        lists = model.ask(Proposals(asked, now.prompt, position, config.top_k, config.token_filter))
-        counts = Counter(token for tokens in lists for token in set(tokens))
-        found.append([token for token, num in sorted(counts.items()) if 2 * num >= len(asked)])
-    return found
-
-
-def _replacing(
-    problem: Problem, config: GreaterRaceConfig, now: Runner, rows: Sequence[Example], likely: list[list[int]]
+def _chosen(
+    problem: Problem, config: GreaterRaceConfig, pool: Sequence[Move], tried: set[TokenIds], limit: int
 ) -> list[Move]:
-    """Rank one other token at one position by the first-order change of the loss, the steepest descent first."""
-    view, some = now.view(problem), rows[: config.gradient_rows]
-    (answers,) = view.model.ask(Answers(some, [now.prompt], score_choices=problem.score_choices))
-    reasoning = [answer.rollout.reasoning for answer in answers]
-    backward = view.model.ask(PromptGradients(some, now.prompt, config.loss, reasoning=reasoning))
-    moves = []
-    for position, tokens in enumerate(likely):
-        own = now.prompt[position]
-        others = [token for token in tokens if token != own]
-        here, *slopes = view.model.ask(OneHotGradient(backward.gradient[position], [own, *others]))
-        texts = problem.model.ask(TokenTexts(others))
-        moves += [
-            Move(replaced(now.prompt, position, token), position, token, text, slope - here)
-            for token, text, slope in zip(others, texts, slopes, strict=True)
-        ]
-    return sorted(moves, key=lambda move: (move.slope, move.position, move.token))
-
-
-def _inserting(now: Runner, likely: list[list[int]]) -> list[Move]:
-    return [
-        Move((*now.prompt[:position], token, *now.prompt[position:]), position, token, "")
-        for position, tokens in enumerate(likely)
-        for token in tokens
-    ]
-
-
-def _deleting(now: Runner) -> list[Move]:
-    return [
-        Move((*now.prompt[:position], *now.prompt[position + 1 :]), position, None, "")
-        for position in range(len(now.prompt))
-    ]
+    """Return the first moves that are new, keep to ``per_position`` and survive being read as text again."""
+    at: Counter[int] = Counter()
+    new = [move for move in pool if move.position is None or move.runner.prompt not in tried]
+    checks = problem.model.ask(CheckPrompts([move.runner.prompt for move in new])) if new else []
+    chosen: list[Move] = []
+    for move, check in zip(new, checks, strict=True):
+        if len(chosen) == limit:
+            break
+        if move.position is None:
+            chosen.append(move)
+        elif check.survives and at[move.position] < config.per_position:
+            at[move.position] += 1
+            chosen.append(move)
+    return chosen
 
 
 # -- what is taken -----------------------------------------------------------------------------------------------------
@@ -318,7 +271,7 @@ def _taken(
     problem: Problem,
     config: GreaterRaceConfig,
     runners: Sequence[Runner],
-    rows: Sequence[Example],
+    heats: Sequence[Sequence[Example]],
     found: dict[int, list[float]],
 ) -> int:
     """Return the place of the best runner if it is ahead of the first one beyond noise, else 0.
@@ -331,9 +284,11 @@ def _taken(
         return 0
     taken = runners[place]
     if taken.shown and taken.under != taken.prompt:
-        found[place] = losses(problem, taken._replace(under=taken.prompt), rows, config.share_weight)
-        if not lead(found[place], found[0]).beyond(config.margin):
+        asked = [runners[0], taken._replace(under=taken.prompt)]
+        again = race(problem, asked, heats, margin=config.margin, weight=config.share_weight)
+        if 1 not in again or not lead(again[1], again[0]).beyond(config.margin):
             return 0
+        found[place] = again[1]
     return place
 
 
@@ -341,12 +296,11 @@ def _with_result(
     problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState, taken: Runner, notes: list[str]
 ) -> GreaterRaceState:
     """Make the taken prompt the result where dev rows say that it is the best so far, and ahead of the start."""
-    rows, weight = dev_rows(problem), config.share_weight
-    start = start_ids(problem, config.starts[0])
-    before = losses(problem, Runner(start), rows, weight)
+    start = Runner(start_ids(problem, config.starts[0]))
+    rows = dev_rows(problem)
+    before, own = losses(problem, [start, taken], rows, config.share_weight)
     if not state.best:
-        state = state.model_copy(update={"best": ((_mean(before), start),), "initial_loss": _mean(before)})
-    own = losses(problem, taken._replace(under=taken.prompt), rows, weight)
+        state = state.model_copy(update={"best": ((_mean(before), start.prompt),), "initial_loss": _mean(before)})
     if _mean(own) >= state.best[0][0]:
         return state
     if not lead(own, before).beyond(config.confidence):
@@ -361,17 +315,21 @@ def _with_result(
 
 
 def _candidates(
-    problem: Problem, runners: Sequence[Runner], moves: Sequence[Move], found: Mapping[int, list[float]]
+    problem: Problem, now: Runner, moves: Sequence[Move], found: Mapping[int, list[float]]
 ) -> tuple[Candidate, ...]:
     """Return who raced, for the record; who was left out before all rows were answered has no loss."""
-    texts = [check.text for check in problem.model.ask(CheckPrompts([runner.prompt for runner in runners]))]
-    shown = []
-    for place, (runner, text) in enumerate(zip(runners, texts, strict=True)):
-        slope = moves[place - 1].slope if moves and place else None
-        loss = _mean(found[place]) if place in found else None
-        which = f" [{runner.shown.count} demonstrations]" if runner.shown and not moves else ""
-        shown.append(Candidate(None, text.strip() + which, slope, loss, "scored" if place in found else "left out"))
-    return tuple(shown)
+    tried = [Move(now), *moves]
+    texts = [check.text.strip() for check in problem.model.ask(CheckPrompts([move.runner.prompt for move in tried]))]
+    return tuple(
+        Candidate(
+            None,
+            f"{text} [{move.text}]" if move.position is None and move.text else text,
+            move.slope,
+            _mean(found[place]) if place in found else None,
+            "scored" if place in found else "left out",
+        )
+        for place, (move, text) in enumerate(zip(tried, texts, strict=True))
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
-from greater_ray.models._prefixes import Heads, Prefixes
+from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
 from greater_ray.models._probe import refuse_unsupported
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
@@ -270,7 +270,7 @@ class Engine(Vocabulary):
         rows = self._decode_batch.map(work, len(parts))
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.shared_head else parts))
             + sum(spans.shared_head + len(p.suffix) for p in parts)
             + (sum(map(len, reasoning)) if reasoning is not None else 0),
@@ -324,10 +324,19 @@ class Engine(Vocabulary):
     @computes(PromptGradients)
     def prompt_gradients(self, work: PromptGradients, layout: Layout) -> tuple[PromptGradient, Usage]:
         """Gradient of the shard's summed loss with respect to the table row of every prompt token."""
-        scale = self._embedding_scale()
-        rows, usage = self._differentiate(work, layout, lambda row: (row.gradient.double() * scale, row.loss))
-        gradient = torch.stack([part for part, _ in rows]).sum(dim=0)
-        return PromptGradient(tuple(map(tuple, gradient.tolist())), tuple(value for _, value in rows)), usage
+        scale, banned = self._embedding_scale(), self._banned(work.token_filter) if work.depth else None
+
+        def read(row: RowGradient) -> tuple[Tensor, float, tuple[TokenIds, ...]]:
+            lists = () if banned is None else tuple(best_tokens(logits, banned, work.depth) for logits in row.logits)
+            return row.gradient.double() * scale, row.loss, lists
+
+        rows, usage = self._differentiate(work, layout, read)
+        gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
+        proposals = [lists for _, _, lists in rows] if work.depth else []
+        if self.spans(layout).shared_head:
+            proposals = [proposals[0]] * len(proposals)
+        losses = tuple(value for _, value, _ in rows)
+        return PromptGradient(tuple(map(tuple, gradient.tolist())), losses, tuple(proposals)), usage
 
     def _differentiate(
         self, work: BackwardWork[Any], layout: Layout, read: Callable[[RowGradient], T]
@@ -358,7 +367,7 @@ class Engine(Vocabulary):
         ]
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             scored_tokens=sum(lengths),
             backward_tokens=sum(lengths),
             passes=1,
@@ -384,7 +393,7 @@ class Engine(Vocabulary):
 
         usage = Usage(
             calls=len(parts),
-            prefix_tokens=sum(len(head) - 1 for head in heads),
+            prefix_tokens=fed_tokens(heads),
             prefill_tokens=len(parts) * (1 + work.position),
             passes=1,
         )

@@ -313,15 +313,18 @@ class Gradients(BackwardWork[ShardGradient]):
 
 @dataclass(frozen=True)
 class PromptGradients(BackwardWork[PromptGradient]):
-    """Gradient of the summed loss with respect to the embedding row of every prompt token."""
+    """Gradient of the summed loss with respect to the embedding row of every prompt token.
+
+    With a ``depth``, also so many likeliest tokens at every position for every row (paper Eq. 3): their logits are at
+    hand.
+    """
+
+    depth: int = 0
+    token_filter: str = "none"
 
     def joined(self, results: Sequence[PromptGradient], model: Asking) -> PromptGradient:
         """Add shards in float64, in their order."""
-        tokens = zip(*(p.gradient for p in results), strict=True)
-        return PromptGradient(
-            gradient=tuple(tuple(math.fsum(column) for column in zip(*rows, strict=True)) for rows in tokens),
-            losses=tuple(value for p in results for value in p.losses),
-        )
+        return PromptGradient.summed(results)
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------

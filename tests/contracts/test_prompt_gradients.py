@@ -34,6 +34,7 @@ def test_gradients_at_all_tokens_equal_the_slow_twin_and_those_at_single_positio
     assert mine.shape == (len(prompt), slow.embed.weight.shape[1])
     assert float((mine - reference).norm()) <= 1e-9 * float(reference.norm())
     assert ours.losses == pytest.approx(theirs.losses, rel=1e-9)
+    assert ours.proposals == ()
     every = list(range(slow.embed.weight.shape[0]))
     table = torch.tensor(fast.ask(TokenEmbeddings(every)), dtype=torch.float64)
     for position in (0, len(prompt) - 1):
@@ -46,6 +47,18 @@ def test_gradients_at_all_tokens_equal_the_slow_twin_and_those_at_single_positio
         expected = torch.tensor(fast.ask(OneHotGradient(one.gradient, every)), dtype=torch.float64)
         assert float((table @ mine[position] - expected).norm()) <= 1e-9 * float(expected.norm()) + 1e-15
         assert one.losses == ours.losses
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_the_same_pass_names_the_likeliest_tokens_at_every_position(family: str) -> None:
+    fast, slow = build(family, torch.float64)
+    prompt = fast.ask(EncodePrompt(PROMPT))[:6]
+    work = PromptGradients(EXAMPLES, prompt, LABEL_ONLY, with_reasoning=False, depth=3, token_filter="ascii")
+    ours, theirs = (m.ask(work) for m in (fast, slow))
+    assert ours.proposals == theirs.proposals
+    assert {len(tokens) for lists in ours.proposals for tokens in lists} == {3}
+    assert len(ours.proposals) == len(EXAMPLES)
+    assert {len(lists) for lists in ours.proposals} == {6}
 
 
 @pytest.mark.parametrize("family", ["gpt2"])

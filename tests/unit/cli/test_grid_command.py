@@ -376,6 +376,27 @@ def test_the_scripts_run_from_another_directory(
     assert "bbh/navigate" in capsys.readouterr().out
 
 
+def test_the_script_that_compares_says_what_the_tests_say(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.chdir(tmp_path)
+    options = ["--out", "race", "--model", str(tiny_folder), "--replicas", "0"]
+    sections = {"task.data": "synthetic", "task.train_size": 2, "task.dev_size": 2, "task.test_size": 4}
+    sections |= {"decoding.max_reasoning_tokens": 4, "decoding.max_answer_tokens": 2, "budget.tokens": 500}
+    settings = {f"settings.{name}": value for name, value in sections.items()}
+    settings |= {"seeds": "[0,1]", "methods": "[greater-race,zero-shot-cot]", "tasks": "[bbh/navigate]"}
+    assert in_process("successor", ["--out", "race", "--table-only"], monkeypatch) == 1
+    assert "no table yet" in capsys.readouterr().err
+    for name, value in settings.items():
+        options += ["--set", f"{name}={value}"]
+    assert in_process("successor", options, monkeypatch) == 0
+    table = (tmp_path / "race" / "against.md").read_text()
+    assert table in capsys.readouterr().out
+    assert {line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")} == {
+        *("| method", "| ---", "| greater-race", "| zero-shot-cot", "| (its start prompt)", "| task", "| bbh/navigate"),
+    }
+
+
 @pytest.mark.parametrize("name", ["bbh_grid", "gsm8k_folio_grid"])
 def test_the_scripts_hand_every_option_on(name: str, tmp_path: Path, monkeypatch: Any, capsys: Any):
     monkeypatch.chdir(tmp_path)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from greater_ray.methods._race import Lead, Runner, lead, race, row_loss
+from greater_ray.methods._moves import showing
+from greater_ray.methods._race import Lead, Runner, cut, lead, race, row_loss
 from greater_ray.methods.greater_race import PLUGIN, GreaterRaceConfig, GreaterRaceState
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.records import ExampleRecord
 from greater_ray.types import Answer, Example, Rollout, Shown, TokenIds
 from greater_ray.work import Answers, Proposals
 from tests.scripted import ScriptedModel, read, rows
@@ -57,7 +57,7 @@ def problem_with(model: ScriptedModel, dev: Sequence[Example] = DEV, seed: int =
 
 
 def config(**values: Any) -> GreaterRaceConfig:
-    plain = {"starts": (START,), "contexts": ("none",), "share_weight": 0.0, "moves": ("replace",), "num_raced": 4}
+    plain = {"starts": (START,), "contexts": (), "share_weight": 0.0, "moves": ("replace",), "num_raced": 4, "heat": 4}
     return GreaterRaceConfig(**plain | values)
 
 
@@ -74,20 +74,18 @@ PULL = {START: [[1.0]] * 3, BETTER: [[1.0]] * 3}
 SLOPE = {" then": -4.0, " and": -3.0, " check": -2.0, " slow": -1.0}
 
 
-def record(score: float, label_ce: float | None, nlls: dict[str, float] | None = None) -> ExampleRecord:
-    row = Example("r0", "q", "(A)", "A")
-    answer = Answer(Rollout((), False, 0.0, 0.0, None), "", "")
-    return read(row, answer).model_copy(update={"score": score, "label_ce": label_ce, "choice_nlls": nlls})
+def cost(said: str, label_ce: float | None, nlls: tuple[float, ...] | None = None, weight: float = 1.0) -> float:
+    row = Example("r0", "q", "A", "A")
+    problem = Problem((row,), ScriptedModel(), 0, read=read, choices=() if nlls is None else ("A", "B"))
+    return row_loss(problem, row, Answer(Rollout((), False, label_ce, 0.0, None), "", said, nlls), weight)
 
 
 def test_a_row_costs_its_mistake_and_what_the_label_lacks():
-    row = Example("r0", "q", "(A)", "A")
-    assert row_loss(row, record(1.0, math.log(4)), 1.0) == pytest.approx(0.75)
-    assert row_loss(row, record(0.0, math.log(4)), 0.5) == pytest.approx(1 + 0.5 * 0.75)
-    assert row_loss(row, record(0.25, math.log(4)), 0.0) == 0.75
-    assert row_loss(row, record(0.0, None), 1.0) == 1.0, "a model that tells no likelihoods"
-    nlls = {"A": 0.0, "B": math.log(3)}
-    assert row_loss(row, record(1.0, 9.0, nlls), 1.0) == pytest.approx(0.25), "the share among the choices"
+    assert cost("A", math.log(4)) == pytest.approx(0.75)
+    assert cost("B", math.log(4), weight=0.5) == pytest.approx(1 + 0.5 * 0.75)
+    assert cost("B", math.log(4), weight=0.0) == 1.0
+    assert cost("B", None) == 1.0, "a model that tells no likelihoods"
+    assert cost("A", 9.0, (0.0, math.log(3))) == pytest.approx(0.25), "the share among the choices"
 
 
 def test_a_lead_is_paired_and_equal_rows_are_none():
@@ -102,14 +100,14 @@ def test_a_lead_is_paired_and_equal_rows_are_none():
 def test_who_is_behind_beyond_noise_answers_no_further_rows():
     model = Answering(right={" think": 1.0, " step": 0.9, " by": 0.0, " then": 0.0})
     runners = [Runner(model.encoded(word)) for word in (" by", " think", " step", " then")]
-    found = race(problem_with(model), runners, rows(20), first=4, margin=1.0, weight=0.0)
-    assert set(found) == {1, 2}, "those that are close run to the end"
-    assert math.fsum(found[1]) == 0
-    assert math.fsum(found[2]) == 2
+    found = race(problem_with(model), runners, cut(rows(20), 4), margin=1.0, weight=0.0)
+    assert set(found) == {0, 1, 2}, "those that are close run to the end, and the first one"
+    assert [math.fsum(found[place]) for place in (0, 1, 2)] == [20, 0, 2]
     answered: dict[str, int] = {}
-    for (text,), ids in model.questions("answers"):
-        answered[text] = answered.get(text, 0) + len(ids)
-    assert answered == {" by": 4, " think": 20, " step": 20, " then": 4}
+    for texts, ids in model.questions("answers"):
+        for text in texts:
+            answered[text] = answered.get(text, 0) + len(ids)
+    assert answered == {" by": 20, " think": 20, " step": 20, " then": 4}
 
 
 def test_the_steepest_change_of_all_positions_that_wins_is_taken_and_is_the_result():
@@ -117,9 +115,8 @@ def test_the_steepest_change_of_all_positions_that_wins_is_taken_and_is_the_resu
     model = Answering(
         ranking=ranking, slope=SLOPE, pull=PULL, right={START: 0.2, BETTER: 0.8}, on_dev={START: 0.2, BETTER: 0.9}
     )
-    (first, begun), (second, moved) = steps(model, config(num_raced=3, per_position=1))
-    assert (begun.accepted, begun.loss) == (0, 0.8)
-    assert first.best == ((0.8, model.encoded(START)),)
+    ((second, moved),) = steps(model, config(num_raced=3, per_position=1), 1)
+    assert second.initial_loss == pytest.approx(0.8)
     # Every position prefers " then", whose slope is lowest, and one candidate of each is raced beside the current one.
     assert [c.text for c in moved.candidates] == [
         a.strip() for a in (START, BETTER, " think then by", " think step then")
@@ -134,13 +131,13 @@ def test_the_steepest_change_of_all_positions_that_wins_is_taken_and_is_the_resu
 def test_what_is_no_better_is_not_taken_and_not_tried_again():
     ranking = {"": (" then",)}
     model = Answering(ranking=ranking, slope=SLOPE, pull=PULL, right={START: 0.5, BETTER: 0.5}, on_dev={START: 0.5})
-    _, (second, info), (third, again) = steps(model, config(), 3)
+    (second, info), (third, again) = steps(model, config(), 2)
     assert (info.accepted, info.prompt_text) == (0, START)
     assert len(info.candidates) == 4
     assert [c.text for c in again.candidates] == [START.strip()]
     assert again.notes == ("no change is left to try: the prompt stays",)
     assert (second.result, third.result) == (model.encoded(START),) * 2
-    assert third.steps_since_best == 2
+    assert third.steps_since_best == 1, "the start was found in the first step"
 
 
 def test_a_prompt_that_is_better_on_train_rows_alone_is_not_the_result():
@@ -151,7 +148,7 @@ def test_a_prompt_that_is_better_on_train_rows_alone_is_not_the_result():
         right={START: 0.2, BETTER: 1.0},
         on_dev={START: 0.5, BETTER: 0.55},
     )
-    _, (state, info) = steps(model, config())
+    ((state, info),) = steps(model, config(), 1)
     assert info.prompt_text == BETTER, "the search goes on with it"
     assert state.result == model.encoded(START)
     assert info.notes == ("on dev rows not ahead of the start beyond noise: the result stays",)
@@ -161,9 +158,10 @@ def test_demonstrations_race_too_and_stay_with_the_result():
     model = Answering(
         ranking={"": (" then",)}, slope=SLOPE, pull=PULL, right={START: 0.2}, on_dev={START: 0.2}, helped={START: 0.9}
     )
-    cfg = config(contexts=("none", "drawn", "nearest"), shots=2)
+    cfg = config(contexts=("drawn", "nearest"), shots=2, draws=1)
     ((state, info),) = steps(model, cfg, 1)
-    assert [c.text for c in info.candidates] == ["think step by", *["think step by [2 demonstrations]"] * 2]
+    shown = [f"think step by [{which} rows]" for which in ("2 drawn", "the 2 nearest")]
+    assert [c.text for c in info.candidates] == ["think step by", *shown]
     assert info.accepted == 1
     assert (len(state.demonstrations), state.nearest, len(state.shown)) == (2, 0, 2)
     drawn = {d.id for d in state.demonstrations}
@@ -178,19 +176,61 @@ def test_a_change_that_wins_only_under_the_demonstrations_of_the_old_prompt_is_n
             spoilt = {**self.helped, BETTER: 0.0} if self.text(prompt) == BETTER else self.helped
             return Fickle(**{**self.__dict__, "shown": shown, "helped": spoilt}) if shown else self
 
-    model = Fickle(
-        ranking={"": (" then",)}, slope=SLOPE, pull=PULL, right={}, on_dev={}, helped={START: 0.5, BETTER: 1.0}
-    )
-    _, (state, info) = steps(model, config(contexts=("drawn",), shots=2))
+    model = Fickle(ranking={"": (" then",)}, slope=SLOPE, pull=PULL, on_dev={}, helped={START: 0.5, BETTER: 1.0})
+    _, (state, info) = steps(model, config(contexts=("drawn",), shots=2, draws=1))
     assert (info.accepted, state.prompt_ids) == (0, model.encoded(START))
 
 
 def test_a_token_is_put_in_or_taken_out():
     model = Answering(
-        ranking={"": (" and",)}, right={START: 0.2, " step by": 0.9}, on_dev={START: 0.2, " step by": 0.9}
+        ranking={"": (" and",)}, pull=PULL, right={START: 0.2, " step by": 0.9}, on_dev={START: 0.2, " step by": 0.9}
     )
-    _, (state, info) = steps(model, config(moves=("insert", "delete"), num_raced=16, per_position=1))
+    ((state, info),) = steps(model, config(moves=("insert", "delete"), num_raced=16, per_position=1), 1)
     texts = [c.text for c in info.candidates]
     assert {"step by", "think by", "think step"} <= set(texts), "one of three tokens is taken out"
     assert {"and think step by", "think and step by", "think step and by"} <= set(texts)
     assert state.result == model.encoded(" step by")
+
+
+def test_other_start_prompts_race_in_the_context_that_has_won():
+    model = Answering(right={START: 0.1}, on_dev={}, helped={START: 0.5, " step by": 0.9})
+    (_, first), (state, second) = steps(model, config(starts=(START, " step by"), contexts=("nearest",), shots=2))
+    assert [c.text for c in first.candidates] == ["think step by", "think step by [the 2 nearest rows]"]
+    assert [c.text for c in second.candidates] == ["think step by", "step by"]
+    assert (second.accepted, state.result, state.nearest) == (1, model.encoded(" step by"), 2)
+
+
+def test_rows_whose_answers_are_shown_count_for_nobody():
+    model = Answering(right={" think": 0.5}, helped={" think": 0.5})
+    shown = Shown(tuple(row.shown for row in rows(20)[8:12]))
+    runners = [Runner(model.encoded(" think")), Runner(model.encoded(" think"), shown)]
+    found = race(problem_with(model), runners, cut(rows(20), 4), margin=1.0, weight=0.0)
+    assert [len(found[place]) for place in (0, 1)] == [16, 16]
+    assert [math.fsum(found[place]) for place in (0, 1)] == [8, 8], "rows 8 and 9 are right, 10 and 11 wrong"
+    nearest = [runners[0], Runner(model.encoded(" think"), Shown(shown.rows, 2))]
+    found = race(problem_with(model), nearest, cut(rows(20), 4), margin=1.0, weight=0.0)
+    assert len(found[1]) == 20, "no row is among those nearest to itself"
+
+
+def test_every_step_asks_the_same_heats_so_that_nothing_is_answered_twice():
+    model = Answering(ranking={"": (" then",)}, slope=SLOPE, pull=PULL, right={START: 0.5})
+    steps(model, config(), 2)
+    heats = {tuple(ids) for _, ids in model.questions("answers") if not ids[0].startswith("dev")}
+    assert len(heats) == 5
+    assert sorted(name for ids in heats for name in ids) == sorted(row.id for row in rows(20))
+
+
+def test_other_rows_are_shown_where_that_is_better():
+    model = Answering(right={}, on_dev={}, helped={START: 0.5})
+    problem, now = problem_with(model), model.encoded(START)
+    pool = tuple(row.shown for row in rows(20))
+    moved = showing(problem, Runner(now, Shown(pool, 4), now), problem.rng(0, "x"))
+    assert [(m.runner.shown.nearest, m.text) for m in moved] == [(8, "the 8 nearest rows"), (2, "the 2 nearest rows")]
+    moved = showing(problem, Runner(now, Shown(pool[:3]), now), problem.rng(0, "x"))
+    assert len(moved) == 3
+    for move in moved:
+        kept = set(move.runner.shown.rows) & set(pool[:3])
+        assert (len(move.runner.shown.rows), len(kept)) == (3, 2), "one is exchanged"
+    assert showing(problem, Runner(now), problem.rng(0, "x")) == []
+    half = Runner(now, Shown(pool[:10]), now)
+    assert showing(problem, half, problem.rng(0, "x")) == [], "the other half has to race"
