@@ -20,6 +20,7 @@ from greater_ray.models._choices import choice_ids, rollout_of
 from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
+from greater_ray.models._head import WideHead, widen_head
 from greater_ray.models._kv import Masks, Prefix
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
@@ -80,6 +81,7 @@ class Engine(Vocabulary):
         gradient_rows: int | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        widen_head(model)
         self.tokenizer = tokenizer
         self.device = next(model.parameters()).device
         self.facts = {
@@ -94,6 +96,7 @@ class Engine(Vocabulary):
             "system_role": shows_system(tokenizer),
             # Only where there is some, so that records of all other models are what they were.
             **({"code_not_run": True} if brings_code(model, tokenizer) else {}),
+            **({"logits": "float32"} if isinstance(model.get_output_embeddings(), WideHead) else {}),
         }
         self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         self.config = model.config.get_text_config()
@@ -140,6 +143,8 @@ class Engine(Vocabulary):
             model.set_attn_implementation(register())
         if on_cpu:
             keep_freed_memory()
+        # First, or its half would be packed for nothing.
+        widen_head(model)
         if can_pack(model):
             pack(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
