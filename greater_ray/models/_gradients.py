@@ -91,10 +91,8 @@ def row_gradients(
         ]
     )
     (gradient_BND,) = torch.autograd.grad(losses.sum(), prompt_BND)
-    return [
-        RowGradient(gradient_BND[b], float(losses[b].detach()), logits_BQV[b, :num_prompt].detach())
-        for b in range(len(parts))
-    ]
+    values = losses.detach().tolist()
+    return [RowGradient(gradient_BND[b], values[b], logits_BQV[b, :num_prompt].detach()) for b in range(len(parts))]
 
 
 def _label_loss(logits_QV: Tensor, part: Parts, choices: Sequence[TokenIds], loss: LossSpec) -> Tensor:

@@ -145,12 +145,12 @@ class SlotStore:
             layer.values[:, :, :length] = states[1][rows]
 
     def swap_rows(self, first: int, second: int) -> None:
-        """Exchange two rows everywhere, up to the cursor."""
-        pair, swapped = [first, second], [second, first]
-        for layer in self.layers:
-            for states in (layer.keys, layer.values):
-                states[pair, :, : self.extent.cursor] = states[swapped, :, : self.extent.cursor]
-        self.positions[pair] = self.positions[swapped]
+        """Exchange two rows everywhere, up to the cursor; by slices, as lists of rows would be copied to a GPU."""
+        written = [states[:, :, : self.extent.cursor] for layer in self.layers for states in (layer.keys, layer.values)]
+        for states in [*written, self.positions]:
+            kept = states[first].clone()
+            states[first] = states[second]
+            states[second] = kept
 
 
 class Prefix:

@@ -17,7 +17,7 @@ from greater_ray.errors import DataError
 from greater_ray.models._attention import register
 from greater_ray.models._backward import layer_without_gradient
 from greater_ray.models._choices import choice_ids, rollout_of
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, choice_room, ranked_tokens
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, row_gradients
 from greater_ray.models._head import WideHead, widen_head
@@ -314,9 +314,10 @@ class Engine(Vocabulary):
         """Gradient of the shard's summed loss at a position, and the likeliest tokens there, per row."""
         banned = self._banned(work.token_filter)
 
-        def read(row: RowGradient) -> tuple[Tensor, float, TokenIds]:
-            likeliest = best_tokens(row.logits[work.position], banned, work.depth)
-            return row.gradient[work.position].double(), row.loss, likeliest
+        def read(rows: list[RowGradient]) -> list[tuple[Tensor, float, TokenIds]]:
+            logits_BV = torch.stack([row.logits[work.position] for row in rows])
+            lists = ranked_tokens(logits_BV, banned, work.depth)
+            return [(r.gradient[work.position].double(), r.loss, own) for r, own in zip(rows, lists, strict=True)]
 
         rows, usage = self._differentiate(work, layout, read)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
@@ -331,9 +332,9 @@ class Engine(Vocabulary):
         """Gradient of the shard's summed loss with respect to the table row of every prompt token."""
         scale, banned = self._embedding_scale(), self._banned(work.token_filter) if work.depth else None
 
-        def read(row: RowGradient) -> tuple[Tensor, float, tuple[TokenIds, ...]]:
-            lists = () if banned is None else tuple(best_tokens(logits, banned, work.depth) for logits in row.logits)
-            return row.gradient.double() * scale, row.loss, lists
+        def read(rows: list[RowGradient]) -> list[tuple[Tensor, float, tuple[TokenIds, ...]]]:
+            lists = [() if banned is None else tuple(ranked_tokens(r.logits, banned, work.depth)) for r in rows]
+            return [(r.gradient.double() * scale, r.loss, own) for r, own in zip(rows, lists, strict=True)]
 
         rows, usage = self._differentiate(work, layout, read)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
@@ -344,9 +345,9 @@ class Engine(Vocabulary):
         return PromptGradient(tuple(map(tuple, gradient.tolist())), losses, tuple(proposals)), usage
 
     def _differentiate(
-        self, work: BackwardWork[Any], layout: Layout, read: Callable[[RowGradient], T]
+        self, work: BackwardWork[Any], layout: Layout, read: Callable[[list[RowGradient]], list[T]]
     ) -> tuple[list[T], Usage]:
-        """Forward and backward through every row of the shard; ``read`` keeps of a row what is needed."""
+        """Forward and backward through every row of the shard; ``read`` keeps of rows what is needed."""
         spans, reasoning = self.spans(layout), work.reasoning
         parts = self._parts(work.shard, work.prompt, layout, max(map(len, reasoning)))
         heads, prefix = self._prefix(parts, layout)
@@ -358,7 +359,7 @@ class Engine(Vocabulary):
             gradients = row_gradients(
                 self.decoder, prefix, rows, parts[few], reasoning[few], spans.extractor, work.loss, choices
             )
-            return [read(row) for row in gradients]
+            return read(gradients)
 
         rows = self._gradient_batch.map(differentiate, len(parts))
         lengths = [
@@ -394,7 +395,7 @@ class Engine(Vocabulary):
 
         def propose(start: int, stop: int) -> list[TokenIds]:
             batch = RowBatch(self.decoder, prefix, range(start, stop), parts[start:stop])
-            return [best_tokens(logits, banned, work.depth) for logits in batch.prefill(0)]
+            return ranked_tokens(batch.prefill(0), banned, work.depth)
 
         usage = Usage(
             calls=len(parts),

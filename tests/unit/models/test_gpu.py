@@ -60,6 +60,24 @@ def test_a_decoded_token_takes_so_many_launches_one_wait_and_two_copies(ran: dic
     assert (many["uploads"] - few["uploads"]) / 8 <= 2
 
 
+@every_family
+def test_a_unit_takes_as_many_launches_waits_and_copies_however_many_rows_it_has(ran: dict[str, Any], family: str):
+    counts = ran[family]["counts"]
+    assert counts["12 tokens, 5 rows"] == counts["12 tokens, 2 rows"]
+    assert counts["12 tokens, 5 rows"]["syncs"] <= 12 + 3, "a token each, and the losses of prompts and labels"
+    # Lists of numbers and of tokens come one by one: a gradient, its losses, its likeliest tokens.
+    assert counts["gradients"]["syncs"] <= 4
+    assert counts["proposals"]["syncs"] <= 3
+
+
+@every_family
+def test_a_row_that_ends_costs_no_copy_and_no_wait(ran: dict[str, Any], family: str):
+    counts = ran[family]["counts"]
+    early, late = counts["rows that end early"], counts["rollouts"]
+    assert early["syncs"] <= late["syncs"]
+    assert early["uploads"] <= late["uploads"]
+
+
 def test_a_model_is_loaded_onto_a_gpu_tensor_by_tensor_and_never_moved(ran: dict[str, Any]):
     loading = ran["loading"]
     assert loading["there"] == loading["tensors"] > 20
