@@ -59,7 +59,7 @@ class Decoder:
 
 # Tokens of choices that are scored in one pass; bounds the logits that it holds.
 CHOICE_TOKENS = 16
-# Numbers of logits whose softmax is taken at once for losses: on a CPU what its caches hold, which is three times as fast.
+# Numbers of logits whose softmax is taken at once for losses; on a CPU what its caches hold, three times as fast.
 _LOSS_ENTRIES, _LOSS_ENTRIES_CPU = 2**24, 2**20
 # Takes next-token logits [B, V] and the caller's numbers of their rows; returns one token a row.
 Choice = Callable[[Tensor, Sequence[int]], list[int]]
