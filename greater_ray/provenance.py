@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def package_version() -> str:
     return str(_version("greater-ray"))
 
 
+@cache  # what is imported stays as it is; a grid in one process writes many records
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

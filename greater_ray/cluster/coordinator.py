@@ -7,7 +7,6 @@ where the folder is empty begins from that copy.
 import os
 import shutil
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,6 @@ def coordinate(config: dict[str, Any], plan: Plan) -> None:
     """Run one cell (the function trainable); its outcome is the last report."""
     if os.path.isdir(plan.folder):
         os.chdir(plan.folder)
-    threading.Thread(target=_get_ready_for_the_end, daemon=True).start()
     number = config["cell"]["number"]
     cell = plan.cells[number]
     store = GridStore(plan.out)
@@ -112,11 +110,3 @@ def _scores(store: GridStore, outcome: CellState) -> dict[str, float]:
             f"{score.split}_label_loss": score.loss_after,
         }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _get_ready_for_the_end() -> None:
-    """Import what only the end of a cell needs, while shards are waited for.
-
-    It takes most of a second of processor time, and cells that began together come to their end together.
-    """
-    import scipy.stats  # noqa: F401

@@ -339,7 +339,7 @@ class Engine(Vocabulary):
         rows, usage = self._differentiate(work, layout, read)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
         proposals = [lists for _, _, lists in rows] if work.depth else []
-        if self.spans(layout).shared_head:
+        if proposals and self.spans(layout).shared_head:
             proposals = [proposals[0]] * len(proposals)
         losses = tuple(value for _, value, _ in rows)
         return PromptGradient(tuple(map(tuple, gradient.tolist())), losses, tuple(proposals)), usage
