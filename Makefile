@@ -101,8 +101,10 @@ notebooks: $(STAMP)
 paper-smoke: $(STAMP)
 	@$(BIN)/greater-ray paper run all --scale smoke --out runs/paper-smoke
 
+# BENCH="--steps 1" takes a third of the time.
+BENCH ?=
 bench: $(STAMP)
-	@$(BIN)/python benchmarks/bench_step.py
+	@$(BIN)/python -m benchmarks.bench_step $(BENCH)
 
 # ARGS='--device cpu --tiny' shows the mechanics on a machine without a GPU.
 OUT ?=

@@ -219,7 +219,7 @@ def _loss(model: Any, row: _Row, prompt: TokenIds, loss: LossSpec, position: int
     logits = _forward(model, row.ids, shift, row.prompt_at + position)
     own = logits[row.prompt_at - 1 : row.prompt_at - 1 + len(prompt)]
     label = logits[row.label_at - 1 : row.label_at - 1 + len(row.label)]
-    return sample_loss(own, prompt, mean_nll(label, row.label, loss.ce_temperature), loss)
+    return sample_loss(mean_nll(own, prompt), mean_nll(label, row.label, loss.ce_temperature), loss)
 
 
 def _mean_nll(logits: Tensor, ids: TokenIds, start: int, length: int) -> float:
