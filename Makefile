@@ -8,6 +8,7 @@
 #   make long    set up, then the tests that take a minute or more each
 #   make fuzz    set up, then hundreds of wrong inputs (two minutes)   make faults   a small grid under random faults (an hour)
 #   make notebooks   set up, then execute examples/notebooks into runs/notebooks, with their outputs
+#   make bench-gpu   what one GPU makes of a step (under 9 minutes on an H100; OUT=<file> writes a report)
 #   make bench-cluster   set up, then what Ray and the orchestration cost (about 20 minutes, on a machine at rest)
 #   make docs    set up, then the documentation as a site that opens from disk, dist/site/index.html
 #   make release   wheel and sdist into dist/release, checked and tried in a new environment
@@ -24,7 +25,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check static lint types layers site unit long faults fuzz demo docs exports notebooks paper-smoke bench bench-cluster cluster-files \
+.PHONY: setup test check static lint types layers site unit long faults fuzz demo docs exports notebooks paper-smoke bench bench-gpu bench-cluster cluster-files \
 	release clean
 
 setup: $(STAMP)
@@ -104,6 +105,11 @@ paper-smoke: $(STAMP)
 BENCH ?=
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.bench_step $(BENCH)
+
+# ARGS='--device cpu --tiny' shows the mechanics on a machine without a GPU.
+OUT ?=
+bench-gpu: $(STAMP)
+	@$(BIN)/python -m benchmarks.bench_gpu $(ARGS) $(if $(OUT),--out $(OUT))
 
 # All three are measured, whatever the first ones say; REPORTS=<folder> also writes dated reports there.
 REPORTS ?=

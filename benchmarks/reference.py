@@ -59,6 +59,9 @@ class ReferenceModel:
                 return self.engine.run(Unit(work, self.layout))[0]
         raise AssertionError(f"this benchmark asks for no {work.kind}")
 
+    def _tensor(self, values: Any) -> Tensor:
+        return torch.tensor(values, device=self.engine.device)
+
     def _context(self, example: Example, prompt: TokenIds) -> TokenIds:
         return self.spans.head(example) + prompt + self.spans.suffix(example)
 
@@ -69,8 +72,8 @@ class ReferenceModel:
         for start in range(0, len(examples), BATCH):
             rows = [list(self._context(e, prompt)) for e in examples[start : start + BATCH]]
             width = max(map(len, rows))
-            ids = torch.tensor([[self.pad] * (width - len(r)) + r for r in rows])
-            mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
+            ids = self._tensor([[self.pad] * (width - len(r)) + r for r in rows])
+            mask = self._tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
             limit = self.layout.max_reasoning_tokens
             output = self.model.generate(
                 ids, attention_mask=mask, max_new_tokens=limit, do_sample=False, pad_token_id=self.pad
@@ -93,8 +96,8 @@ class ReferenceModel:
         label, head = self.spans.label(example), len(self.spans.head(example))
         entropy = torch.nn.functional.cross_entropy
         label_logits = logits_T[length - len(label) - 1 : length - 1]
-        ce = entropy(label_logits / loss.ce_temperature, torch.tensor(label))
-        nll = entropy(logits_T[head - 1 : head - 1 + len(prompt)], torch.tensor(prompt))
+        ce = entropy(label_logits / loss.ce_temperature, self._tensor(label))
+        nll = entropy(logits_T[head - 1 : head - 1 + len(prompt)], self._tensor(prompt))
         return ce, nll, label_logits.argmax(-1).tolist() == list(label)
 
     def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
@@ -113,8 +116,8 @@ class ReferenceModel:
             chunk = list(zip(examples[start : start + BATCH], texts[start : start + BATCH], strict=True))
             rows = [list(self._sequence(e, prompt, r)) for e, r in chunk]
             width = max(map(len, rows))
-            ids = torch.tensor([r + [self.pad] * (width - len(r)) for r in rows])
-            mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
+            ids = self._tensor([r + [self.pad] * (width - len(r)) for r in rows])
+            mask = self._tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
             logits_BTV = self.model(ids, attention_mask=mask, use_cache=False).logits
             self._count(scored_tokens=sum(map(len, rows)), passes=1)
             for k, (example, reasoning) in enumerate(chunk):
@@ -130,7 +133,7 @@ class ReferenceModel:
         proposals = []
         for example, row in zip(examples, rows, strict=True):
             with torch.no_grad():
-                logits_TV = self.model(torch.tensor([row]), use_cache=False).logits[0]
+                logits_TV = self.model(self._tensor([row]), use_cache=False).logits[0]
             self._count(scored_tokens=len(row), passes=1)
             last = logits_TV[len(self.spans.head(example)) - 1 + position].masked_fill(banned, -torch.inf)
             proposals.append(tuple(last.topk(work.depth).indices.tolist()))
@@ -140,7 +143,7 @@ class ReferenceModel:
         try:
             for example, row in zip(examples, rows, strict=True):
                 place = len(self.spans.head(example)) + position
-                embeds = self.model.get_input_embeddings()(torch.tensor([row])).detach()
+                embeds = self.model.get_input_embeddings()(self._tensor([row])).detach()
                 leaf = embeds[:, place].clone().requires_grad_(True)
                 embeds = torch.cat([embeds[:, :place], leaf[:, None], embeds[:, place + 1 :]], dim=1)
                 logits_TV = self.model(inputs_embeds=embeds, use_cache=False).logits[0]
@@ -148,7 +151,7 @@ class ReferenceModel:
                 value = ce + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll)
                 value.backward()
                 assert leaf.grad is not None
-                total += leaf.grad[0].double()
+                total += leaf.grad[0].double().cpu()
                 losses.append(float(value.detach()))
                 self._count(scored_tokens=len(row), backward_tokens=len(row), passes=1)
         finally:

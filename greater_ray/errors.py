@@ -155,5 +155,9 @@ class PoolError(GreaterRayError):
     """A pool of replicas cannot go on: no cell is to blame, and the same command tries again."""
 
 
+class DeviceError(PoolError):
+    """A process can compute nothing more on its GPU; another process can do the same work."""
+
+
 class SetAsideError(GreaterRayError):
     """A shard ended the process of every replica that tried it, so it is not tried again."""

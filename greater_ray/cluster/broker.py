@@ -10,58 +10,27 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 
-from greater_ray.cluster.lost import Lost, lost, reason_of
+from greater_ray.cluster.lost import Lost, is_answer, lost, reason_of
 from greater_ray.cluster.patience import LOADING, AwakeClock, Call, Patience
+from greater_ray.cluster.slots import Running, Slot
 from greater_ray.cluster.work_queue import Job, WorkQueue
 from greater_ray.config import ModelConfig
-from greater_ray.errors import GreaterRayError, PoolError, SetAsideError
+from greater_ray.errors import ConfigError, DataError, GreaterRayError, PoolError, SetAsideError, WrongModelError
 from greater_ray.types import Usage
 from greater_ray.work import Unit
 
 # A shard that ends this many replicas is set aside; a model that ends this many while loading stops its pool.
 ATTEMPTS = 3
+# What a load may say that it would say on every node.
+_SETTING = (ConfigError, WrongModelError, DataError)
 _EVENTS = 200  # events kept until the driver fetches them
 _LOOK = 0.5  # seconds between two looks at what the replicas do
 _STEP = 5.0  # seconds that one look may be late before the broker itself is taken to have been asleep
-
-
-@dataclass
-class Slot:
-    """One place for a replica: what it does now, and what it has done.
-
-    ``calls`` and ``tokens`` are those of results that counted; ``repeated`` calls were begun beside another replica.
-    """
-
-    state: str = "starting"
-    host: str = "-"
-    busy_seconds: float = 0.0
-    since: float = 0.0
-    calls: int = 0
-    tokens: int = 0
-    deaths: int = 0
-    repeated: int = 0
-    still: bool = False
-
-
-@dataclass
-class Running:
-    """What a replica was asked for and has not answered yet; no ``job`` while it loads.
-
-    ``since`` is on the broker's clock, ``before`` tells how many replicas were ended over the same, and ``overdue`` how
-    long this one was waited for when it was ended.
-    """
-
-    actor: Any
-    call: Call
-    since: float
-    job: Job | None = None
-    before: int = 0
-    overdue: float | None = None
 
 
 class Broker:
@@ -89,6 +58,8 @@ class Broker:
         self._number = 0
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._running: dict[int, Running] = {}
+        # Why slots last could not load, those that have not loaded since.
+        self._reasons: dict[int, str] = {}
         # Callers with calls that wait, and those that had some since the last look at the figures.
         self._waiting: Counter[str] = Counter()
         self._active: set[str] = set()
@@ -194,18 +165,34 @@ class Broker:
             self.patience.forget(index)
             if failed == ATTEMPTS:
                 assert dead is not None
-                self._give_up(slot, dead)
+                self._give_up(index, dead)
                 return
 
-    def _give_up(self, slot: Slot, dead: Lost) -> None:
+    def _give_up(self, index: int, dead: Lost) -> None:
         """Leave a slot on which no replica comes up to the others, or stop the pool where there are none."""
-        slot.state = "given up"
-        how = "did not load in time" if dead.overdue else "died while loading, as when memory runs out"
+        slot = self.slots[index]
+        how = "died while loading, as when memory runs out"
+        how = "did not load in time" if dead.overdue else "could not load" if dead.answered else how
         why = f"{ATTEMPTS} replicas in a row {how}: {dead.reason}"
-        if any(other.state in ("idle", "busy") for other in self.slots):
-            self._event("slot given up", why=why)
-        else:
+        slot.state = "given up"
+        if all(other.state == "given up" for other in self.slots):
             self._stop(f"model: '{self.model.name}': {why}")
+        else:
+            self._event("slot given up", why=f"{self._name(index)}: {why}")
+
+    def _could_not_load(self, index: int, error: RayTaskError) -> Lost:
+        """Take in why a model was not loaded: one GPU or node may be to blame, or it would be the same everywhere.
+
+        The pool stops where it is the model or a setting, or where no replica has loaded and each has failed.
+        """
+        reason = reason_of(error)
+        self._event("could not load", why=f"{self._name(index)}: {reason}")
+        self._reasons[index] = reason
+        if self.facts is None and (isinstance(error.cause, _SETTING) or len(self._reasons) == len(self.slots)):
+            others = [other for other in dict.fromkeys(self._reasons.values()) if other != reason]
+            also = f" (others: {'; '.join(others)})" if others and not isinstance(error.cause, _SETTING) else ""
+            self._stop(f"model: '{self.model.name}' cannot be served: {reason}{also}")
+        return Lost(reason, answered=True)
 
     @contextmanager
     def _watched(self, index: int, running: Running) -> Iterator[None]:
@@ -222,7 +209,7 @@ class Broker:
             slot.still = False
 
     async def _load(self, actor: Any, index: int, overdue: int) -> Lost | None:
-        """Load the model; return why the replica was lost. A model that nobody could load stops the pool at once."""
+        """Load the model; return why the replica was lost."""
         slot, running = self.slots[index], Running(actor, LOADING, 0.0, before=overdue)
         try:
             # Room that others hold is waited for as long as it takes.
@@ -230,15 +217,12 @@ class Broker:
             running.since = self._clock.look(self._now())
             with self._watched(index, running):
                 facts = await actor.load.remote(self.model)
-        except RayTaskError as error:
-            if self.facts is None:
-                self._stop(f"model: '{self.model.name}' cannot be served: {reason_of(error)}")
-            self._event("could not load", reason=reason_of(error))
-            return Lost(reason_of(error))
         except RayError as error:
+            if is_answer(error):
+                return self._could_not_load(index, error)
             slot.deaths += 1
             dead = lost(error, running.overdue)
-            self._event("died while loading", reason=dead.reason)
+            self._event("died while loading", why=f"{self._name(index)}: {dead.reason}")
             return dead
         model = facts["model"]
         if self.facts is None:
@@ -272,16 +256,17 @@ class Broker:
                 with self._watched(index, running):
                     result = await actor.run.remote(job.unit)
                     tokens = result[1].tokens
-            except RayTaskError as error:
+            except RayError as error:
+                if not is_answer(error):
+                    # One that can compute nothing more is lost too: always free first, it would fail cell after cell.
+                    slot.deaths += 1
+                    slot.state = "starting"
+                    self.queue.forget(index)
+                    await self._retry(job, index, lost(error, running.overdue))
+                    return
                 # An error of the engine itself would come again: it belongs to the cell.
                 cause = error.cause if isinstance(error.cause, GreaterRayError) else error
                 counts = self._settle(job, error=cause)
-            except RayError as error:
-                slot.deaths += 1
-                slot.state = "starting"
-                self.queue.forget(index)
-                await self._retry(job, index, lost(error, running.overdue))
-                return
             except Exception as error:  # noqa: BLE001 - an engine of one's own that returns something else
                 counts = self._settle(job, error=error)
             else:

@@ -1,18 +1,26 @@
 """Why a replica is not there any more, as one short line."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from greater_ray.errors import DeviceError
 
 _LENGTH = 300  # characters
 
 
 class Lost(NamedTuple):
-    """A replica that was lost: why, and whether its node was taken away or it did not answer in time."""
+    """A replica that was lost: why, and whether its node was taken away, or it did not answer in time, or it told."""
 
     reason: str
     preempted: bool = False
     overdue: bool = False
+    answered: bool = False
+
+
+def is_answer(error: RayError) -> TypeGuard[RayTaskError]:
+    """Tell whether a replica goes on after an error: one that its engine raised, unless its device is at fault."""
+    return isinstance(error, RayTaskError) and not isinstance(error.cause, DeviceError)
 
 
 def lost(error: RayError, overdue: float | None = None) -> Lost:

@@ -7,6 +7,7 @@ from typing import Any
 from greater_ray.assembly import load_engine
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
+from greater_ray.models.faults import device_faults
 from greater_ray.provenance import processor
 from greater_ray.types import Usage
 from greater_ray.work import BaseEngine, Unit
@@ -35,8 +36,10 @@ class Replica:
 
         Raises:
             ModelError: the model cannot be loaded, or the device is not the one this replica was given.
+            DeviceError: nothing can be computed on the device.
         """
-        engine = self.engine = load_engine(config)
+        with device_faults():
+            engine = self.engine = load_engine(config)
         # A model of one's own need not tell its device.
         device = engine.facts.get("device")
         if self.gpus and device not in (None, "cuda"):
@@ -50,6 +53,11 @@ class Replica:
         return {"model": engine.facts, "hardware": engine.hardware or processor()}
 
     def run(self, unit: Unit) -> tuple[Any, Usage]:
-        """Compute one unit of work."""
+        """Compute one unit of work.
+
+        Raises:
+            DeviceError: nothing more can be computed on the device; the broker ends this process then.
+        """
         assert self.engine is not None, "load comes first"
-        return self.engine.run(unit)
+        with device_faults():  # one's own engine need not know them
+            return self.engine.run(unit)

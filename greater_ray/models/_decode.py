@@ -8,6 +8,7 @@ extraction is one more pass over keys and values that exist already).
 Shape suffixes: B rows, Q query tokens, V vocabulary.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,6 +61,8 @@ class Decoder:
 
 # Tokens of choices that are scored in one pass; bounds the logits that it holds.
 CHOICE_TOKENS = 16
+# Numbers of logits whose softmax is taken at once for losses; on a CPU what its caches hold, three times as fast.
+_LOSS_ENTRIES, _LOSS_ENTRIES_CPU = 2**24, 2**20
 # Takes next-token logits [B, V] and the caller's numbers of their rows; returns one token a row.
 Choice = Callable[[Tensor, Sequence[int]], list[int]]
 
@@ -166,11 +169,15 @@ class RowBatch:
             self.next_position.append(end)
         keep = torch.tensor([*range(longest), width - 1], device=decoder.device)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
-        for row, (part, (tokens, nll)) in enumerate(zip(self.parts, self.begun, strict=True)):
-            self.results[row].prompt_nll = nll
-            if part.prompt:
-                own = cross_entropy(logits_BQV[row, longest - len(part.prompt) : longest], part.prompt)
-                self.results[row].prompt_nll = (tokens * nll + len(part.prompt) * own) / (tokens + len(part.prompt))
+        for result, (_, nll) in zip(self.results, self.begun, strict=True):
+            result.prompt_nll = nll
+        if longest:
+            targets = [[decoder.pad] * (longest - len(p.prompt)) + list(p.prompt) for p in self.parts]
+            losses = token_losses(logits_BQV[:, :longest], self._tensor(targets))
+            for result, part, (tokens, nll), own in zip(self.results, self.parts, self.begun, losses, strict=True):
+                if part.prompt:
+                    total = tokens * nll + math.fsum(own[longest - len(part.prompt) :])
+                    result.prompt_nll = total / (tokens + len(part.prompt))
         return logits_BQV[:, -1]
 
     def reason(self, logits_BV: Tensor, limit: int, choose: Choice = greedy) -> None:
@@ -249,18 +256,18 @@ class RowBatch:
         keep = torch.arange(len(extractor), len(extractor) + longest, device=self.decoder.device)
         self.label_slot = self.store.extent.cursor + 1 + len(extractor)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
-        for place, row in enumerate(self.order):
-            label = self.parts[row].label
-            own = logits_BQV[place, : len(label)]
-            self.results[row].label_ce = cross_entropy(own, label, temperature)
-            self.results[row].label_hit = own.argmax(dim=-1).tolist() == list(label)
+        labels = [self.parts[row].label for row in self.order]
+        targets = [[*label, *[self.decoder.pad] * (longest - len(label))] for label in labels]
+        losses = token_losses(logits_BQV, self._tensor(targets), temperature)
+        likeliest = logits_BQV.argmax(dim=-1).tolist()
+        for place, (row, label) in enumerate(zip(self.order, labels, strict=True)):
+            self.results[row].label_ce = mean(losses[place][: len(label)])
+            self.results[row].label_hit = likeliest[place][: len(label)] == list(label)
         return logits_BQV[:, 0]
 
     def _hide_dropped_reasoning(self) -> None:
-        for place, row in enumerate(self.order):
-            end = self.next_position[row] + len(self.results[row].reasoning)
-            own = self.store.positions[place]
-            own[own >= end] = NEVER
+        ends = self._tensor([[self.next_position[row] + len(self.results[row].reasoning)] for row in self.order])
+        self.store.positions.masked_fill_(self.store.positions >= ends, NEVER)
 
     def score_choices(self, logits_BV: Tensor, choices: Sequence[TokenIds], temperature: float) -> int:
         """Score alternative continuations of the extractor, given the logits ``[B, V]`` of their first tokens.
@@ -269,7 +276,8 @@ class RowBatch:
         pass do not see each other. Return the number of passes; choices of one token need none.
         """
         first_BV = widen(logits_BV).div(temperature).log_softmax(dim=-1)
-        sums = [[float(first_BV[place, choice[0]]) for choice in choices] for place in range(len(self.order))]
+        begun = torch.tensor([choice[0] for choice in choices], device=self.decoder.device)
+        sums: list[list[float]] = first_BV[:, begun].tolist()
         passes = _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS)
         for numbers in passes:
             self.store.extent.cursor = self.label_slot
@@ -357,15 +365,39 @@ def widen(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def cross_entropy(logits_QV: Tensor, labels: TokenIds, temperature: float = 1.0) -> float:
-    """Mean cross-entropy of ``labels`` under ``[Q, V]`` logits divided by ``temperature``, in nats."""
-    targets = torch.tensor(labels, device=logits_QV.device)
-    return float(torch.nn.functional.cross_entropy(widen(logits_QV) / temperature, targets))
+def token_losses(logits_BQV: Tensor, targets_BQ: Tensor, temperature: float = 1.0) -> list[list[float]]:
+    """Cross-entropy of every target under logits divided by ``temperature``, in nats, at least in float32.
+
+    A GPU is waited for once, not once a row. So many rows at a time as keep the softmax small.
+    """
+    num_rows, num_places, size = logits_BQV.shape
+    entries = _LOSS_ENTRIES_CPU if logits_BQV.device.type == "cpu" else _LOSS_ENTRIES
+    step = max(1, entries // (num_places * size))
+    parts = []
+    for start in range(0, num_rows, step):
+        wide = widen(logits_BQV[start : start + step])
+        wide = wide if temperature == 1.0 else wide / temperature
+        few = targets_BQ[start : start + step]
+        parts.append(torch.nn.functional.cross_entropy(wide.flatten(0, 1), few.flatten(), reduction="none"))
+    losses: list[list[float]] = torch.cat(parts).view(num_rows, num_places).tolist()
+    return losses
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of some losses, rounded once, so that it does not depend on how rows were padded; 0 of none."""
+    return math.fsum(values) / len(values) if values else 0.0
 
 
 def best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
     """The ``depth`` likeliest tokens that are not banned, best first; equal ones by token id."""
-    masked = widen(logits_V).masked_fill(banned_V, -torch.inf)
-    values, tokens = masked.topk(min(depth, masked.shape[0]))
-    ranked = sorted(zip(values.tolist(), tokens.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
-    return tuple(token for value, token in ranked if value > -torch.inf)
+    return ranked_tokens(logits_V[None], banned_V, depth)[0]
+
+
+def ranked_tokens(logits_NV: Tensor, banned_V: Tensor, depth: int) -> list[TokenIds]:
+    """``best_tokens`` of several rows of logits."""
+    masked = widen(logits_NV).masked_fill(banned_V, -torch.inf)
+    values, tokens = masked.topk(min(depth, masked.shape[1]))
+    return [
+        tuple(token for value, token in sorted(pairs, key=lambda pair: (-pair[0], pair[1])) if value > -torch.inf)
+        for pairs in map(list, map(zip, values.tolist(), tokens.tolist()))
+    ]

@@ -109,7 +109,8 @@ def row_gradients(
         sums.append(sample_loss(nll, _label_loss(logits_BQV[b, num_prompt - 1 :], part, choices, loss), loss))
     losses = torch.stack(sums)
     (gradient_BND,) = torch.autograd.grad(losses.sum(), prompt_BND)
-    return [RowGradient(gradient_BND[b], float(losses[b].detach()), scores[b]) for b in range(len(parts))]
+    values = losses.detach().tolist()
+    return [RowGradient(gradient_BND[b], values[b], scores[b]) for b in range(len(parts))]
 
 
 def _label_loss(logits_QV: Tensor, part: Parts, choices: Sequence[TokenIds], loss: LossSpec) -> Tensor:

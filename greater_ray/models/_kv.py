@@ -207,13 +207,13 @@ class SlotStore:
             layer.values[:, :, :length] = states[1][rows]
 
     def swap_rows(self, first: int, second: int) -> None:
-        """Exchange two rows everywhere, up to the cursor."""
-        pair, swapped = [first, second], [second, first]
+        """Exchange two rows everywhere, up to the cursor; by slices, as lists of rows would be copied to a GPU."""
         stop = self.extent.cursor - self.extent.common
-        for layer in self.layers:
-            for states in (layer.keys, layer.values):
-                states[pair, :, :stop] = states[swapped, :, :stop]
-        self.positions[pair] = self.positions[swapped]
+        written = [states[:, :, :stop] for layer in self.layers for states in (layer.keys, layer.values)]
+        for states in [*written, self.positions]:
+            kept = states[first].clone()
+            states[first] = states[second]
+            states[second] = kept
         if self.lanes is not None:
             self.lanes.swap(first, second)
 

@@ -12,19 +12,11 @@ from typing import TypeVar
 import torch
 
 from greater_ray.errors import ModelError
+from greater_ray.models.faults import is_out_of_memory
 
 ResultT = TypeVar("ResultT")
 
 RECOVERY = 32  # full pieces without a failure, after which a halved row limit is doubled
-# What torch says on the host, and where CUDA itself or a library on it could not allocate.
-_TOLD = (
-    "can't allocate memory",
-    "not enough memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -37,12 +29,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 2**30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether an error of torch means that memory ran out, on a GPU or on the host."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(told in text for told in _TOLD)
 
 
 class MicroBatch:

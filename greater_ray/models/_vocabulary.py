@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from greater_ray.errors import ConfigError
+from greater_ray.models._backward import TorchEngine
 from greater_ray.models._decode import best_tokens
 from greater_ray.models._placement import markup_tokens
 from greater_ray.models._turns import Turns
@@ -32,7 +33,7 @@ TOKEN_FILTERS = ("none", "ascii", "letters", "released")
 _CHUNK = 8192
 
 
-class Vocabulary(Turns):
+class Vocabulary(Turns, TorchEngine):
     """Kinds of work that need no forward pass; a base of ``Engine``."""
 
     model: Any

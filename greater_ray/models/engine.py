@@ -16,8 +16,17 @@ from torch import Tensor
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
 from greater_ray.models._attention import SHARED, WIDE, use_own_attention
+from greater_ray.models._backward import layer_without_gradient
 from greater_ray.models._choices import choice_ids, rollout_of
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room, common_beginning
+from greater_ray.models._decode import (
+    Decoder,
+    Parts,
+    RowBatch,
+    RowResult,
+    choice_room,
+    common_beginning,
+    ranked_tokens,
+)
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, begin, row_gradients
 from greater_ray.models._head import WideHead, widen_head
@@ -30,6 +39,7 @@ from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
 from greater_ray.models._probe import refuse_unsupported, takes_common_prefix
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
+from greater_ray.models.faults import device_faults, is_out_of_memory
 from greater_ray.models.identity import brings_code, weights_hash
 from greater_ray.types import (
     Answer,
@@ -117,26 +127,30 @@ class Engine(Vocabulary):
             pad=tokenizer.pad_token_id or 0,
         )
         refuse_unsupported(self.decoder, len(tokenizer))
+        self._cut = layer_without_gradient(model)
         # Measured on CPU; elsewhere one product of the whole is fewer kernels to start.
         if self.device.type == "cpu" and model.config._attn_implementation in (SHARED, WIDE):
             self.decoder = replace(self.decoder, shares=takes_common_prefix(self.decoder, len(tokenizer)))
         self._writer = Writer(self.decoder, tokenizer, self.config, self._decode_batch)
 
     @classmethod
+    @device_faults()
     def load(cls, config: ModelConfig, progress: Callable[[str], None] | None = None) -> "Engine":
         """Load a model from a hub, a folder, a GGUF file or the built-in source, with fixed threads.
 
         Raises:
             ModelError: it cannot be found or loaded; the sentence says why and what else there is.
+            DeviceError: nothing can be computed on the device.
         """
         from greater_ray.models import sources
 
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         source = sources.resolve(config, progress)
-        model, tokenizer = sources.load(source, config)
+        model, tokenizer = sources.load(source, config, progress)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
-        on_cpu = next(model.parameters()).device.type == "cpu"
+        device = next(model.parameters()).device
+        on_cpu = device.type == "cpu"
         use_own_attention(model)
         if on_cpu:
             keep_freed_memory()
@@ -145,7 +159,12 @@ class Engine(Vocabulary):
             pack(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
         rows = {"decode_rows": 96, "gradient_rows": 8} if on_cpu else {}
-        return cls(model, tokenizer, facts=facts, **rows)
+        try:
+            return cls(model, tokenizer, facts=facts, **rows)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise sources.too_large(source.name, device) from error
+            raise
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -308,8 +327,9 @@ class Engine(Vocabulary):
         """Gradient of the shard's summed loss at a position, and the likeliest tokens there, per row."""
         banned = self._banned(work.token_filter)
 
-        def read(row: RowGradient) -> tuple[Tensor, float, TokenIds]:
-            return row.gradient[0].double(), row.loss, best_tokens(row.logits[0], banned, work.depth)
+        def read(rows: list[RowGradient]) -> list[tuple[Tensor, float, TokenIds]]:
+            lists = ranked_tokens(torch.stack([row.logits[0] for row in rows]), banned, work.depth)
+            return [(r.gradient[0].double(), r.loss, own) for r, own in zip(rows, lists, strict=True)]
 
         rows, usage = self._differentiate(work, layout, read, work.position)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
@@ -324,9 +344,9 @@ class Engine(Vocabulary):
         """Gradient of the shard's summed loss with respect to the table row of every prompt token."""
         scale, banned = self._embedding_scale(), self._banned(work.token_filter) if work.depth else None
 
-        def read(row: RowGradient) -> tuple[Tensor, float, tuple[TokenIds, ...]]:
-            lists = () if banned is None else tuple(best_tokens(logits, banned, work.depth) for logits in row.logits)
-            return row.gradient.double() * scale, row.loss, lists
+        def read(rows: list[RowGradient]) -> list[tuple[Tensor, float, tuple[TokenIds, ...]]]:
+            lists = [() if banned is None else tuple(ranked_tokens(r.logits, banned, work.depth)) for r in rows]
+            return [(r.gradient.double() * scale, r.loss, own) for r, own in zip(rows, lists, strict=True)]
 
         rows, usage = self._differentiate(work, layout, read)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
@@ -337,9 +357,9 @@ class Engine(Vocabulary):
         return PromptGradient(tuple(map(tuple, gradient.tolist())), losses, tuple(proposals)), usage
 
     def _differentiate(
-        self, work: BackwardWork[Any], layout: Layout, read: Callable[[RowGradient], T], first: int = 0
+        self, work: BackwardWork[Any], layout: Layout, read: Callable[[list[RowGradient]], list[T]], first: int = 0
     ) -> tuple[list[T], Usage]:
-        """Forward, and back to the prompt's token at ``first``; ``read`` keeps of a row what is needed."""
+        """Forward, and back to the prompt's token at ``first``; ``read`` keeps of rows what is needed."""
         spans, reasoning = self.spans(layout), work.reasoning
         parts = self._parts(work.shard, work.prompt, layout, max(map(len, reasoning)))
         heads, prefix = self._prefix(parts, layout)
@@ -352,7 +372,7 @@ class Engine(Vocabulary):
             gradients = row_gradients(
                 self.decoder, begun, parts[few], reasoning[few], spans.extractor, work.loss, choices
             )
-            return [read(row) for row in gradients]
+            return read(gradients)
 
         rows = self._gradient_batch.map(differentiate, len(parts))
         lengths = [
@@ -388,7 +408,7 @@ class Engine(Vocabulary):
 
         def propose(start: int, stop: int) -> list[TokenIds]:
             batch = RowBatch(self.decoder, prefix, range(start, stop), parts[start:stop])
-            return [best_tokens(logits, banned, work.depth) for logits in batch.prefill(0)]
+            return ranked_tokens(batch.prefill(0), banned, work.depth)
 
         usage = Usage(
             calls=len(parts),

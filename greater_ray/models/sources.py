@@ -16,7 +16,8 @@ from pydantic import Field
 
 from greater_ray.config import Config, ModelConfig, parse
 from greater_ray.errors import ConfigError, ModelError, WrongModelError, did_you_mean, unknown_name
-from greater_ray.models import _gguf_cache, _hub
+from greater_ray.models import _device, _gguf_cache, _hub
+from greater_ray.models.faults import is_fault, is_out_of_memory
 from greater_ray.settings import read_yaml
 
 if TYPE_CHECKING:
@@ -210,17 +211,26 @@ def _check_config(values: Any, where: str) -> None:
         raise WrongModelError(f"{where} is not a causal language model but {kind}.", setting="model.name")
 
 
-def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def load(
+    source: ModelSource, config: ModelConfig, progress: Callable[[str], None] | None = None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a model for inference: in eval mode, without gradients for its weights, on its device.
+
+    ``progress`` hears of a GPU that is there and cannot be used.
 
     Raises:
         ConfigError: the device is unknown or not there.
         ModelError: the files cannot be loaded, or not with this attention or in this memory.
     """
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    device = _device(config.device)
+    device = _device.find(config.device)
+    _device.round_once(device)
+    left_out = _device.gpu_left_out(config.device, device)
+    if left_out is not None and progress is not None:
+        progress(left_out)
+    # Weights go to a GPU file by file, with no copy of the model on the host; moving a quantized one is forbidden.
+    place = {} if device.type == "cpu" else {"device_map": {"": device}}
     # Where it is not said that code of a model is not run, transformers asks on the terminal.
     origin: dict[str, Any] = {"pretrained_model_name_or_path": source.path, "trust_remote_code": False}
     if source.kind == "hub":
@@ -234,19 +244,18 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
             model = AutoModelForCausalLM.from_pretrained(
                 **origin,
                 config=model_config,
-                dtype=_dtype(config.dtype, device),
+                dtype=_device.numbers(config.dtype, device),
                 attn_implementation=attention,
                 use_safetensors=config.weights != "pickle",
+                **place,
             )
-            model = model.to(device)
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"'{source.name}' does not fit into the memory of {device}; try model.dtype=bfloat16.",
-                setting="model.name",
-            ) from error
         except ModelError:
             raise
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others alike.
+            if is_fault(error):
+                raise
+            if is_out_of_memory(error):
+                raise too_large(source.name, device) from error
             raise _unloadable(source.name, error) from error
     if not tokenizer.is_fast:
         raise WrongModelError(
@@ -255,6 +264,12 @@ def load(source: ModelSource, config: ModelConfig) -> "tuple[PreTrainedModel, Pr
     model.eval()
     model.requires_grad_(False)
     return model, tokenizer
+
+
+def too_large(name: str, device: "torch.device") -> ModelError:
+    """Return the error for a model that does not fit into the memory of a device."""
+    why = f"'{name}' does not fit into the memory of {device}; try model.dtype=bfloat16."
+    return ModelError(why, setting="model.name")
 
 
 def _unloadable(name: str, error: Exception) -> ModelError:
@@ -266,37 +281,6 @@ def _unloadable(name: str, error: Exception) -> ModelError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     more = "; weights in pickle files are read where §model.weights is pickle" if "safetensors" in reason else ""
     return kind(f"'{name}' cannot be loaded: {reason}{more}.", setting="model.name")
-
-
-def _device(name: str) -> "torch.device":
-    """Return the device to use; ``auto`` is CUDA where there is one.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type == "meta":
-            raise RuntimeError("a device without memory")
-        # Only an allocation tells whether a known kind of device is really there.
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, ImportError) as error:
-        here = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise ConfigError(f"'{name}' is not available; here: {', '.join(here)}.", setting="model.device") from error
-    return device
-
-
-def _dtype(name: str, device: "torch.device") -> Any:
-    """Return the dtype to load in: ``auto`` is float32 on a CPU: half precision is another model."""
-    import torch
-
-    if name != "auto":
-        return getattr(torch, name)
-    return torch.float32 if device.type == "cpu" else "auto"
 
 
 def _attention(model_config: Any, asked: str | None, name: str) -> str:

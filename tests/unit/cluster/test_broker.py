@@ -14,7 +14,15 @@ from greater_ray.cluster.lost import reason_of
 from greater_ray.cluster.patience import Patience
 from greater_ray.cluster.work_queue import Job, WorkQueue
 from greater_ray.config import ModelConfig
-from greater_ray.errors import PoolError
+from greater_ray.errors import (
+    ConfigError,
+    DataError,
+    DeviceError,
+    ModelError,
+    PoolError,
+    SetAsideError,
+    WrongModelError,
+)
 from greater_ray.types import Example, Layout, LossSpec, Usage
 from greater_ray.work import CheckPrompts, Generate, Proposals, Rollouts, TokenTexts, Unit
 
@@ -313,6 +321,153 @@ def test_a_slot_on_which_nothing_loads_is_given_up_while_another_serves():
         assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
         assert len(ended) == ATTEMPTS
         assert [event["event"] for event in (await broker.stats())["events"]][-1] == "slot given up"
+
+    run(work)
+
+
+GONE = RayTaskError("run", "Traceback ...", DeviceError("nothing more: CUDA error: an illegal memory access."))
+
+
+def refused(error: Exception) -> Callable[..., Any]:
+    return raises(RayTaskError("load", "Traceback ...", error))
+
+
+FULL = ModelError("'m' does not fit into the memory of cuda:0; try model.dtype=bfloat16.")
+
+
+async def loading(count: int, *loads: Callable[..., Any]) -> tuple[Broker, list[str]]:
+    """Let a pool load until nothing is left to be waited for; return it with what was told."""
+    left = iter(loads)
+    broker = broker_of(count, lambda: Actor(next(left), lambda call: ("done", Usage())))
+    while broker.error is None and any(slot.state not in ("idle", "given up") for slot in broker.slots):
+        await asyncio.sleep(0)
+    return broker, [f"{event['event']}: {event['why']}" for event in (await broker.stats())["events"]]
+
+
+def test_a_gpu_on_which_nothing_fits_does_not_stop_a_pool_although_it_fails_first():
+    async def work() -> None:
+        others = asyncio.Event()
+
+        async def slow(model: Any) -> Any:
+            await others.wait()
+            return LOADED
+
+        full, fine = (
+            Actor(refused(FULL), lambda call: None),
+            Actor(lambda model: LOADED, lambda call: ("done", Usage())),
+        )
+        fine.load.remote = slow  # type: ignore[method-assign]
+        actors = iter([*[full] * ATTEMPTS, fine, fine])
+        broker = broker_of(3, lambda: next(actors))
+        while broker.slots[0].state != "given up":
+            await asyncio.sleep(0)
+        assert broker.error is None
+        others.set()
+        assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
+
+    run(work)
+
+
+def test_a_slot_on_which_nothing_loads_is_given_up_with_host_and_reason_before_any_other_has_loaded():
+    async def work() -> None:
+        broker, told = await loading(2, *[refused(FULL)] * ATTEMPTS, lambda model: LOADED)
+        assert [slot.state for slot in broker.slots] == ["given up", "idle"]
+        assert told[-1] == (
+            "slot given up: replica 0 on far: 3 replicas in a row could not load: 'm' does not fit into the memory "
+            "of cuda:0; try model.dtype=bfloat16"
+        )
+        assert told[0] == "could not load: replica 0 on far: " + str(FULL).rstrip(".")
+
+    run(work)
+
+
+def test_a_pool_stops_at_once_where_every_slot_has_failed_to_load():
+    async def work() -> None:
+        other = ModelError("'/models/m' cannot be read here.")
+        broker, told = await loading(2, *[refused(FULL)] * ATTEMPTS, *[refused(other)] * ATTEMPTS)
+        assert [line.startswith("could not load") for line in told].count(True) == ATTEMPTS + 1
+        with pytest.raises(PoolError, match=r"cannot be read here \(others: 'm' does not fit into the memory"):
+            await broker.ready()
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WrongModelError("there is no folder 'm'.", setting="model.name"),
+        ConfigError("'cuda:7' is not available.", setting="model.device"),
+        DataError("a text of the tokenizer."),
+    ],
+)
+def test_a_pool_stops_at_once_where_a_setting_or_the_model_is_wrong(error: Exception):
+    async def work() -> None:
+        never = Actor(lambda model: LOADED, lambda call: None)
+        never.load.remote = asyncio.Event().wait  # type: ignore[method-assign]
+        actors = iter([Actor(refused(error), lambda call: None), never, never])
+        broker = broker_of(3, lambda: next(actors))
+        with pytest.raises(PoolError, match="cannot be served") as stopped:
+            await broker.ready()
+        assert str(error).rstrip(".") in str(stopped.value)
+
+    run(work)
+
+
+def test_a_pool_whose_slots_are_all_given_up_for_different_reasons_stops():
+    async def work() -> None:
+        broker, told = await loading(2, refused(FULL), *[raises(RayActorError())] * (2 * ATTEMPTS - 1))
+        assert sum(line.startswith("slot given up") for line in told) == 1
+        with pytest.raises(PoolError, match="3 replicas in a row"):
+            await broker.ready()
+
+    run(work)
+
+
+def test_a_replica_whose_device_is_broken_is_ended_and_its_work_done_by_another():
+    async def work() -> None:
+        runs = iter([raises(GONE), *[lambda call: ("done", Usage())] * 2])
+        launched: list[Actor] = []
+        ended: list[Any] = []
+
+        def launch() -> Actor:
+            launched.append(Actor(lambda model: LOADED, next(runs)))
+            return launched[-1]
+
+        broker = broker_of(1, launch, ended.append)
+        assert await broker.run([Unit(TokenTexts([k])) for k in range(3)]) == [("done", Usage())] * 3
+        assert ended == launched[:1]
+        assert broker.slots[0].deaths == 1
+        (event,) = (await broker.stats())["events"]
+        assert event["event"] == "replica died"
+        assert "illegal memory access" in event["why"]
+
+    run(work)
+
+
+def test_work_that_breaks_the_device_of_every_replica_is_set_aside_alone():
+    async def work() -> None:
+        broken = Unit(TokenTexts([13]))
+        broker = broker_of(
+            1, lambda: Actor(lambda model: LOADED, lambda unit: raises(GONE)() if unit == broken else ("done", Usage()))
+        )
+        with pytest.raises(SetAsideError, match="illegal memory access"):
+            await broker.run([broken])
+        assert broker.slots[0].deaths == ATTEMPTS
+        assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
+
+    run(work)
+
+
+def test_an_error_of_the_engine_is_the_cells_and_the_replica_goes_on():
+    async def work() -> None:
+        wrong = RayTaskError("run", "Traceback ...", ModelError("out of memory with a single row."))
+        runs = iter([raises(wrong), lambda call: ("done", Usage())])
+        ended: list[Any] = []
+        broker = broker_of(1, lambda: Actor(lambda model: LOADED, lambda unit: next(runs)(unit)), ended.append)
+        with pytest.raises(ModelError, match="a single row"):
+            await broker.run([Unit(TokenTexts([1]))])
+        assert await broker.run([Unit(TokenTexts([1]))]) == [("done", Usage())]
+        assert not ended
 
     run(work)
 

@@ -1,0 +1,82 @@
+"""Which device computes, in which numbers, and how exactly."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from greater_ray.errors import ConfigError, ModelError
+from greater_ray.models.faults import is_fault, is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+
+# What the drivers of NVIDIA and AMD put there.
+_GPUS = ("nvidia[0-9]*", "kfd")
+
+
+def find(name: str) -> "torch.device":
+    """Return the device to use; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device here.
+        ModelError: it has no memory left at all.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("a device without memory")
+        # Only an allocation tells whether a known kind of device is really there.
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        if is_fault(error):
+            raise
+        if is_out_of_memory(error):
+            # Not even one number has room. It may have on another card, so no setting is to blame.
+            why = f"the memory of {device} is full; other programs hold it."
+            raise ModelError(why, setting="model.device") from error
+        here = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise ConfigError(f"'{name}' is not available; here: {', '.join(here)}.", setting="model.device") from error
+    return device
+
+
+def gpu_left_out(name: str, device: "torch.device", devices: Path = Path("/dev")) -> str | None:
+    """Say that ``auto`` has come to the CPU of a machine with a GPU, unless the GPU was hidden on purpose."""
+    import torch
+
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    found = sorted(file for pattern in _GPUS for file in devices.glob(pattern))
+    if name != "auto" or device.type != "cpu" or hidden or not found:
+        return None
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    return (
+        f"warning: there is a GPU here ({found[0]}) that torch {torch.__version__}, built {built}, cannot use, so the "
+        "CPU computes; install a driver or a torch that fit each other, or set model.device to cpu to be told no more"
+    )
+
+
+def round_once(device: "torch.device") -> None:
+    """Let matrix products on a GPU round their result alone.
+
+    Sums of products stay in float32: cuBLAS may else add partial sums in half precision, which depends on how a
+    product is split and so on the number of rows. TF32, 10 bits for float32, is off by default; a default may change.
+    """
+    import torch
+
+    if device.type == "cuda":
+        products = torch.backends.cuda.matmul
+        products.allow_bf16_reduced_precision_reduction = False
+        products.allow_fp16_reduced_precision_reduction = False
+        torch.set_float32_matmul_precision("highest")
+
+
+def numbers(name: str, device: "torch.device") -> Any:
+    """Return the dtype to load in: ``auto`` is float32 on a CPU: half precision is another model."""
+    import torch
+
+    if name != "auto":
+        return getattr(torch, name)
+    return torch.float32 if device.type == "cpu" else "auto"
