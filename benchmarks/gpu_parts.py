@@ -155,13 +155,15 @@ class Step:
     def gradient_operations(self) -> tuple[float, float]:
         """Operations of one gradient over all rows, of matrices and of attention.
 
-        Twice a forward pass, as no gradient of a weight is taken: every token after the question meets all matrices,
-        kept ones the head. Attention's backward pass takes twice its forward pass. Norms and what is computed again
-        are not counted.
+        Twice a forward pass, as no gradient of a weight is taken, and no more than one in front of the position: every
+        token after the question meets all matrices, kept ones the head. Attention's backward pass takes twice its
+        forward pass. Norms and what is computed again are not counted.
         """
         sizes, (question, fed, label) = sizes_of(self.engine), self.lengths()
-        matrices = 4 * fed * sizes.multiplied + 4 * (self.load.prompt + label) * sizes.head
-        attention = 3 * 4 * fed * (question + fed / 2) * sizes.attention
+        begun = 1 + self.load.prompt // 2
+        places = self.load.prompt + label
+        matrices = (4 * fed - 2 * begun) * sizes.multiplied + (4 * places - 2 * begun) * sizes.head
+        attention = 4 * (3 * fed * (question + fed / 2) - 2 * begun * (question + begun / 2)) * sizes.attention
         return self.load.rows * matrices, self.load.rows * attention
 
     def memory(self) -> tuple[int, int]:
