@@ -21,6 +21,7 @@ from greater_ray.work import (
     Gradients,
     OneHotGradient,
     PromptRoom,
+    Proposals,
     Rollouts,
     TokenTexts,
     Unit,
@@ -53,7 +54,8 @@ class ReferenceModel:
                 return self.rollouts(work)
             case Gradients():
                 return self.gradients(work)
-            case EncodePrompt() | CheckPrompts() | PromptRoom() | TokenTexts() | OneHotGradient():
+            # Deeper proposals are asked for only where lists run short, which costs this structure nothing then.
+            case EncodePrompt() | CheckPrompts() | PromptRoom() | TokenTexts() | OneHotGradient() | Proposals():
                 return self.engine.run(Unit(work, self.layout))[0]
         raise AssertionError(f"this benchmark asks for no {work.kind}")
 

@@ -11,7 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 # libgomp's threads wait for each other in a loop of 10^5 turns or more, which starves whatever shares the cores with
-# them (docs/speed.md). libgomp reads this when torch is first imported, so it stands here; what the user set counts.
+# them (docs/performance.md). libgomp reads this when torch is first imported, so it stands here; what the user set
+# counts.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

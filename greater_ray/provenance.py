@@ -32,10 +32,7 @@ def package_version() -> str:
     return str(_version("greater-ray"))
 
 
-# What does not change while a process runs is found out once: a large grid asks for it in every cell.
-
-
-@cache
+@cache  # what is imported stays as it is; a grid in one process writes many records
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -84,7 +84,8 @@ class ModelConfig(Config):
     revision: Name | None = Field(default=None, description="Branch, tag or commit of a hub model.")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
         default="auto",
-        description="Numbers of the weights; `auto` is float32 on a CPU, elsewhere as saved.",
+        description="Numbers of the weights; `auto` is float32 on a CPU, elsewhere as saved. `bfloat16` is faster on "
+        "CPUs that have it; decisions are taken in float32 all the same.",
     )
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, ...")
     attn_implementation: Name | None = Field(

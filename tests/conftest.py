@@ -15,11 +15,18 @@ from greater_ray.models.sources import resolve
 from tests.families import save_tiny, tiny_model
 
 # Tiny models gain nothing from threads, and on busy cores two that wait for each other are many times slower.
-torch.set_num_threads(1)
+_THREADS = 1
+torch.set_num_threads(_THREADS)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-_STARTS_RAY = ("tests/cluster/", "tests/unit/cluster/", "tests/e2e/test_ray_launch.py", "tests/unit/test_benchmarks.py")
+_STARTS_RAY = (
+    "tests/cluster/",
+    "tests/unit/cluster/test_connect.py",
+    "tests/unit/cluster/test_trackers.py",
+    "tests/e2e/test_ray_launch.py",
+    "tests/unit/test_benchmarks.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,10 +34,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(_STARTS_RAY))
 
 
-def pytest_collection_finish() -> None:
-    """Take what was imported out of the garbage collector's sight: it is no garbage, and there is a lot of it."""
+def out_of_sight() -> None:
+    """Take what is alive out of the garbage collector's sight: imports are no garbage, and there are a lot of them."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while tests are collected: next to all that is made stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+    out_of_sight()
+
+
+_module = ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Do so again for what the last module has imported: engines collect garbage whenever memory is scarce.
+
+    And set the number of threads again: a test before may have loaded a model that has more.
+    """
+    global _module
+    torch.set_num_threads(_THREADS)
+    if (module := item.nodeid.partition("::")[0]) != _module:
+        _module = module
+        out_of_sight()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,5 +1,7 @@
 """The slow twin of the engine: a plain loop over samples and tokens. No cache, no batch, no padding, full logits.
 
+Only what it is asked twice, for the very same sequence, it remembers; that is no part of a computation.
+
 Whatever the fast engine computes is compared with this. The one-hot gradient is taken literally, with respect to an
 indicator over the candidates that is multiplied with their embedding rows (paper 4.2, Eq. 7).
 """
@@ -55,12 +57,20 @@ class SlowTwin:
         self.embed = model.get_input_embeddings()
         stop = model.generation_config.eos_token_id
         self.stop = set(stop) if isinstance(stop, list) else {stop}
+        self._last: dict[TokenIds, Tensor] = {}
+        self._tokens: dict[str, list[int]] = {}
 
     # -- plain pieces --------------------------------------------------------------------------------------------------
 
     def logits(self, ids: Sequence[int]) -> Tensor:
         with torch.no_grad():
             return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+
+    def last_logits(self, ids: Sequence[int]) -> Tensor:
+        key = tuple(ids)
+        if key not in self._last:
+            self._last[key] = self.logits(ids)[-1].clone()
+        return self._last[key]
 
     def context(self, example: Example, prompt: TokenIds) -> TokenIds:
         return self.spans.head(example) + prompt + self.spans.suffix(example)
@@ -70,7 +80,7 @@ class SlowTwin:
         begin = len(ids)
         truncated = True
         for _ in range(self.layout.max_reasoning_tokens):
-            token = int(self.logits(ids)[-1].argmax())
+            token = int(self.last_logits(ids).argmax())
             if token in self.stop:
                 truncated = False
                 break
@@ -181,10 +191,16 @@ class SlowTwin:
     def proposals(self, work: Proposals) -> list[TokenIds]:
         lists = []
         for example in work.examples:
-            last = self.logits(self.spans.head(example) + work.prompt[: work.position])[-1]
-            allowed = [t for t in range(len(last)) if self._allowed(t, work.token_filter)]
-            lists.append(tuple(sorted(allowed, key=lambda t: (-float(last[t]), t))[: work.depth]))
+            last = self.last_logits(self.spans.head(example) + work.prompt[: work.position]).tolist()
+            allowed = [t for t in self._allowed_tokens(work.token_filter) if t < len(last)]
+            lists.append(tuple(sorted(allowed, key=lambda t: (-last[t], t))[: work.depth]))
         return lists
+
+    def _allowed_tokens(self, token_filter: str) -> list[int]:
+        if token_filter not in self._tokens:
+            every = range(self.embed.weight.shape[0])
+            self._tokens[token_filter] = [t for t in every if self._allowed(t, token_filter)]
+        return self._tokens[token_filter]
 
     def _allowed(self, token: int, token_filter: str) -> bool:
         if token in self.tokenizer.all_special_ids or token >= len(self.tokenizer):
@@ -226,7 +242,7 @@ class SlowTwin:
 
     def steepest_tokens(self, work: SteepestTokens) -> TokenIds:
         """The gradient is that of ``gradients``: one number per token."""
-        allowed = [t for t in range(len(work.gradient)) if self._allowed(t, work.token_filter)]
+        allowed = self._allowed_tokens(work.token_filter)
         return tuple(sorted(allowed, key=lambda t: (work.gradient[t], t))[: work.count])
 
     def token_embeddings(self, work: TokenEmbeddings) -> list[list[float]]:
@@ -236,11 +252,10 @@ class SlowTwin:
         nearest = []
         for vector in work.vectors:
             cosines = {}
-            for token in range(self.embed.weight.shape[0]):
-                if self._allowed(token, work.token_filter):
-                    row = self.embed.weight[token].double()
-                    wide = torch.tensor(list(vector), dtype=torch.float64)
-                    cosines[token] = float(row @ wide / (row.norm() * wide.norm()))
+            for token in self._allowed_tokens(work.token_filter):
+                row = self.embed.weight[token].double()
+                wide = torch.tensor(list(vector), dtype=torch.float64)
+                cosines[token] = float(row @ wide / (row.norm() * wide.norm()))
             nearest.append(min(cosines, key=lambda t: (-cosines[t], t)))
         return tuple(nearest)
 
@@ -265,7 +280,7 @@ class SlowTwin:
             ids = list(self.context(example, prompt) + rollout.reasoning + self.spans.extractor)
             begin = len(ids)
             for _ in range(self.layout.max_answer_tokens):
-                token = int(self.logits(ids)[-1].argmax())
+                token = int(self.last_logits(ids).argmax())
                 written = self.tokenizer.decode(ids[begin:]).strip()
                 if token in self.stop or (written and token in line_end):
                     break

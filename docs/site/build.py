@@ -35,7 +35,9 @@ CHAPTERS = {
         "reproducing", "statistics", "extending",
     ),
     "Reference": ("methods", "tasks", "commands/index", "options/index", "python"),
-    "How it works": ("architecture", "reliability", "speed", "log", "decisions/index", "contributing", "changelog"),
+    "How it works": (
+        "architecture", "reliability", "performance", "log", "decisions/index", "contributing", "changelog",
+    ),
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from greater_ray.work import Answers, CheckPrompts, Rollouts
 # Sizes that suffice: an error of the cache, of a mask or of the gradient shows on any row and after a few tokens.
 CHECK_ROWS = 2
 CHECK_REASONING = 32
+# Where half precision chooses another token is chance; how often it does shows on a few rows.
+HALF_ROWS = 6
 # How well a model follows an extractor shows on a dozen rows; reasoning that is cut off is extracted all the same.
 EXTRACTOR_ROWS = 12
 EXTRACTOR_REASONING = 96
@@ -90,9 +92,12 @@ def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Ca
             ("stop", "the end of a turn", _stop),
             ("losses", f"{CHECK_ROWS} rows, {CHECK_REASONING} tokens of reasoning", _losses),
             ("gradient", "one row, central differences", _gradient),
+            ("half", f"{HALF_ROWS} rows, {CHECK_REASONING} tokens of reasoning", _half),
             ("extractor", f"{EXTRACTOR_ROWS} rows, {EXTRACTOR_REASONING} tokens of reasoning", _extractor),
             ("memory", "an estimate", _memory),
         ):
+            if name == "half" and patient.engine.facts["dtype"] not in ("bfloat16", "float16"):
+                continue
             progress(f"checking {name} ({what})")
             try:
                 add(check(patient))
@@ -203,6 +208,25 @@ def _gradient(patient: _Patient) -> Check:
         f"along {len(result.numeric)} directions"
     )
     return Check("gradient", status, message, result._asdict())
+
+
+def _half(patient: _Patient) -> Check:
+    """Say what half precision changes on these rows; it is the user's choice, so only broken numbers are a warning."""
+    from greater_ray.models.checks import available_memory
+    from greater_ray.models.half import check_half
+
+    engine, dtype = patient.engine, patient.engine.facts["dtype"]
+    if engine.facts["parameters"] * 6 > available_memory(engine.device):
+        why = f"what {dtype} changes is not known: a copy in float32 beside the model does not fit into memory"
+        return Check("half", "ok", why)
+    shard = tuple(patient.task.train()[:HALF_ROWS])
+    result = check_half(engine, patient.short_layout, shard, patient.prompt)
+    message = (
+        f"in {dtype}, {100 * result.tokens:.0f} % of greedy tokens come before the first that is another one than in "
+        f"float32 ({result.equal_rows} of {result.rows} rows are equal), and losses of equal text differ by at most "
+        f"{result.loss:.1e} (losses up to {result.scale:.3g})"
+    )
+    return Check("half", _graded(result.loss / max(1.0, result.scale), dtype), message, result._asdict())
 
 
 def _extractor(patient: _Patient) -> Check:

@@ -67,7 +67,6 @@ class Coordinator:
         self.wiring = wiring
         self._news: list[News] = []
         self._told = threading.Condition()
-        threading.Thread(target=_get_ready_for_the_end, daemon=True).start()
 
     def up(self) -> int:
         """Return the process that this is."""
@@ -100,11 +99,3 @@ class Coordinator:
         except BaseException as error:  # noqa: BLE001 - a cell that ended in silence would be waited for without an end
             end = "stopped", f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         self._tell(News(number, observer.progress, *end))
-
-
-def _get_ready_for_the_end() -> None:
-    """Import what only the end of a cell needs, while shards are waited for.
-
-    It takes most of a second of processor time, and cells that began together come to their end together.
-    """
-    import scipy.stats  # noqa: F401

@@ -96,9 +96,8 @@ def showing(problem: Problem, now: Runner, rng: random.Random) -> list[Move]:
         return [Move(now._replace(shown=some), text=f"the {some.nearest} nearest rows") for some in shown]
     others = [row.shown for row in problem.examples if row.id not in now.gives_away]
     moves = []
-    # Rows that are shown do not race: half of them still do.
-    most = max(0, len(problem.examples) // 2 - len(rows))
-    for other in rng.sample(others, min(len(others), len(rows), most)):
+    # What neither of two runners gives away is what they are compared on: one row is left at least.
+    for other in rng.sample(others, min(len(others) - 1, len(rows)) if others else 0):
         place = rng.randrange(len(rows))
         some = Shown((*rows[:place], other, *rows[place + 1 :]))
         moves.append(Move(now._replace(shown=some), text=f"row {other.id} in the place of {rows[place].id}"))

@@ -6,7 +6,7 @@ makes a row hard for all of them is no noise.
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from greater_ray.protocols import Problem
@@ -67,10 +67,20 @@ def asked(problem: Problem, prompts: Sequence[TokenIds], rows: Sequence[Example]
     return problem.model.ask(Answers(rows, prompts, score_choices=bool(problem.choices)))
 
 
-def lead(own: Sequence[float], other: Sequence[float]) -> Lead:
-    """Return how far ``own`` is ahead of ``other`` on the same rows."""
-    differences = [a - b for a, b in zip(own, other, strict=True)]
+# What a runner has lost on every row that it has answered, by the row's id.
+Losses = dict[str, float]
+
+
+def lead(own: Losses, other: Losses) -> Lead:
+    """Return how far ``own`` is ahead of ``other`` on the rows that both have answered.
+
+    Raises:
+        ValueError: there is none.
+    """
+    differences = [value - other[row] for row, value in own.items() if row in other]
     num = len(differences)
+    if not num:
+        raise ValueError("no row was answered by both")
     mean = math.fsum(differences) / num
     spread = math.fsum((d - mean) ** 2 for d in differences)
     return Lead(mean, math.sqrt(spread / (num * max(1, num - 1))))
@@ -81,16 +91,21 @@ def cut(rows: Sequence[Example], size: int) -> list[Sequence[Example]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def losses(problem: Problem, runners: Sequence[Runner], rows: Sequence[Example], weight: float) -> list[list[float]]:
-    """Answer rows under every prompt and return what each costs, those with the same demonstrations together."""
+def losses(problem: Problem, runners: Sequence[Runner], rows: Sequence[Example], weight: float) -> list[Losses]:
+    """Answer rows under every prompt and return what each costs, those with the same demonstrations together.
+
+    A row that a runner gives away costs it nothing and gains it nothing: it is left out.
+    """
     together = defaultdict(list)
     for place, runner in enumerate(runners):
         together[runner.shown, (runner.under or runner.prompt) if runner.shown else ()].append(place)
-    found: list[list[float]] = [[] for _ in runners]
+    found: list[Losses] = [{} for _ in runners]
     for places in together.values():
+        given = runners[places[0]].gives_away
         answers = asked(runners[places[0]].view(problem), [runners[place].prompt for place in places], rows)
         for place, own in zip(places, answers, strict=True):
-            found[place] = [row_loss(problem, row, answer, weight) for row, answer in zip(rows, own, strict=True)]
+            pairs = [(row, answer) for row, answer in zip(rows, own, strict=True) if row.id not in given]
+            found[place] = {row.id: row_loss(problem, row, answer, weight) for row, answer in pairs}
     return found
 
 
@@ -101,28 +116,40 @@ def race(
     *,
     margin: float,
     weight: float,
-) -> dict[int, list[float]]:
+) -> dict[int, Losses]:
     """Run through all heats; return the losses of the first runner, and of those that have answered them all.
 
     After one heat, and after twice as many each time, the better half of the runners stays at most, and none that is
     behind the leader by more than ``margin`` standard errors. The first runner runs to the end whatever its place: it
-    is what the others are compared with. Rows that some runner gives away count for nobody.
+    is what the others are compared with, each on the rows that neither of the two gives away.
     """
-    given = frozenset().union(*(runner.gives_away for runner in runners))
-    running: dict[int, list[float]] = {place: [] for place in range(len(runners))}
+    running: dict[int, Losses] = {place: {} for place in range(len(runners))}
     halving_at = {2**k for k in range(len(heats).bit_length())} - {len(heats)}
     for number, rows in enumerate(heats, 1):
         found = losses(problem, [runners[place] for place in running], rows, weight)
         for place, own in zip(running, found, strict=True):
-            running[place] += [value for row, value in zip(rows, own, strict=True) if row.id not in given]
-        if number in halving_at and running[0]:
+            running[place] |= own
+        if number in halving_at:
             running = {place: running[place] for place in sorted({0, *_near(running, margin)})}
     return running
 
 
-def _near(running: dict[int, list[float]], margin: float) -> Collection[int]:
+def order(running: Mapping[int, Losses]) -> list[int]:
+    """Return the runners that share rows with the first one by how far they are ahead of it, the first one included."""
+    first = running[0]
+    ahead = {place: lead(own, first).mean for place, own in running.items() if own.keys() & first.keys()}
+    return sorted(ahead, key=lambda place: (ahead[place], place))
+
+
+def _near(running: Mapping[int, Losses], margin: float) -> Collection[int]:
     """Return the better half of the runners, without those that are behind the leader beyond noise."""
-    order = sorted(running, key=lambda place: (math.fsum(running[place]), place))
-    leader = running[order[0]]
-    near = [place for place in order if not lead(leader, running[place]).beyond(margin)]
-    return near[: max(2, math.ceil(len(order) / 2))]
+    ranked = order(running)
+    if not ranked:
+        return running.keys()
+    leader = running[ranked[0]]
+    near = [
+        place
+        for place in ranked
+        if not (running[place].keys() & leader.keys() and lead(leader, running[place]).beyond(margin))
+    ]
+    return near[: max(2, math.ceil(len(ranked) / 2))]

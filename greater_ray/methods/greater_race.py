@@ -20,7 +20,7 @@ from pydantic import Field
 from greater_ray.config import Config
 from greater_ray.methods._archive import dev_rows, start_ids
 from greater_ray.methods._moves import Move, deleting, gradient, inserting, replacing, showing
-from greater_ray.methods._race import Runner, cut, lead, losses, race
+from greater_ray.methods._race import Losses, Runner, cut, lead, losses, order, race
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import Example, LossSpec, Shown, TokenIds
 from greater_ray.work import CheckPrompts, PromptGradients, PromptRoom, Work
@@ -45,7 +45,7 @@ class GreaterRaceConfig(Config):
         description="What races in front of the questions against nothing: drawn training rows, or the nearest ones.",
     )
     shots: int = Field(default=4, ge=1, description="Training rows that are shown in front of a question.")
-    draws: int = Field(default=4, ge=1, description="How many times they are drawn.")
+    draws: int = Field(default=8, ge=1, description="How many times they are drawn.")
     gradient_rows: int = Field(default=20, ge=1, description="Training rows of a backward pass, in whole heats.")
     num_raced: int = Field(default=8, ge=1, description="Changes that race in a step.")
     per_position: int = Field(default=2, ge=1, description="How many of them are at one position at most.")
@@ -69,6 +69,9 @@ class GreaterRaceConfig(Config):
     )
     share_weight: float = Field(
         default=1.0, ge=0, description="What the label's share counts beside right answers; 0 goes by answers alone."
+    )
+    finalists: int = Field(
+        default=3, ge=1, description="How many of those that are ahead on training rows answer the dev rows."
     )
     confidence: float = Field(
         default=1.64, ge=0, description="Standard errors that the result has to be ahead of the start on dev rows."
@@ -144,7 +147,9 @@ class GreaterRace:
             }
         )
         best = state.best
-        state = _with_result(problem, config, state, taken, notes)
+        ahead = [p for p in order(found) if p and lead(found[p], found[0]).beyond(config.margin)][: config.finalists]
+        finalists = [taken, *(runners[p]._replace(under=runners[p].prompt) for p in ahead if p != place)]
+        state = _with_result(problem, config, state, finalists, notes)
         state = state.model_copy(update={"steps_since_best": state.steps_since_best + 1 if state.best == best else 0})
         info = StepInfo(
             position=moves[place - 1].position if place else None,
@@ -186,13 +191,12 @@ def _openings(
 
 
 def _contexts(problem: Problem, config: GreaterRaceConfig) -> list[tuple[str, Shown]]:
-    """Return what may stand in front of the questions; rows are drawn from one half, so that the others may race."""
+    """Return what may stand in front of the questions; half of the rows at most, so that the others can race."""
     rows, rng = problem.examples, problem.rng(0, "demonstrations")
-    aside = rng.sample(rows, len(rows) // 2)[: config.draws * config.shots]
-    shots = min(config.shots, len(aside))
+    shots = min(config.shots, len(rows) // 2)
     contexts: list[tuple[str, Shown]] = []
     if "drawn" in config.contexts and shots:
-        drawn = dict.fromkeys(tuple(row.shown for row in rng.sample(aside, shots)) for _ in range(config.draws))
+        drawn = dict.fromkeys(tuple(row.shown for row in rng.sample(rows, shots)) for _ in range(config.draws))
         contexts += [(f"{shots} drawn rows", Shown(some)) for some in drawn]
     if "nearest" in config.contexts and len(rows) > 1:
         count = min(config.shots, len(rows) - 1)
@@ -272,14 +276,14 @@ def _taken(
     config: GreaterRaceConfig,
     runners: Sequence[Runner],
     heats: Sequence[Sequence[Example]],
-    found: dict[int, list[float]],
+    found: dict[int, Losses],
 ) -> int:
     """Return the place of the best runner if it is ahead of the first one beyond noise, else 0.
 
     Changes race with the demonstrations as the current prompt asks them; as it will be used, the demonstrations are
     asked under the new one. So it is measured in that way too, and has to be ahead there.
     """
-    place = min(found, key=lambda k: (math.fsum(found[k]), k))
+    place = order(found)[0]
     if not place or not lead(found[place], found[0]).beyond(config.margin):
         return 0
     taken = runners[place]
@@ -293,29 +297,31 @@ def _taken(
 
 
 def _with_result(
-    problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState, taken: Runner, notes: list[str]
+    problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState, finalists: Sequence[Runner], notes: list[str]
 ) -> GreaterRaceState:
-    """Make the taken prompt the result where dev rows say that it is the best so far, and ahead of the start."""
+    """Make a finalist the result where dev rows say that it is the best so far, and ahead of the start beyond noise."""
     start = Runner(start_ids(problem, config.starts[0]))
     rows = dev_rows(problem)
-    before, own = losses(problem, [start, taken], rows, config.share_weight)
+    before, *others = losses(problem, [start, *finalists], rows, config.share_weight)
     if not state.best:
         state = state.model_copy(update={"best": ((_mean(before), start.prompt),), "initial_loss": _mean(before)})
+    place = min(range(len(others)), key=lambda k: _mean(others[k]))
+    own, found = others[place], finalists[place]
     if _mean(own) >= state.best[0][0]:
         return state
     if not lead(own, before).beyond(config.confidence):
         notes.append("on dev rows not ahead of the start beyond noise: the result stays")
         return state
     update = {
-        "best": ((_mean(own), taken.prompt),),
-        "demonstrations": taken.shown.rows,
-        "nearest": taken.shown.nearest,
+        "best": ((_mean(own), found.prompt),),
+        "demonstrations": found.shown.rows,
+        "nearest": found.shown.nearest,
     }
     return state.model_copy(update=update)
 
 
 def _candidates(
-    problem: Problem, now: Runner, moves: Sequence[Move], found: Mapping[int, list[float]]
+    problem: Problem, now: Runner, moves: Sequence[Move], found: Mapping[int, Losses]
 ) -> tuple[Candidate, ...]:
     """Return who raced, for the record; who was left out before all rows were answered has no loss."""
     tried = [Move(now), *moves]
@@ -332,8 +338,8 @@ def _candidates(
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+def _mean(own: Losses) -> float:
+    return math.fsum(own.values()) / len(own)
 
 
 PLUGIN = GreaterRace()

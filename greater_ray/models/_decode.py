@@ -54,6 +54,8 @@ class Decoder:
     stop_tokens: frozenset[int]
     blank_tokens: frozenset[int]
     pad: int
+    # Whether the model's attention takes a prefix that rows have in common.
+    shares: bool = False
 
 
 # Tokens of choices that are scored in one pass; bounds the logits that it holds.
@@ -73,8 +75,10 @@ class RowBatch:
 
     def __init__(self, decoder: Decoder, prefix: Prefix, members: Sequence[int], parts: Sequence[Parts]) -> None:
         self.decoder, self.parts = decoder, parts
-        self.prefix, self.members = prefix, torch.tensor(list(members), device=decoder.device)
+        self.prefix, self.members = prefix, list(members)
         self.results = [RowResult() for _ in parts]
+        # Of a prompt's beginning that stands in the prefix: how many tokens, and their mean NLL.
+        self.begun = [(0, 0.0)] * len(parts)
         self.order = list(range(len(parts)))
 
     @classmethod
@@ -82,15 +86,32 @@ class RowBatch:
         """Rows whose prompts stand in front of the questions: every prompt is run once, on the prefix of one row."""
         prompts = {part.prompt: place for place, part in enumerate({p.prompt: p for p in parts}.values())}
         first = cls(decoder, prefix, [0] * len(prompts), [Parts(parts[0].head, p, (), ()) for p in prompts])
-        first.prefill(0)
-        # The last token of a prompt is fed again with the suffix, as that of a head is with a prompt.
-        first.store.positions[:, -1] = NEVER
-        shared = Prefix(first.store.positions, [(layer.keys, layer.values) for layer in first.store.layers])
         places = [prompts[part.prompt] for part in parts]
-        rows = cls(decoder, shared, places, [replace(p, head=p.head + p.prompt, prompt=()) for p in parts])
-        for place, result in zip(places, rows.results, strict=True):
-            result.prompt_nll = first.results[place].prompt_nll
-        return rows
+        return cls._behind(first, places, [(p, len(p.prompt)) for p in parts])
+
+    @classmethod
+    def behind_beginning(
+        cls, decoder: Decoder, prefix: Prefix, members: Sequence[int], parts: Sequence[Parts]
+    ) -> "RowBatch":
+        """Rows whose prompts may begin alike: what they have in common is run once for every row of the prefix."""
+        heads = dict(zip(members, (part.head for part in parts), strict=True))
+        common = common_beginning([part.prompt for part in parts])
+        if len(heads) == len(parts) or not common:
+            return cls(decoder, prefix, members, parts)
+        places = {member: place for place, member in enumerate(heads)}
+        first = cls(decoder, prefix, list(heads), [Parts(head, common, (), ()) for head in heads.values()])
+        return cls._behind(first, [places[member] for member in members], [(part, len(common)) for part in parts])
+
+    @classmethod
+    def _behind(cls, first: "RowBatch", places: Sequence[int], rows: Sequence[tuple[Parts, int]]) -> "RowBatch":
+        """Rows behind those of another batch, each with so many tokens of its prompt in that one."""
+        first.prefill(0, share=False)
+        # Its last token is fed again, as that of a head is.
+        first.store.positions[:, -1] = NEVER
+        parts = [replace(part, head=part.head + part.prompt[:n], prompt=part.prompt[n:]) for part, n in rows]
+        batch = cls(first.decoder, first.store.as_prefix(), places, parts)
+        batch.begun = [(n, first.results[place].prompt_nll) for place, (_, n) in zip(places, rows, strict=True)]
+        return batch
 
     def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self.decoder.device)
@@ -116,8 +137,10 @@ class RowBatch:
         logits: Tensor = output.logits
         return logits
 
-    def prefill(self, room: int) -> Tensor:
+    def prefill(self, room: int, share: bool = True) -> Tensor:
         """Run prompt and suffix on the cached prefix, note the prompt's NLL, return next-token logits ``[B, V]``.
+
+        With ``share``, rows behind the same row of the prefix read it there, if the model can and it is worth it.
 
         The last head token is fed again with the prompt, because its logits score the prompt's first token; prompts and
         suffixes of unequal length are padded on the left, so that all prompts end in one slot, and all rows in another.
@@ -127,7 +150,10 @@ class RowBatch:
         slots = self.prefix.positions.shape[1] + width + room
         decoder = self.decoder
         self.store = SlotStore(decoder.num_layers, len(self.parts), slots, decoder.device)
-        self.store.put_prefix(self.prefix, self.members)
+        if share and decoder.shares and 2 * len(set(self.members)) <= len(self.members) and self.prefix.nbytes:
+            self.store.share_prefix(self.prefix, self.members)
+        else:
+            self.store.put_prefix(self.prefix, self.members)
         ids, positions = [], []
         self.next_position = list[int]()
         for part in self.parts:
@@ -140,10 +166,11 @@ class RowBatch:
             self.next_position.append(end)
         keep = torch.tensor([*range(longest), width - 1], device=decoder.device)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
-        for row, part in enumerate(self.parts):
+        for row, (part, (tokens, nll)) in enumerate(zip(self.parts, self.begun, strict=True)):
+            self.results[row].prompt_nll = nll
             if part.prompt:
-                own = logits_BQV[row, longest - len(part.prompt) : longest]
-                self.results[row].prompt_nll = cross_entropy(own, part.prompt)
+                own = cross_entropy(logits_BQV[row, longest - len(part.prompt) : longest], part.prompt)
+                self.results[row].prompt_nll = (tokens * nll + len(part.prompt) * own) / (tokens + len(part.prompt))
         return logits_BQV[:, -1]
 
     def reason(self, logits_BV: Tensor, limit: int, choose: Choice = greedy) -> None:
@@ -294,6 +321,14 @@ class RowBatch:
             logits_BV = self._feed(self._tensor([[t] for t in chosen]), self._tensor(positions), 1)[:, -1]
         for result, text in zip(self.results, texts, strict=True):
             result.answer = tuple(text)
+
+
+def common_beginning(prompts: Sequence[TokenIds]) -> TokenIds:
+    """Return the tokens that all prompts begin with, but for the last token of the shortest."""
+    shortest = min(map(len, prompts))
+    first = prompts[0]
+    equal = (all(prompt[k] == first[k] for prompt in prompts) for k in range(shortest - 1))
+    return first[: next((k for k, same in enumerate(equal) if not same), max(0, shortest - 1))]
 
 
 def choice_room(choices: Sequence[TokenIds]) -> int:

@@ -2,48 +2,68 @@
 
 The one-hot gradient of the paper, dL/d eps_i, is ``E @ dL/d e_i`` with e_i the input embedding at position i and E the
 embedding rows of the candidates; so one backward pass with respect to the prompt's embeddings serves every candidate,
-and the same forward pass yields the proposal logits. Reasoning tokens are constants.
+and the same forward pass yields the proposal logits. Reasoning tokens are constants, and so is all that stands in front
+of the first position that is asked for: it is run without autograd.
 
 Shape suffixes: B rows, T tokens, N prompt tokens, V vocabulary, D hidden size.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from greater_ray.models._choices import choice_loss
-from greater_ray.models._decode import Decoder, Parts, widen
-from greater_ray.models._kv import NEVER, Prefix, Rows
+from greater_ray.models._decode import Decoder, Parts, RowBatch, widen
+from greater_ray.models._kv import NEVER, Prefix
 from greater_ray.types import LossSpec, TokenIds
 
 
 @dataclass(frozen=True, slots=True)
 class RowGradient:
-    """Gradient ``[N, D]`` of one row's loss, the loss, and the logits ``[N, V]`` that score the prompt's tokens."""
+    """Gradient ``[N, D]`` of one row's loss for the prompt's tokens from ``first`` on, the loss, and their logits.
+
+    ``logits`` ``[N, V]`` score these tokens.
+    """
 
     gradient: Tensor
     loss: float
     logits: Tensor
 
 
+class Beginning(NamedTuple):
+    """Rows of which all before the prompt's token ``first`` is run, and that token's logits ``[B, V]``."""
+
+    batch: RowBatch
+    logits: Tensor
+    first: int
+
+
+@torch.no_grad()
+def begin(decoder: Decoder, prefix: Prefix, rows: Sequence[int], parts: Sequence[Parts], first: int) -> Beginning:
+    """Run heads' last tokens and the prompt's first ones, without autograd; ``rows`` are places in the prefix."""
+    batch = RowBatch(decoder, prefix, rows, [Parts(p.head, p.prompt[:first], (), ()) for p in parts])
+    return Beginning(batch, batch.prefill(0, share=False), first)
+
+
 def row_gradients(
     decoder: Decoder,
-    prefix: Prefix,
-    rows: Rows,
+    begun: Beginning,
     parts: Sequence[Parts],
     reasoning: Sequence[TokenIds],
     extractor: TokenIds,
     loss: LossSpec,
     choices: Sequence[TokenIds] = (),
 ) -> list[RowGradient]:
-    """Return one gradient per row, for rows of one prompt; ``rows`` are their places in the prefix.
+    """Return one gradient per row, for rows of one prompt of which the first tokens are run.
 
     ``choices`` are all labels, for a loss that compares them: they stand behind the extractor in place of the label,
     as alternatives that do not see each other.
     """
-    prompt, num_prompt = parts[0].prompt, len(parts[0].prompt)
+    first, next_logits_BV, store = begun.first, begun.logits, begun.batch.store
+    prompt, num_prompt = parts[0].prompt[first:], len(parts[0].prompt) - first
     longest = max(len(p.suffix) + len(r) for p, r in zip(parts, reasoning, strict=True))
     longest_y = sum(map(len, choices)) or max(len(p.label) for p in parts)
     ids, positions = [], []
@@ -51,8 +71,8 @@ def row_gradients(
         gap = longest - len(part.suffix) - len(r)
         alternatives = choices or (part.label,)
         tail = longest_y - sum(map(len, alternatives))
-        body = [part.head[-1], *prompt, *part.suffix, *r]
-        begin = len(part.head) - 1
+        body = [*prompt, *part.suffix, *r]
+        begin = len(part.head) + first
         flat = [token for alternative in alternatives for token in alternative]
         ids.append(body + [decoder.pad] * gap + [*extractor, *flat] + [decoder.pad] * tail)
         end = begin + len(body)
@@ -63,38 +83,33 @@ def row_gradients(
     ids_BT = torch.tensor(ids, device=decoder.device)
     positions_BT = torch.tensor(positions, device=decoder.device)
     embed = decoder.model.get_input_embeddings()
-    prompt_BND = embed(ids_BT[:, 1 : 1 + num_prompt]).detach().requires_grad_(True)
-    embeds_BTD = torch.cat([embed(ids_BT[:, :1]), prompt_BND, embed(ids_BT[:, 1 + num_prompt :])], dim=1)
+    prompt_BND = embed(ids_BT[:, :num_prompt]).detach().requires_grad_(True)
+    embeds_BTD = torch.cat([prompt_BND, embed(ids_BT[:, num_prompt:])], dim=1)
     label_start = ids_BT.shape[1] - longest_y
     groups = None
     if choices:
         numbers = [number for number, choice in enumerate(choices, 1) for _ in choice]
         groups = torch.tensor([0] * label_start + numbers, device=decoder.device)
-    keep = torch.tensor([*range(num_prompt), *range(label_start - 1, label_start - 1 + longest_y)])
+    # The first token's logits are known; those of the last one belong to the suffix.
+    keep = torch.tensor([*range(num_prompt - 1), *range(label_start - 1, label_start - 1 + longest_y)])
     output = decoder.model(
         inputs_embeds=embeds_BTD,
-        attention_mask=decoder.masks.build(
-            positions_BT, torch.cat([prefix.positions[rows], positions_BT], dim=1), groups
-        ),
+        attention_mask=decoder.masks.build(positions_BT, torch.cat([store.positions, positions_BT], dim=1), groups),
         position_ids=positions_BT.clamp(min=0),
-        past_key_values=prefix.cache(rows),
+        past_key_values=store.as_prefix().cache(),
         use_cache=True,
         logits_to_keep=keep.to(decoder.device),
     )
     logits_BQV = output.logits
-    losses = torch.stack(
-        [
-            sample_loss(
-                logits_BQV[b, :num_prompt], prompt, _label_loss(logits_BQV[b, num_prompt:], part, choices, loss), loss
-            )
-            for b, part in enumerate(parts)
-        ]
-    )
+    sums, scores = [], []
+    for b, part in enumerate(parts):
+        own = torch.cat([next_logits_BV[b : b + 1], logits_BQV[b, : num_prompt - 1]])
+        scores.append(own.detach())
+        nll = (first * begun.batch.results[b].prompt_nll + num_prompt * mean_nll(own, prompt)) / (first + num_prompt)
+        sums.append(sample_loss(nll, _label_loss(logits_BQV[b, num_prompt - 1 :], part, choices, loss), loss))
+    losses = torch.stack(sums)
     (gradient_BND,) = torch.autograd.grad(losses.sum(), prompt_BND)
-    return [
-        RowGradient(gradient_BND[b], float(losses[b].detach()), logits_BQV[b, :num_prompt].detach())
-        for b in range(len(parts))
-    ]
+    return [RowGradient(gradient_BND[b], float(losses[b].detach()), scores[b]) for b in range(len(parts))]
 
 
 def _label_loss(logits_QV: Tensor, part: Parts, choices: Sequence[TokenIds], loss: LossSpec) -> Tensor:
@@ -116,7 +131,6 @@ def mean_nll(logits_QV: Tensor, tokens: TokenIds, temperature: float = 1.0) -> T
     return torch.nn.functional.cross_entropy(widen(logits_QV) / temperature, targets)
 
 
-def sample_loss(prompt_logits: Tensor, prompt: TokenIds, label_loss: Tensor, loss: LossSpec) -> Tensor:
-    """L of one sample (paper Eq. 6): the label's term and the prompt's ``[N, V]`` logits to a scalar."""
-    nll = mean_nll(prompt_logits, prompt)
+def sample_loss(nll: Tensor, label_loss: Tensor, loss: LossSpec) -> Tensor:
+    """L of one sample (paper Eq. 6) from its prompt's mean NLL and the label's term."""
     return label_loss + loss.fluency_weight * (nll.exp() if loss.fluency == "exp" else nll)

@@ -7,8 +7,9 @@ slot is simply masked. Masks are built here from the true positions of the token
 Shape suffixes: B rows, H key/value heads, S slots, D head size, Q query tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +18,6 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from greater_ray.errors import ModelError
 
 NEVER = -(2**30)  # position of an unused slot: masked for every query
-
-# Rows of a prefix: a run of them, or one and the same for many.
-Rows = slice | list[int]
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
@@ -57,6 +55,50 @@ class Extent:
     capacity_slots: int
     rows: int
     cursor: int = 0
+    # Slots in front that are not stored here: the rows of a common prefix lie elsewhere.
+    common: int = 0
+
+
+class Lanes:
+    """Which places of a batch stand behind which row of a common prefix of ``count`` rows; a lane is one for each row.
+
+    ``asked`` ``[count * width]`` is the place in every row's lanes (0 where a lane is empty), ``members`` and
+    ``numbers`` ``[places]`` the row and lane of every place.
+    """
+
+    def __init__(self, count: int, members: Sequence[int], device: torch.device) -> None:
+        self.count, self.device = count, device
+        self._members, self._places = list(members), -1
+
+    def swap(self, first: int, second: int) -> None:
+        """Exchange two places."""
+        members = self._members
+        members[first], members[second] = members[second], members[first]
+        self._places = -1
+
+    def arrange(self, places: int) -> "Lanes":
+        """Put the first so many places into lanes; where nothing has changed, nothing is done."""
+        if places != self._places:
+            lanes: list[list[int]] = [[] for _ in range(self.count)]
+            numbers = []
+            for place, member in enumerate(self._members[:places]):
+                numbers.append(len(lanes[member]))
+                lanes[member].append(place)
+            self.width = max(map(len, lanes))
+            asked = [place for lane in lanes for place in [*lane, *[0] * (self.width - len(lane))]]
+            self.asked = torch.tensor(asked, device=self.device)
+            self.members = torch.tensor(self._members[:places], device=self.device)
+            self.numbers = torch.tensor(numbers, device=self.device)
+            self._places = places
+        return self
+
+
+class Common(NamedTuple):
+    """Keys and values ``[N, H, P, D]`` of one layer that several rows of a batch have in common, and which rows."""
+
+    keys: Tensor
+    values: Tensor
+    lanes: Lanes
 
 
 class SlotLayer(_Layer):
@@ -65,22 +107,31 @@ class SlotLayer(_Layer):
     def __init__(self, extent: Extent) -> None:
         super().__init__()
         self.extent = extent
+        self.common: Common | None = None
         self.is_initialized = True
 
     def empty(self, states: Tensor) -> Tensor:
         """Return room for states ``[_, H, _, D]`` of this kind in all rows and slots."""
-        return states.new_zeros(
-            self.extent.capacity_rows, states.shape[1], self.extent.capacity_slots, states.shape[-1]
-        )
+        extent = self.extent
+        slots = extent.capacity_slots - extent.common
+        return states.new_zeros(extent.capacity_rows, states.shape[1], slots, states.shape[-1])
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write ``[rows, H, Q, D]`` at the cursor and return all keys and values up to there."""
-        extent, stop = self.extent, self.extent.cursor + key_states.shape[-2]
+        """Write ``[rows, H, Q, D]`` at the cursor and return all keys and values up to there.
+
+        Where a prefix is common, they are those behind it; it comes along as ``common_prefix`` of the keys.
+        """
+        extent, begin = self.extent, self.extent.cursor - self.extent.common
+        stop = begin + key_states.shape[-2]
         if self.keys is None:
             self.keys, self.values = self.empty(key_states), self.empty(value_states)
-        self.keys[: extent.rows, :, extent.cursor : stop] = key_states
-        self.values[: extent.rows, :, extent.cursor : stop] = value_states
-        return self.keys[: extent.rows, :, :stop], self.values[: extent.rows, :, :stop]
+        self.keys[: extent.rows, :, begin:stop] = key_states
+        self.values[: extent.rows, :, begin:stop] = value_states
+        keys, values = self.keys[: extent.rows, :, :stop], self.values[: extent.rows, :, :stop]
+        if self.common is not None:
+            self.common.lanes.arrange(extent.rows)
+            keys.common_prefix = self.common
+        return keys, values
 
     def get_seq_length(self) -> int:
         """Return the number of slots in use."""
@@ -115,6 +166,7 @@ class SlotStore:
         self.extent = Extent(rows, slots, rows)
         self.positions = torch.full((rows, slots), NEVER, dtype=torch.long, device=device)
         self.layers = [SlotLayer(self.extent) for _ in range(num_layers)]
+        self.lanes: Lanes | None = None
         self.cache = Cache(layers=list(self.layers))
 
     def copy_to(self, layers: list[Any], start: int, rows: int) -> None:
@@ -132,8 +184,18 @@ class SlotStore:
             for whole, part in zip(layers[number], pair, strict=True):
                 whole[start : start + self.extent.rows] = part
 
-    def put_prefix(self, prefix: "Prefix", rows: Tensor) -> None:
+    def share_prefix(self, prefix: "Prefix", rows: Sequence[int]) -> None:
+        """Stand behind the chosen rows of a prefix, each of them for several rows, without a copy."""
+        self.positions[:, : prefix.positions.shape[1]] = prefix.positions[list(rows)]
+        self.extent.cursor = self.extent.common = prefix.positions.shape[1]
+        first, stop = min(rows), max(rows) + 1
+        self.lanes = Lanes(stop - first, [row - first for row in rows], self.positions.device)
+        for layer, (keys, values) in zip(self.layers, prefix.layers, strict=True):
+            layer.common = Common(keys[first:stop], values[first:stop], self.lanes)
+
+    def put_prefix(self, prefix: "Prefix", rows: Sequence[int]) -> None:
         """Copy the chosen rows of a prefix into the first slots."""
+        rows = list(rows)
         length = prefix.positions.shape[1]
         self.positions[:, :length] = prefix.positions[rows]
         self.extent.cursor = length
@@ -147,10 +209,18 @@ class SlotStore:
     def swap_rows(self, first: int, second: int) -> None:
         """Exchange two rows everywhere, up to the cursor."""
         pair, swapped = [first, second], [second, first]
+        stop = self.extent.cursor - self.extent.common
         for layer in self.layers:
             for states in (layer.keys, layer.values):
-                states[pair, :, : self.extent.cursor] = states[swapped, :, : self.extent.cursor]
+                states[pair, :, :stop] = states[swapped, :, :stop]
         self.positions[pair] = self.positions[swapped]
+        if self.lanes is not None:
+            self.lanes.swap(first, second)
+
+    def as_prefix(self) -> "Prefix":
+        """Return all that is stored, which nothing is in front of, as the prefix of other rows."""
+        assert self.extent.common == 0
+        return Prefix(self.positions, [(layer.keys, layer.values) for layer in self.layers])
 
 
 class Prefix:
@@ -167,10 +237,9 @@ class Prefix:
         """Memory held, in bytes."""
         return sum(t.numel() * t.element_size() for pair in self.layers for t in pair if t is not None)
 
-    def cache(self, rows: Rows) -> Cache:
-        """Return a fresh read-only cache over some rows, for a differentiable forward pass."""
-        chosen = [(None, None) if keys is None else (keys[rows], values[rows]) for keys, values in self.layers]
-        return Cache(layers=[PrefixLayer(keys, values) for keys, values in chosen])
+    def cache(self) -> Cache:
+        """Return a fresh read-only cache over all rows, for a differentiable forward pass."""
+        return Cache(layers=[PrefixLayer(keys, values) for keys, values in self.layers])
 
 
 class Masks:

@@ -2,7 +2,7 @@
 
 Decoding multiplies a few rows with every weight. The BLAS behind ``torch.nn.functional.linear`` repacks the weight in
 each such call; packing it once made these products up to 2.5 times faster at 8 rows and 1.6 times at 72. It costs a
-second copy of the weights in memory.
+second copy of the weights in memory. Packed bfloat16 is 1.6 to 1.9 times faster again where the CPU multiplies it.
 """
 
 from typing import Any
@@ -18,20 +18,25 @@ class PackedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        # None in a copy of the model: packed weights cannot be copied.
+        self._packed: Tensor | None = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer; under autograd as usual, else on the packed weight."""
-        if torch.is_grad_enabled() and input.requires_grad:
+        if self._packed is None or (torch.is_grad_enabled() and input.requires_grad):
             return nn.functional.linear(input, self.weight, self.bias)
         result: Tensor = torch.ops.mkldnn._linear_pointwise(input, self._packed, self.bias, "none", [], "")
         return result
 
 
 def can_pack(model: Any) -> bool:
-    """Tell whether packing helps: a float32 model on a CPU with oneDNN."""
+    """Tell whether packing helps: oneDNN on a CPU, in float32, or in bfloat16 if the CPU has that."""
     weight = next(model.parameters())
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and bool(torch._C._has_mkldnn)
+    if weight.device.type != "cpu" or not torch._C._has_mkldnn:
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(weight.dtype == torch.float32)
 
 
 def pack(model: nn.Module) -> None:

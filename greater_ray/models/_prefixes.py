@@ -85,7 +85,7 @@ def _prefill(heads: Heads, decoder: Decoder, batch: MicroBatch) -> Prefix:
     def work(start: int, stop: int) -> list[None]:
         store = SlotStore(decoder.num_layers, stop - start, shared + length, decoder.device)
         if common is not None:
-            store.put_prefix(common, torch.zeros(stop - start, dtype=torch.long, device=decoder.device))
+            store.put_prefix(common, [0] * (stop - start))
         decoder.model(
             input_ids=ids[start:stop],
             attention_mask=decoder.masks.build(own[start:stop], positions[start:stop]),

@@ -4,12 +4,15 @@ What is computed with slots, positions and masks of our own is compared with pla
 takes distances from elsewhere (ALiBi) or keeps other states than keys and values would give other numbers in silence.
 """
 
+from dataclasses import replace
+
 import torch
 
 from greater_ray.errors import ModelError
-from greater_ray.models._decode import Decoder
-from greater_ray.models._kv import NEVER, SlotStore
+from greater_ray.models._decode import Decoder, Parts, RowBatch
+from greater_ray.models._kv import NEVER, Prefix, SlotStore
 from greater_ray.models._memory import is_out_of_memory
+from greater_ray.types import TokenIds
 
 _LENGTHS = (7, 4)
 _FIRST = 3  # tokens whose keys are kept, and read by the rest
@@ -40,9 +43,39 @@ def refuse_unsupported(decoder: Decoder, vocabulary: int) -> None:
         raise ModelError(why, setting="model.name")
 
 
+@torch.no_grad()
+def takes_common_prefix(decoder: Decoder, vocabulary: int) -> bool:
+    """Tell whether rows may stand behind one row of a prefix without copies of it: run so, they give equal logits.
+
+    An architecture that changes keys between cache and attention loses the prefix there.
+    """
+    nothing = Prefix(torch.empty(1, 0, dtype=torch.long, device=decoder.device), [])
+    first = RowBatch(decoder, nothing, [0], [Parts(_some(_FIRST + 1, vocabulary), (), (), ())])
+    first.prefill(0, share=False)
+    first.store.positions[:, -1] = NEVER
+    prefix, head = first.store.as_prefix(), first.parts[0].head
+    parts = [Parts(head, (k,), (k + 1,), ()) for k in range(3)]
+    found = []
+    for shares in (False, True):
+        batch = RowBatch(replace(decoder, shares=shares), prefix, [0] * len(parts), parts)
+        try:
+            found.append(batch.prefill(0))
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as problem:
+            if isinstance(problem, RuntimeError) and is_out_of_memory(problem):
+                raise
+            return False
+    plain, shared = (logits.double() for logits in found)
+    error = float((plain - shared).abs().max() / plain.abs().max().clamp(min=1e-9))
+    return error <= _TOLERANCE.get(decoder.model.dtype, _HALF_TOLERANCE)
+
+
+def _some(length: int, vocabulary: int) -> TokenIds:
+    return tuple((7 * k + 3) % vocabulary for k in range(length))
+
+
 def _difference(decoder: Decoder, vocabulary: int) -> float:
     device = decoder.device
-    rows = [[(7 * k + 3) % vocabulary for k in range(length)] for length in _LENGTHS]
+    rows = [list(_some(length, vocabulary)) for length in _LENGTHS]
     # Each row ends in the last slot, and slots that no row uses lie behind its first tokens.
     tails = [len(row) - _FIRST for row in rows]
     slots = _FIRST + _GAP + max(tails)

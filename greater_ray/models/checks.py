@@ -187,12 +187,14 @@ def _row(engine: Engine, layout: Layout, example: Example, prompt: TokenIds, rea
     return _Row((*before, *label), len(head), len(before), label)
 
 
+def packed_copies(model: Any) -> list[Tensor]:
+    """Return the prepacked copies of a model's weights, which no copy of the model can have."""
+    return [t for module in model.modules() for t in vars(module).values() if isinstance(t, Tensor) and t.is_mkldnn]
+
+
 def _double(model: Any) -> Any:
     """Copy a model in float64, without its weights' prepacked copies: they cannot be copied, and are not used here."""
-    prepacked = [
-        t for module in model.modules() for t in vars(module).values() if isinstance(t, Tensor) and t.is_mkldnn
-    ]
-    double = copy.deepcopy(model, {id(tensor): None for tensor in prepacked}).double()
+    double = copy.deepcopy(model, {id(tensor): None for tensor in packed_copies(model)}).double()
     if getattr(double.config, "_experts_implementation", None) is not None:
         # The grouped products of a mixture of experts exist up to float32 only.
         double.set_experts_implementation("eager")
@@ -217,7 +219,7 @@ def _loss(model: Any, row: _Row, prompt: TokenIds, loss: LossSpec, position: int
     logits = _forward(model, row.ids, shift, row.prompt_at + position)
     own = logits[row.prompt_at - 1 : row.prompt_at - 1 + len(prompt)]
     label = logits[row.label_at - 1 : row.label_at - 1 + len(row.label)]
-    return sample_loss(own, prompt, mean_nll(label, row.label, loss.ce_temperature), loss)
+    return sample_loss(mean_nll(own, prompt), mean_nll(label, row.label, loss.ce_temperature), loss)
 
 
 def _mean_nll(logits: Tensor, ids: TokenIds, start: int, length: int) -> float:

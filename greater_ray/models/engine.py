@@ -6,6 +6,7 @@ saves time.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -14,18 +15,19 @@ from torch import Tensor
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
-from greater_ray.models._attention import register
+from greater_ray.models._attention import SHARED, WIDE, use_own_attention
 from greater_ray.models._choices import choice_ids, rollout_of
-from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room
+from greater_ray.models._decode import Decoder, Parts, RowBatch, RowResult, best_tokens, choice_room, common_beginning
 from greater_ray.models._generation import Writer
-from greater_ray.models._gradients import RowGradient, row_gradients
+from greater_ray.models._gradients import RowGradient, begin, row_gradients
+from greater_ray.models._head import WideHead, widen_head
 from greater_ray.models._kv import Masks, Prefix
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
-from greater_ray.models._probe import refuse_unsupported
+from greater_ray.models._probe import refuse_unsupported, takes_common_prefix
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.identity import brings_code, weights_hash
@@ -78,6 +80,7 @@ class Engine(Vocabulary):
         gradient_rows: int | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        widen_head(model)
         self.tokenizer = tokenizer
         self.device = next(model.parameters()).device
         self.facts = {
@@ -92,6 +95,7 @@ class Engine(Vocabulary):
             "system_role": shows_system(tokenizer),
             # Only where there is some, so that records of all other models are what they were.
             **({"code_not_run": True} if brings_code(model, tokenizer) else {}),
+            **({"logits": "float32"} if isinstance(model.get_output_embeddings(), WideHead) else {}),
         }
         self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         self.config = model.config.get_text_config()
@@ -113,6 +117,9 @@ class Engine(Vocabulary):
             pad=tokenizer.pad_token_id or 0,
         )
         refuse_unsupported(self.decoder, len(tokenizer))
+        # Measured on CPU; elsewhere one product of the whole is fewer kernels to start.
+        if self.device.type == "cpu" and model.config._attn_implementation in (SHARED, WIDE):
+            self.decoder = replace(self.decoder, shares=takes_common_prefix(self.decoder, len(tokenizer)))
         self._writer = Writer(self.decoder, tokenizer, self.config, self._decode_batch)
 
     @classmethod
@@ -130,10 +137,10 @@ class Engine(Vocabulary):
         model, tokenizer = sources.load(source, config)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         on_cpu = next(model.parameters()).device.type == "cpu"
-        if model.config._attn_implementation == "eager":
-            model.set_attn_implementation(register())
+        use_own_attention(model)
         if on_cpu:
             keep_freed_memory()
+        widen_head(model)  # first, or its half would be packed for nothing
         if can_pack(model):
             pack(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
@@ -235,6 +242,7 @@ class Engine(Vocabulary):
         heads, prefix = self._prefix(parts[: len(shard)], layout)
         longest = max(len(p.label) for p in parts)
         tail = 1 + len(spans.extractor) + max(longest, layout.max_answer_tokens, choice_room(choices))
+        common = 0 if spans.shared_head or len(prompts) == 1 else len(common_beginning(prompts))
         passes = 0
 
         def work(start: int, stop: int) -> list[RowResult]:
@@ -242,7 +250,8 @@ class Engine(Vocabulary):
             if spans.shared_head:
                 batch = RowBatch.behind_prompts(self.decoder, prefix, parts[start:stop])
             else:
-                batch = RowBatch(self.decoder, prefix, [k % len(shard) for k in range(start, stop)], parts[start:stop])
+                members = [k % len(shard) for k in range(start, stop)]
+                batch = RowBatch.behind_beginning(self.decoder, prefix, members, parts[start:stop])
             if reasoning is None:
                 logits = batch.prefill(layout.max_reasoning_tokens + tail)
                 batch.reason(logits, layout.max_reasoning_tokens)
@@ -253,7 +262,7 @@ class Engine(Vocabulary):
                 passes += batch.score_choices(logits, choices, temperature)
             if answer:
                 batch.answer(logits, layout.max_answer_tokens, self._line_ends)
-            passes += 2 + spans.shared_head + max(r.generated for r in batch.results)
+            passes += 2 + (spans.shared_head or common > 0) + max(r.generated for r in batch.results)
             return batch.results
 
         rows = self._decode_batch.map(work, len(parts))
@@ -262,6 +271,7 @@ class Engine(Vocabulary):
             prefix_tokens=fed_tokens(heads),
             prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.shared_head else parts))
             + sum(spans.shared_head + len(p.suffix) for p in parts)
+            - (common * (len(parts) - len(shard)) - len(shard) if common else 0)
             + (sum(map(len, reasoning)) if reasoning is not None else 0),
             generated_tokens=sum(r.generated for r in rows),
             scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts)
@@ -299,10 +309,9 @@ class Engine(Vocabulary):
         banned = self._banned(work.token_filter)
 
         def read(row: RowGradient) -> tuple[Tensor, float, TokenIds]:
-            likeliest = best_tokens(row.logits[work.position], banned, work.depth)
-            return row.gradient[work.position].double(), row.loss, likeliest
+            return row.gradient[0].double(), row.loss, best_tokens(row.logits[0], banned, work.depth)
 
-        rows, usage = self._differentiate(work, layout, read)
+        rows, usage = self._differentiate(work, layout, read, work.position)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
         lists = [tokens for _, _, tokens in rows]
         if self.spans(layout).shared_head:
@@ -322,15 +331,15 @@ class Engine(Vocabulary):
         rows, usage = self._differentiate(work, layout, read)
         gradient = torch.stack([part for part, _, _ in rows]).sum(dim=0)
         proposals = [lists for _, _, lists in rows] if work.depth else []
-        if self.spans(layout).shared_head:
+        if proposals and self.spans(layout).shared_head:
             proposals = [proposals[0]] * len(proposals)
         losses = tuple(value for _, value, _ in rows)
         return PromptGradient(tuple(map(tuple, gradient.tolist())), losses, tuple(proposals)), usage
 
     def _differentiate(
-        self, work: BackwardWork[Any], layout: Layout, read: Callable[[RowGradient], T]
+        self, work: BackwardWork[Any], layout: Layout, read: Callable[[RowGradient], T], first: int = 0
     ) -> tuple[list[T], Usage]:
-        """Forward and backward through every row of the shard; ``read`` keeps of a row what is needed."""
+        """Forward, and back to the prompt's token at ``first``; ``read`` keeps of a row what is needed."""
         spans, reasoning = self.spans(layout), work.reasoning
         parts = self._parts(work.shard, work.prompt, layout, max(map(len, reasoning)))
         heads, prefix = self._prefix(parts, layout)
@@ -338,9 +347,10 @@ class Engine(Vocabulary):
 
         def differentiate(start: int, stop: int) -> list[T]:
             few = slice(start, stop)
-            rows = few if len(heads) == len(parts) else [0] * (stop - start)
+            rows = range(start, stop) if len(heads) == len(parts) else [0] * (stop - start)
+            begun = begin(self.decoder, prefix, rows, parts[few], first)
             gradients = row_gradients(
-                self.decoder, prefix, rows, parts[few], reasoning[few], spans.extractor, work.loss, choices
+                self.decoder, begun, parts[few], reasoning[few], spans.extractor, work.loss, choices
             )
             return [read(row) for row in gradients]
 
@@ -358,8 +368,8 @@ class Engine(Vocabulary):
             calls=len(parts),
             prefix_tokens=fed_tokens(heads),
             scored_tokens=sum(lengths),
-            backward_tokens=sum(lengths),
-            passes=1,
+            backward_tokens=sum(lengths) - (1 + first) * len(parts),
+            passes=2,
         )
         return rows, usage
 

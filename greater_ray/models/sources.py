@@ -291,7 +291,7 @@ def _device(name: str) -> "torch.device":
 
 
 def _dtype(name: str, device: "torch.device") -> Any:
-    """Return the dtype to load in: ``auto`` is float32 on a CPU, where half precision is slow and less exact."""
+    """Return the dtype to load in: ``auto`` is float32 on a CPU: half precision is another model."""
     import torch
 
     if name != "auto":

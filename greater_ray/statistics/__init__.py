@@ -1,7 +1,7 @@
 """What is noise: intervals, paired tests, comparisons of methods, and what a number of rows can resolve.
 
-Here stands what every evaluation needs: intervals of scores and the paired test of two prompts. scipy does the
-arithmetic, and is loaded at the first use. Where the other questions are answered:
+Here stands what every evaluation needs: intervals of scores and the paired test of two prompts. It needs no
+scipy, whose import takes longer than most evaluations; the rest loads it at the first use. The other questions:
 
 - ``comparison.py``: two methods over seeds and rows of one task, and the mean over tasks;
 - ``tables.py``: many comparisons side by side (Holm; wins, draws and losses);

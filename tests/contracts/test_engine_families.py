@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from greater_ray.models._attention import register
+from greater_ray.models._attention import register, use_own_attention
 from greater_ray.models.engine import Engine
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.types import Example, Layout, LossSpec
@@ -26,9 +26,9 @@ PROMPT = " proper logical reasoning and think step by step."
 
 def build(family: str, dtype: torch.dtype, shard_size: int = 3) -> tuple[ShardedModel, SlowTwin]:
     model, tokenizer = tiny_model(family, dtype)
-    if family == "gemma2" and dtype == torch.float64:
-        # Its eager attention takes the softmax in float32, where batching shows in the eighth digit.
-        model.set_attn_implementation(register())
+    # As the loader does. Gemma-2's own eager attention takes the softmax in float32, where batching shows in the eighth
+    # digit.
+    use_own_attention(model)
     fast = ShardedModel(LocalExecutor(Engine(model, tokenizer)), LAYOUT, shard_size)
     return fast, SlowTwin(model, tokenizer, LAYOUT)
 

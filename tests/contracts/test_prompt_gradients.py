@@ -46,7 +46,8 @@ def test_gradients_at_all_tokens_equal_the_slow_twin_and_those_at_single_positio
         # Both are dL/d(one-hot weight), also where the model multiplies its embeddings.
         expected = torch.tensor(fast.ask(OneHotGradient(one.gradient, every)), dtype=torch.float64)
         assert float((table @ mine[position] - expected).norm()) <= 1e-9 * float(expected.norm()) + 1e-15
-        assert one.losses == ours.losses
+        # Not to the last bit: what stands before the position is another pass.
+        assert one.losses == pytest.approx(ours.losses, rel=1e-12)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

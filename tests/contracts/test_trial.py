@@ -26,6 +26,7 @@ from greater_ray.types import Example, Usage, total
 from greater_ray.work import Generate, PromptRoom, Unit
 from tests.all_methods import METHODS, SEARCHING, SMALL, STEPPING, STEPS, settings_of
 from tests.families import save_tiny
+from tests.remembered import remembering
 
 # Limits hold for methods from outside too; this one lets a model write.
 LIMITED = [*SEARCHING, "tests.writing:PLUGIN"]
@@ -34,12 +35,17 @@ DRAWING = {"greater": {"proposal_samples": 1}, "pez": {"batch_size": 2}}
 LEDGER = [name for name in spent_by_limit(Usage(), Usage(), 0) if "seconds" not in name]
 
 
-# Models are loaded once for all runs but the straight ones: what an engine keeps only saves time, and a run on a warm
-# one must end like a run on a cold one.
-MODELS = local_models()
+# Straight runs have a model of their own. A warm one is the same for several runs: what an engine keeps only saves
+# time, so they must end like runs on a cold one. All others are about the loop: they have known results again.
+WARM = local_models()
+MODELS = remembering(WARM)
 
 
 def run_warm(config: TrialConfig, out: Path | None = None, **further: Any) -> TrialRecord:
+    return run_config(config, out, models=WARM, **further)
+
+
+def run_known(config: TrialConfig, out: Path | None = None, **further: Any) -> TrialRecord:
     return run_config(config, out, models=MODELS, **further)
 
 
@@ -116,7 +122,7 @@ def run_in_pieces(config: TrialConfig, folder: Path, size: int, damage: Callable
     """Run ``size`` units of work at a time, with ``damage`` done to the folder in between."""
     for turn in range(60):
         try:
-            return run_warm(config, folder, should_stop=After(size))
+            return run_known(config, folder, should_stop=After(size))
         except Interrupted:
             pass
         damage(folder, turn)
@@ -197,9 +203,9 @@ def test_a_step_that_was_killed_half_way_is_done_again(
 
     folder = tmp_path / "run"
     with pytest.raises(Killed):
-        run_warm(configure(method), folder, observer=Copying())
+        run_known(configure(method), folder, observer=Copying())
     (folder / "state.json").write_bytes((tmp_path / f"state {STEPS - 2}").read_bytes())
-    record = run_warm(configure(method), folder)
+    record = run_known(configure(method), folder)
     assert record.without_times() == straight(method)[1].without_times()
     assert steps_in(folder) == steps_in(straight(method)[0])
 
@@ -208,7 +214,7 @@ def test_a_step_that_was_killed_half_way_is_done_again(
 def test_a_finished_run_is_not_run_again(method: str, straight: Callable, configure: Callable):
     folder, record = straight(method)
     before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if not p.name.startswith(".")}
-    assert run_warm(configure(method), folder, should_stop=lambda: True) == record
+    assert run_known(configure(method), folder, should_stop=lambda: True) == record
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if not p.name.startswith(".")} == before
 
 
@@ -233,10 +239,10 @@ def test_another_seed_is_another_trial(method: str, configure: Callable, straigh
     draws = {"method_config": DRAWING.get(method, {})}
     config = configure(method, seed=1, **draws)
     assert config.trial_id() != configure(method, **draws).trial_id()
-    record = run_warm(config, tmp_path / "run")
+    record = run_known(config, tmp_path / "run")
     folder, other = straight(method)
     if method in DRAWING:
-        other = run_warm(configure(method, **draws), folder := tmp_path / "other")
+        other = run_known(configure(method, **draws), folder := tmp_path / "other")
     assert record.trial_id != other.trial_id
     assert record.initial == other.initial.model_copy(update={"loss": record.initial.loss})
     assert (steps_in(tmp_path / "run") != steps_in(folder)) == load("methods", method).seeded
@@ -260,7 +266,7 @@ def test_a_budget_ends_the_run_with_its_name(
     method: str, budget: dict, reason: str, steps: int, configure: Callable, tmp_path: Path
 ):
     given = {"budget": {"steps": 10**6} | budget, "evaluation": {"splits": ["dev"]}}
-    record = run_warm(configure(method, **given), tmp_path / "run")
+    record = run_known(configure(method, **given), tmp_path / "run")
     assert record.stop_reason == reason
     # A limit is passed by one batch of work at most, which may be a whole step.
     assert record.steps in ((0, 1) if reason == "tokens" else (steps,))
@@ -274,7 +280,7 @@ def test_patience_ends_the_run_after_as_many_steps_without_a_better_prompt(
     method: str, configure: Callable, tmp_path: Path
 ):
     budget = {"steps": 60, "patience": 2}
-    record = run_warm(configure(method, budget=budget, evaluation={"splits": []}), tmp_path / "run")
+    record = run_known(configure(method, budget=budget, evaluation={"splits": []}), tmp_path / "run")
     # A method need not find anything better in its first steps: then its start is the best for as long.
     best = [record.initial.loss, *(step["best_loss"] for step in steps_in(tmp_path / "run"))]
     assert (record.stop_reason, record.steps) == ("patience", len(best) - 1)
@@ -289,7 +295,7 @@ def test_an_accepted_candidate_that_is_none_is_refused_by_the_methods_name(
 ):
     config = configure("tests.stubborn:PLUGIN", method_config={"accepted": accepted}, budget={"steps": 2})
     with pytest.raises(MethodError, match=rf"'tests\.stubborn:PLUGIN': step 1 has 1 candidates, .* is {accepted};"):
-        run_warm(config, tmp_path / "run")
+        run_known(config, tmp_path / "run")
     assert steps_in(tmp_path / "run") == [], "nothing is written that cannot be shown"
 
 
@@ -368,7 +374,7 @@ def test_interrupted_and_killed_it_meets_a_limit_like_a_straight_run(
     # Whatever comes first: most methods meet it within a step, which is given up.
     limits = {limit: max(1, 2 * spent_in(expected, limit) // 3) for limit in LEDGER if spent_in(expected, limit)}
     config = configure(method, budget={"steps": STEPS, **limits}, evaluation={"splits": ["dev"]})
-    record = run_warm(config, tmp_path / "straight")
+    record = run_known(config, tmp_path / "straight")
     assert record.stop_reason in limits
     pieces = run_in_pieces(config, tmp_path / "pieces", 1, killed_between_lines)
     assert pieces.without_times() == record.without_times()
@@ -510,7 +516,7 @@ def test_among_the_best_prompts_the_one_best_on_dev_is_chosen(method: str, confi
 @pytest.mark.parametrize("method", ["greater", "opro"])
 def test_the_choice_among_finalists_is_booked_as_search_and_cut_off_by_no_limit(method: str, configure: Callable):
     def run(top: int, **budget: int) -> TrialRecord:
-        return run_warm(configure(method, budget=budget, evaluation={"splits": ["test"], "dev_select_top": top}))
+        return run_known(configure(method, budget=budget, evaluation={"splits": ["test"], "dev_select_top": top}))
 
     def answered(record: TrialRecord, split: str) -> int:
         return sum(e.num_examples for e in record.evaluations if e.split == split)
@@ -530,7 +536,7 @@ def test_the_choice_among_finalists_is_booked_as_search_and_cut_off_by_no_limit(
 
 
 def test_the_gradient_without_reasoning_goes_another_way(configure: Callable, straight: Callable, tmp_path: Path):
-    record = run_warm(configure(method_config={"gradient_without_reasoning": True}), tmp_path / "run")
+    record = run_known(configure(method_config={"gradient_without_reasoning": True}), tmp_path / "run")
     assert record.steps == STEPS
     assert record.optimization_usage.backward_tokens < straight("greater")[1].optimization_usage.backward_tokens
     gradients = [[c["gradient"] for c in step["candidates"]] for step in steps_in(tmp_path / "run")]
@@ -538,7 +544,7 @@ def test_the_gradient_without_reasoning_goes_another_way(configure: Callable, st
 
 
 def test_the_released_preset_runs(configure: Callable, tmp_path: Path):
-    record = run_warm(configure(preset="released", budget={"steps": 2}), tmp_path / "run")
+    record = run_known(configure(preset="released", budget={"steps": 2}), tmp_path / "run")
     assert (record.steps, record.stop_reason) == (2, "steps")
     assert record.config.layout.joint == ". "
     assert record.config.method_config["criterion"] == "mistakes"

@@ -7,18 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import faults
+from benchmarks.generating import GeneratingEngine
 from benchmarks.orchestrator import Session, make_grid, run_cells
 from benchmarks.processes import drift
+from benchmarks.rates import measure
 from benchmarks.simulated import LONGEST, PROMPT, SimulatedEngine, seconds_of
 from benchmarks.stragglers import MEAN, REPLICAS, Shape, Stoic, at_best, makespan
 from greater_ray.cluster.patience import Patience
+from greater_ray.models._head import widen_head
+from greater_ray.models._packed import can_pack, pack
+from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec
 from greater_ray.work import Answers, CheckPrompts, EncodePrompt, Gradients, Proposals, Rollouts, Unit
+from tests.families import tiny_model
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = Layout(extractor="So the answer is")
+SHORT = Layout(extractor="So the answer is", max_reasoning_tokens=6)
 SHARD = (Example("a", "Is it so?", "Yes", "Yes"), Example("b", "Or so?", "No", "No"))
 
 
@@ -89,6 +97,42 @@ def test_a_slow_replica_costs_a_grid_little_more_than_its_own_share():
     assert (none, repeated) == (0, 1)
     # The slow one begins its third unit after 200 s, and the others have done the rest 40 s later.
     assert best <= now <= best + 2 * MEAN + 1 < before
+
+
+# -- a step ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_generate_in_the_place_of_our_decoding_gives_the_same_rollouts(cache: str):
+    engine = Engine(*tiny_model("llama"))
+    prompts = [engine.run(Unit(EncodePrompt(text), SHORT))[0] for text in (" think step by step.", " think.")]
+    work = Rollouts(SHARD, prompts, LossSpec(fluency="nll"))
+    (ours, _), (theirs, _) = (e.rollouts(work, SHORT) for e in (engine, GeneratingEngine.beside(engine, cache)))
+    for mine, its in zip(ours, theirs, strict=True):
+        assert [r.reasoning for r in mine] == [r.reasoning for r in its]
+        assert [r.label_ce for r in mine] == pytest.approx([r.label_ce for r in its], rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_products_of_a_pass_are_a_part_of_its_time(dtype: torch.dtype):
+    model, tokenizer = tiny_model("llama", dtype)
+    widen_head(model)
+    if not can_pack(model):
+        pytest.skip("this CPU has nothing to pack for")
+    pack(model)
+    engine = Engine(model, tokenizer)
+    prompt, _ = engine.run(Unit(EncodePrompt(" think step by step."), SHORT))
+    examples = [Example(str(k), f"Is {k} it?", "Yes", "Yes") for k in range(24)]
+    rates = measure(engine, SHORT, examples, [(*prompt[:2], token) for token in prompt[2:5]])
+    assert [(rate.name, rate.rows) for rate in rates] == [
+        ("decode", 8),
+        ("decode", 24),
+        ("decode", 72),
+        ("gradient", 8),
+    ]
+    for rate in rates:
+        assert 0 < rate.share < 1
+        assert rate.gflops > 0
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------

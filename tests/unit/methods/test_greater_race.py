@@ -89,8 +89,11 @@ def test_a_row_costs_its_mistake_and_what_the_label_lacks():
 
 
 def test_a_lead_is_paired_and_equal_rows_are_none():
-    assert lead([0, 1, 0, 1], [1, 1, 1, 1]) == pytest.approx((-0.5, math.sqrt(1 / 12)))
-    assert lead([1.0, 0.0], [1.0, 0.0]) == (0.0, 0.0)
+    own = {"a": 0.0, "b": 1.0, "c": 0.0, "d": 1.0}
+    assert lead(own, dict.fromkeys("dcbax", 1.0)) == pytest.approx((-0.5, math.sqrt(1 / 12))), "on rows of both"
+    assert lead(own, own) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="no row"):
+        lead(own, {"x": 1.0})
     assert not Lead(0.0, 0.0).beyond(1.0)
     assert Lead(-0.1, 0.0).beyond(5.0), "better by as much on every row"
     assert Lead(-0.2, 0.1).beyond(2.0)
@@ -102,7 +105,7 @@ def test_who_is_behind_beyond_noise_answers_no_further_rows():
     runners = [Runner(model.encoded(word)) for word in (" by", " think", " step", " then")]
     found = race(problem_with(model), runners, cut(rows(20), 4), margin=1.0, weight=0.0)
     assert set(found) == {0, 1, 2}, "those that are close run to the end, and the first one"
-    assert [math.fsum(found[place]) for place in (0, 1, 2)] == [20, 0, 2]
+    assert [math.fsum(found[place].values()) for place in (0, 1, 2)] == [20, 0, 2]
     answered: dict[str, int] = {}
     for texts, ids in model.questions("answers"):
         for text in texts:
@@ -158,10 +161,10 @@ def test_demonstrations_race_too_and_stay_with_the_result():
     model = Answering(
         ranking={"": (" then",)}, slope=SLOPE, pull=PULL, right={START: 0.2}, on_dev={START: 0.2}, helped={START: 0.9}
     )
-    cfg = config(contexts=("drawn", "nearest"), shots=2, draws=1)
-    ((state, info),) = steps(model, cfg, 1)
+    ((_, info),) = steps(model, config(contexts=("drawn", "nearest"), shots=2, draws=1), 1)
     shown = [f"think step by [{which} rows]" for which in ("2 drawn", "the 2 nearest")]
     assert [c.text for c in info.candidates] == ["think step by", *shown]
+    ((state, info),) = steps(model, config(contexts=("drawn",), shots=2, draws=1), 1)
     assert info.accepted == 1
     assert (len(state.demonstrations), state.nearest, len(state.shown)) == (2, 0, 2)
     drawn = {d.id for d in state.demonstrations}
@@ -200,16 +203,27 @@ def test_other_start_prompts_race_in_the_context_that_has_won():
     assert (second.accepted, state.result, state.nearest) == (1, model.encoded(" step by"), 2)
 
 
-def test_rows_whose_answers_are_shown_count_for_nobody():
+def test_runners_are_compared_on_rows_that_neither_of_them_shows():
     model = Answering(right={" think": 0.5}, helped={" think": 0.5})
-    shown = Shown(tuple(row.shown for row in rows(20)[8:12]))
-    runners = [Runner(model.encoded(" think")), Runner(model.encoded(" think"), shown)]
-    found = race(problem_with(model), runners, cut(rows(20), 4), margin=1.0, weight=0.0)
-    assert [len(found[place]) for place in (0, 1)] == [16, 16]
-    assert [math.fsum(found[place]) for place in (0, 1)] == [8, 8], "rows 8 and 9 are right, 10 and 11 wrong"
-    nearest = [runners[0], Runner(model.encoded(" think"), Shown(shown.rows, 2))]
-    found = race(problem_with(model), nearest, cut(rows(20), 4), margin=1.0, weight=0.0)
+    problem, prompt, pool = problem_with(model), model.encoded(" think"), tuple(row.shown for row in rows(20))
+    found = race(problem, [Runner(prompt), Runner(prompt, Shown(pool[8:12]))], cut(rows(20), 4), margin=1.0, weight=0.0)
+    assert [len(found[place]) for place in (0, 1)] == [20, 16]
+    assert not {"r8", "r9", "r10", "r11"} & found[1].keys()
+    assert lead(found[1], found[0]) == (0.0, 0.0), "equal on the sixteen rows of both"
+    found = race(problem, [Runner(prompt), Runner(prompt, Shown(pool, 2))], cut(rows(20), 4), margin=1.0, weight=0.0)
     assert len(found[1]) == 20, "no row is among those nearest to itself"
+
+
+def test_of_those_that_are_ahead_on_training_rows_dev_rows_choose_the_result():
+    model = Answering(
+        right={START: 0.2, " step by": 0.9, " by": 0.9},
+        on_dev={START: 0.1, " step by": 0.4, " by": 0.9},
+    )
+    ((state, info),) = steps(model, config(starts=(START, " step by", " by"), contexts=()), 1)
+    assert info.prompt_text == " step by", "the search goes on with it"
+    assert state.result == model.encoded(" by")
+    ((alone, _),) = steps(model, config(starts=(START, " step by", " by"), contexts=(), finalists=1), 1)
+    assert alone.result == model.encoded(" step by")
 
 
 def test_every_step_asks_the_same_heats_so_that_nothing_is_answered_twice():
@@ -232,5 +246,5 @@ def test_other_rows_are_shown_where_that_is_better():
         kept = set(move.runner.shown.rows) & set(pool[:3])
         assert (len(move.runner.shown.rows), len(kept)) == (3, 2), "one is exchanged"
     assert showing(problem, Runner(now), problem.rng(0, "x")) == []
-    half = Runner(now, Shown(pool[:10]), now)
-    assert showing(problem, half, problem.rng(0, "x")) == [], "the other half has to race"
+    most = Runner(now, Shown(pool[:19]), now)
+    assert showing(problem, most, problem.rng(0, "x")) == [], "a row has to be left that neither shows"

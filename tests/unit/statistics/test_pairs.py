@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from scipy.stats import permutation_test
+from scipy.stats import binomtest, bootstrap, permutation_test
 
 from greater_ray import statistics
 from greater_ray.statistics.pairs import mcnemar, sign_flip
@@ -24,6 +24,22 @@ def test_wilson_interval_stays_inside_at_the_ends():
     assert statistics.accuracy([False] * 10) == pytest.approx((0.0, 0.0, 0.277533), abs=1e-5)
     assert statistics.accuracy([True] * 10) == pytest.approx((1.0, 0.722467, 1.0), abs=1e-5)
     assert statistics.accuracy([True]) == pytest.approx((1.0, 0.206543, 1.0), abs=1e-5)
+
+
+def test_intervals_and_mcnemar_equal_those_of_scipy():
+    rng = random.Random(0)
+    for _ in range(100):
+        num, share = rng.randint(1, 300), rng.choice((0.0, 0.2, 0.9, 1.0))
+        right = [rng.random() < share for _ in range(num)]
+        theirs = binomtest(sum(right), num).proportion_ci(method="wilson")
+        assert statistics.accuracy(right)[1:] == pytest.approx((theirs.low, theirs.high), rel=1e-12, abs=1e-15)
+        wins, losses = rng.randint(0, 40), rng.randint(1, 40)
+        assert mcnemar(wins, losses) == pytest.approx(float(binomtest(wins, wins + losses).pvalue), rel=1e-12)
+    for _ in range(20):
+        values = [rng.choice((rng.gauss(1.0, 2.0), float(rng.randint(0, 3)))) for _ in range(rng.randint(4, 80))]
+        drawn = {"n_resamples": 2000, "method": "percentile", "rng": np.random.default_rng(0)}
+        limits = bootstrap((np.asarray(values),), np.mean, **drawn).confidence_interval
+        assert statistics.mean(values)[1:] == pytest.approx((limits.low, limits.high), rel=1e-12, abs=1e-14)
 
 
 @pytest.mark.parametrize(
