@@ -99,4 +99,7 @@ def _prefill(heads: Heads, decoder: Decoder, batch: MicroBatch) -> Prefix:
 
     if length:
         batch.map(work, len(heads))
+    elif common is not None:
+        # They differ in their last tokens alone.
+        layers = [tuple(part.expand(len(heads), -1, -1, -1) for part in pair) for pair in common.layers]
     return Prefix(positions, layers)

@@ -51,7 +51,7 @@ def test_a_lost_node_costs_only_its_shards(small_grid: Callable, in_process: dic
         watcher = Watcher()
         with connected(cluster.address):
             # More steps than elsewhere, so that the loss is in the middle.
-            grid = small_grid(settings={"budget": {"steps": 6}})
+            grid = small_grid(settings={"budget": {"steps": 16}})
             result = run_grid(grid, tmp_path / "out", RayBackend(default=ReplicaConfig(count=3)), observer=watcher)
         assert lost.is_set(), "the grid ended before all replicas were up"
         assert any("replica died" in text for text in events), "the lost replica was at work"

@@ -14,19 +14,22 @@ RNG = random.Random(0)
 SHARED = tuple(RNG.randrange(20, 200) for _ in range(LEAST_SHARED + 8))
 
 
-def heads_behind(shared: tuple[int, ...]) -> Heads:
+def heads_behind(shared: tuple[int, ...], lengths: tuple[int, ...] = (1, 5, 9)) -> Heads:
     """Heads of unequal length, one of which has nothing of its own but the token that is fed again."""
-    return tuple((*shared, *(RNG.randrange(20, 200) for _ in range(own))) for own in (1, 5, 9))
+    return tuple((*shared, *(RNG.randrange(20, 200) for _ in range(own))) for own in lengths)
 
 
 def prefix_of(engine: Engine, heads: Heads):
     return Prefixes(2**30).of(heads, engine.decoder, engine._decode_batch)
 
 
+@pytest.mark.parametrize("lengths", [(1, 5, 9), (1, 1, 1)], ids=["unequal", "last token alone"])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3", "gpt2"])
-def test_a_shared_beginning_gives_every_row_the_keys_and_values_it_has_alone(family: str) -> None:
+def test_a_shared_beginning_gives_every_row_the_keys_and_values_it_has_alone(
+    family: str, lengths: tuple[int, ...]
+) -> None:
     engine = Engine(*tiny_model(family, torch.float64))
-    heads = heads_behind(SHARED)
+    heads = heads_behind(SHARED, lengths)
     together = prefix_of(engine, heads)
     for row, head in enumerate(heads):
         alone = prefix_of(engine, (head,))
