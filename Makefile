@@ -70,10 +70,10 @@ site:
 	@echo "== documentation"
 	@$(BIN)/python docs/site/build.py
 
-# In three processes: one for the tests that start Ray, which wait for a part of their time, and two for all the others.
+# In four processes: two for the tests that start Ray, which wait for a part of their time, and two for all the others.
 unit:
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n 3
+	@$(BIN)/python -m pytest -n 4
 
 # What takes a minute or more each.
 long: $(STAMP)
