@@ -19,7 +19,7 @@ _THREADS = 1
 torch.set_num_threads(_THREADS)
 os.environ["OMP_NUM_THREADS"] = "1"
 # Ray runs its workers at niceness 15: beside the other tests they would hardly run at all.
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 
 # Tests that start Ray, in two chains of about the same length, the longest first: those whose drivers are processes of
