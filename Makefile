@@ -70,10 +70,10 @@ site:
 	@echo "== documentation"
 	@$(BIN)/python docs/site/build.py
 
-# In four processes: two for the tests that start Ray, which wait for a part of their time, and two for all the others.
+# In three processes: one for the tests that start Ray, which wait for a part of their time, and two for all the others.
 unit:
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n 4
+	@$(BIN)/python -m pytest -n 3
 
 # What takes a minute or more each.
 long: $(STAMP)

@@ -18,19 +18,14 @@ from tests.families import save_tiny, tiny_model
 _THREADS = 1
 torch.set_num_threads(_THREADS)
 os.environ["OMP_NUM_THREADS"] = "1"
-# Ray runs its workers at niceness 15: beside the other tests they would hardly run at all.
-os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 
-# Tests that start Ray, in two chains of about the same length, the longest first: those whose drivers are processes of
-# their own, or that end coordinators, and all others.
-_DRIVEN = ("tests/cluster/test_drivers.py", "tests/cluster/test_coordinators.py", "tests/e2e/test_ray_launch.py",
-           "tests/unit/test_benchmarks.py")  # fmt: skip
 _STARTS_RAY = (
-    *_DRIVEN,
     "tests/cluster/",
     "tests/unit/cluster/test_connect.py",
     "tests/unit/cluster/test_trackers.py",
+    "tests/e2e/test_ray_launch.py",
+    "tests/unit/test_benchmarks.py",
 )
 
 
@@ -72,7 +67,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep tests that start Ray in two processes: more at a time would make each other's time limits run out.
+    """Keep tests that start Ray in one process: two at a time would make each other's time limits run out.
 
     Not by marks and ``--dist loadgroup``: with pytest 9.2 the names that xdist 3.8 gives to groups do not reach it.
     """
@@ -80,8 +75,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class RayApart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            if nodeid.startswith(_DRIVEN):
-                return "ray, driven"
             return "ray" if nodeid.startswith(_STARTS_RAY) else nodeid
 
     return RayApart(config, log)
