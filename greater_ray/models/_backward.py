@@ -71,7 +71,7 @@ def layer_without_gradient(model: Any) -> str | None:
             if cut or not logits.requires_grad:
                 return cut[0] if cut else type(model).__name__
             torch.autograd.grad(logits.float().sum(), embeds)
-    except NotImplementedError:
+    except NotImplementedError:  # what torch raises on the way back through an operator without a derivative
         return type(model).__name__
     finally:
         for hook in hooks:

@@ -1,7 +1,6 @@
 """A disk on which Ray has no room for its temporary files any more."""
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,19 +12,13 @@ from greater_ray.cluster.room import Room
 from greater_ray.cluster.watch import Watch
 from greater_ray.grid.store import GridStore
 from tests.grids import Told
+from tests.small_disk import small_disk
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "session"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk can be mounted by root only")
-    try:
+    with small_disk(tmp_path / "session", "2m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_is_told_once_and_is_over_when_it_stays_full(disk: Path):

@@ -15,6 +15,7 @@ from greater_ray.errors import DiskError
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.config import load_grid
 from greater_ray.grid.run import GridObserver, LocalBackend, Progress, run_grid
+from tests.small_disk import small_disk
 
 GRID: dict[str, Any] = {
     "name": "disk",
@@ -39,15 +40,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk can be mounted by root only")
-    try:
+    with small_disk(tmp_path / "disk", "16k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_on_a_disk_that_fills_up_again_and_again_it_ends_with_the_same_records(
