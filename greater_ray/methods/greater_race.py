@@ -42,8 +42,8 @@ class GreaterRaceConfig(Config):
     starts: tuple[str, ...] = Field(
         default=STARTS,
         min_length=1,
-        description="Prompts that race; the first one is the start that the result is compared with. `{choices}` stands "
-        "for the task's labels: where there are none, or more than ten, such a prompt is left out.",
+        description="Prompts that race; the first one is the start that the result is compared with. `{choices}` "
+        "stands for the task's labels: where there are none, or more than ten, such a prompt is left out.",
     )
     contexts: tuple[Literal["drawn", "nearest"], ...] = Field(
         default=("drawn", "nearest"),
