@@ -70,8 +70,9 @@ class GreaterRaceConfig(Config):
         description="Rows that all answer before any is left out; again after two heats, after four, and so on.",
     )
     margin: float = Field(
-        default=1.0, ge=0, description="Standard errors that make a difference on training rows more than noise."
+        default=1.0, ge=0, description="Standard errors that make a change better than the current prompt."
     )
+    behind: float = Field(default=2.0, ge=0, description="Standard errors behind the leader that end a race.")
     share_weight: float = Field(
         default=1.0, ge=0, description="What the label's share counts beside right answers; 0 goes by answers alone."
     )
@@ -79,7 +80,9 @@ class GreaterRaceConfig(Config):
         default=3, ge=1, description="How many of those that are ahead on training rows answer the dev rows."
     )
     confidence: float = Field(
-        default=1.0, ge=0, description="Standard errors that the result has to be ahead of the start on dev rows."
+        default=1.0,
+        ge=0,
+        description="Standard errors that the result has to be ahead of the start on training and dev rows together.",
     )
     max_prompt_tokens: int = Field(default=64, ge=1, description="Tokens of a prompt at most.")
 
@@ -141,7 +144,7 @@ class GreaterRace:
         else:
             moves = [Move(runner, text=text) for text, runner in _openings(problem, config, now, opening, notes)]
         runners = [now, *(move.runner for move in moves)]
-        found = race(problem, runners, heats, margin=config.margin, weight=config.share_weight)
+        found = race(problem, runners, heats, margin=config.behind, weight=config.share_weight)
         # No start and no context has a right to stay; against changes of what was found, the current prompt has.
         margin = config.margin if opening is None else 0.0
         place = _taken(problem, config, runners, heats, found, margin)
@@ -158,7 +161,7 @@ class GreaterRace:
         best = state.best
         ahead = [p for p in order(found) if p and lead(found[p], found[0]).beyond(margin)][: config.finalists]
         finalists = [taken, *(runners[p]._replace(under=runners[p].prompt) for p in ahead if p != place)]
-        state = _with_result(problem, config, state, finalists, notes)
+        state = _with_result(problem, config, state, finalists, heats, notes)
         state = state.model_copy(update={"steps_since_best": state.steps_since_best + 1 if state.best == best else 0})
         info = StepInfo(
             position=moves[place - 1].position if place else None,
@@ -315,7 +318,7 @@ def _taken(
     taken = runners[place]
     if taken.shown and taken.under != taken.prompt:
         asked = [runners[0], taken._replace(under=taken.prompt)]
-        again = race(problem, asked, heats, margin=config.margin, weight=config.share_weight)
+        again = race(problem, asked, heats, margin=config.behind, weight=config.share_weight)
         if 1 not in again or not lead(again[1], again[0]).beyond(margin):
             return 0
         found[place] = again[1]
@@ -323,23 +326,34 @@ def _taken(
 
 
 def _with_result(
-    problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState, finalists: Sequence[Runner], notes: list[str]
+    problem: Problem,
+    config: GreaterRaceConfig,
+    state: GreaterRaceState,
+    finalists: Sequence[Runner],
+    heats: Sequence[Sequence[Example]],
+    notes: list[str],
 ) -> GreaterRaceState:
-    """Make a finalist the result where dev rows say that it is the best so far, and ahead of the start beyond noise."""
+    """Make the finalist that is the best so far on dev rows the result, if it is ahead of the start beyond noise.
+
+    It has to be ahead on dev rows, which have not chosen it; how far, all rows tell together.
+    """
     start = Runner(start_ids(problem, config.starts[0]))
-    rows = dev_rows(problem)
-    before, *others = losses(problem, [start, *finalists], rows, config.share_weight)
+    before, *others = losses(problem, [start, *finalists], dev_rows(problem), config.share_weight)
     if not state.best:
         state = state.model_copy(update={"best": ((_mean(before), start.prompt),), "initial_loss": _mean(before)})
     place = min(range(len(others)), key=lambda k: _mean(others[k]))
     own, found = others[place], finalists[place]
     if _mean(own) >= state.best[0][0]:
         return state
+    loss = _mean(own)
+    for rows in heats:
+        ours, theirs = losses(problem, [found, start], rows, config.share_weight)
+        own, before = own | ours, before | theirs
     if not lead(own, before).beyond(config.confidence):
-        notes.append("on dev rows not ahead of the start beyond noise: the result stays")
+        notes.append("not ahead of the start beyond noise: the result stays")
         return state
     update = {
-        "best": ((_mean(own), found.prompt),),
+        "best": ((loss, found.prompt),),
         "demonstrations": found.shown.rows,
         "nearest": found.shown.nearest,
     }

@@ -144,18 +144,26 @@ def test_what_is_no_better_is_not_taken_and_not_tried_again():
     assert third.steps_since_best == 1, "the start was found in the first step"
 
 
-def test_a_prompt_that_is_better_on_train_rows_alone_is_not_the_result():
-    model = Answering(
-        ranking={"": (" then",)},
-        slope=SLOPE,
-        pull=PULL,
-        right={START: 0.2, BETTER: 1.0},
-        on_dev={START: 0.5, BETTER: 0.55},
-    )
-    ((state, info),) = steps(model, config(confidence=1.64), 1)
+@pytest.mark.parametrize(
+    ("better", "on_dev", "confidence", "result", "notes"),
+    [
+        pytest.param(1.0, 0.5, 1.0, START, (), id="chosen on train rows and not ahead on dev rows"),
+        pytest.param(
+            0.55, 0.55, 1.64, START, ("not ahead of the start beyond noise: the result stays",), id="by two of forty"
+        ),
+        pytest.param(0.55, 0.55, 1.0, BETTER, (), id="by two of forty, and little confidence is asked for"),
+        pytest.param(1.0, 0.55, 1.64, BETTER, (), id="by eleven of forty, of which one on dev rows"),
+    ],
+)
+def test_dev_rows_have_to_agree_and_all_rows_tell_whether_it_is_noise(
+    better: float, on_dev: float, confidence: float, result: str, notes: tuple[str, ...]
+):
+    tables = {"right": {START: 0.5, BETTER: better}, "on_dev": {START: 0.5, BETTER: on_dev}}
+    model = Answering(ranking={"": (" then",)}, slope=SLOPE, pull=PULL, **tables)
+    ((state, info),) = steps(model, config(confidence=confidence), 1)
     assert info.prompt_text == BETTER, "the search goes on with it"
-    assert state.result == model.encoded(START)
-    assert info.notes == ("on dev rows not ahead of the start beyond noise: the result stays",)
+    assert state.result == model.encoded(result)
+    assert info.notes == notes
 
 
 def test_demonstrations_race_too_and_stay_with_the_result():
