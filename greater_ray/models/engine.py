@@ -8,7 +8,7 @@ saves time.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -65,6 +65,9 @@ from greater_ray.work import (
     computes,
 )
 from greater_ray.work.kinds import BackwardWork
+
+if TYPE_CHECKING:
+    from greater_ray.models.sources import ModelSource
 
 T = TypeVar("T")
 
@@ -135,8 +138,15 @@ class Engine(Vocabulary):
 
     @classmethod
     @device_faults()
-    def load(cls, config: ModelConfig, progress: Callable[[str], None] | None = None) -> "Engine":
+    def load(
+        cls,
+        config: ModelConfig,
+        progress: Callable[[str], None] | None = None,
+        source: "ModelSource | None" = None,
+    ) -> "Engine":
         """Load a model from a hub, a folder, a GGUF file or the built-in source, with fixed threads.
+
+        ``source`` is where it was found, if that is known.
 
         Raises:
             ModelError: it cannot be found or loaded; the sentence says why and what else there is.
@@ -146,7 +156,7 @@ class Engine(Vocabulary):
 
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        source = sources.resolve(config, progress)
+        source = source or sources.resolve(config, progress)
         model, tokenizer = sources.load(source, config, progress)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         device = next(model.parameters()).device
