@@ -74,10 +74,11 @@ def _engine_class() -> "type[Engine]":
     """Import torch and transformers, where that is still to be done, without a look for garbage among their modules.
 
     Else every fifth second of the processor's time goes into looks that find none; and every look to come would go
-    through all of it again. What is garbage before has no tensors, so nothing large stays for it.
+    through all of it again. What is garbage before goes first, since frozen it would stay.
     """
     looks = "transformers" not in sys.modules and gc.isenabled()
     if looks:
+        gc.collect()
         gc.disable()
     try:
         from greater_ray.models.engine import Engine

@@ -8,7 +8,7 @@ saves time.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.faults import device_faults, is_out_of_memory
 from greater_ray.models.identity import brings_code, weights_hash
+from greater_ray.models.sources import ModelSource, load, resolve, too_large
 from greater_ray.types import (
     Answer,
     Example,
@@ -65,9 +66,6 @@ from greater_ray.work import (
     computes,
 )
 from greater_ray.work.kinds import BackwardWork
-
-if TYPE_CHECKING:
-    from greater_ray.models.sources import ModelSource
 
 T = TypeVar("T")
 
@@ -139,41 +137,33 @@ class Engine(Vocabulary):
     @classmethod
     @device_faults()
     def load(
-        cls,
-        config: ModelConfig,
-        progress: Callable[[str], None] | None = None,
-        source: "ModelSource | None" = None,
+        cls, config: ModelConfig, progress: Callable[[str], None] | None = None, source: ModelSource | None = None
     ) -> "Engine":
         """Load a model from a hub, a folder, a GGUF file or the built-in source, with fixed threads.
-
-        ``source`` is where it was found, if that is known.
 
         Raises:
             ModelError: it cannot be found or loaded; the sentence says why and what else there is.
             DeviceError: nothing can be computed on the device.
         """
-        from greater_ray.models import sources
-
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        source = source or sources.resolve(config, progress)
-        model, tokenizer = sources.load(source, config, progress)
+        source = source or resolve(config, progress)
+        model, tokenizer = load(source, config, progress)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         device = next(model.parameters()).device
-        on_cpu = device.type == "cpu"
         use_own_attention(model)
-        if on_cpu:
+        if device.type == "cpu":
             keep_freed_memory()
         widen_head(model)  # first, or its half would be packed for nothing
         if can_pack(model):
             pack(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
-        rows = {"decode_rows": 96, "gradient_rows": 8} if on_cpu else {}
+        rows = {"decode_rows": 96, "gradient_rows": 8} if device.type == "cpu" else {}
         try:
             return cls(model, tokenizer, facts=facts, **rows)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise sources.too_large(source.name, device) from error
+                raise too_large(source.name, device) from error
             raise
 
     # -- rows --------------------------------------------------------------------------------------------------------
