@@ -92,7 +92,7 @@ docs: $(STAMP)
 	@$(MAKE) --no-print-directory site
 
 demo: $(STAMP)
-	@$(BIN)/python pipelines/bbh_grid.py --preset laptop --set settings.task.data=$(DATA) --out runs/demo
+	@$(BIN)/python pipelines/bbh_grid.py --preset demo --set settings.task.data=$(DATA) --out runs/demo
 	@$(BIN)/greater-ray report runs/demo
 
 notebooks: $(STAMP)

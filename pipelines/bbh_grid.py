@@ -11,7 +11,7 @@ import sys
 
 from greater_ray.cli.scripts import grid_script
 
-PRESETS = {"laptop": "bbh-laptop", "smoke": "bbh-smoke", "paper": "bbh-paper"}
+PRESETS = {"demo": "bbh-demo", "laptop": "bbh-laptop", "smoke": "bbh-smoke", "paper": "bbh-paper"}
 
 if __name__ == "__main__":
     sys.exit(grid_script(__doc__, PRESETS))
