@@ -27,6 +27,7 @@ from greater_ray.cluster.room import Room
 from greater_ray.errors import ConfigError, PoolError
 
 _CONNECT = 20.0  # seconds that a machine may take to answer at all
+_STARTS = 3  # times that a Ray of our own is started: on a busy machine its node gives up waiting for its own parts
 # Seconds between two looks at a cluster that is growing, and at whether to stop.
 _LOOK = 1.0
 # `ray up` leaves this file on the head, in the home of the user that Ray runs as, and on no other machine.
@@ -71,7 +72,7 @@ def connected(
             own["_temp_dir"] = str(sessions)
         ended.callback(ray.shutdown)  # also what a start that failed has left
         with room() if own else nullcontext():
-            context = _init(target, address, own)
+            context = _own(own) if own else _init(target, address, own)
         if target == "local":
             require_loopback()
             if dashboard:
@@ -90,6 +91,18 @@ def _listens(target: str) -> None:
     host, _, port = target.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
+
+
+def _own(own: dict[str, Any]) -> Any:
+    """Start a Ray of our own, again where it did not come up in time."""
+    for _ in range(_STARTS - 1):
+        try:
+            return _init("local", None, own)
+        except PoolError as error:
+            if "timed out" not in str(error):
+                raise
+            ray.shutdown()  # what it has left
+    return _init("local", None, own)
 
 
 def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:

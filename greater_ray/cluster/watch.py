@@ -26,7 +26,7 @@ from greater_ray.models.endpoint import is_endpoint
 _POLL = 1.0  # seconds between two looks at the pools
 _PATIENCE = 20.0  # seconds between two words about a model without a replica that is up
 _LAST_LOOK = 30.0  # seconds that a look in progress is waited for at the end
-_STEP = 30.0  # seconds that one look may be late before the driver itself is taken to have been asleep
+_STEP = 10.0  # seconds between two readings of the clock, beyond which the driver itself is taken to have been asleep
 
 
 class Wave(Protocol):
@@ -77,8 +77,12 @@ class Watch:
             self._look_at_room()
             self._look()
 
+    def _awake(self) -> float:
+        """Return the seconds so far in which this process was running; read after everything that waits."""
+        return self._clock.look(time.monotonic())
+
     def _look_at_room(self) -> None:
-        full, over = self.room.look(self._clock.look(time.monotonic()))
+        full, over = self.room.look(self._awake())
         if full is not None and self.error is None:
             self.observer.message(f"{'stopping' if over else 'WARNING'}: {full}")
             self.error = full if over else None
@@ -95,6 +99,8 @@ class Watch:
                 # It shows in the trials; the watch only watches.
                 self._figures.pop(pool, None)
                 continue
+            finally:
+                self._awake()
             if figures is None:
                 silent.append(pool)
                 continue
@@ -106,7 +112,7 @@ class Watch:
         if tell:
             self._said = time.monotonic()
         self.observer.pools([self._figures[pool] for pool in self.pools if pool in self._figures])
-        now = self._clock.look(time.monotonic())
+        now = self._awake()
         self._urge_brokers(silent, now)
         self._urge_coordinators(silent, now)
         for pool in [pool for pool in self.pools if pool.model not in needed]:
