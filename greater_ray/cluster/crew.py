@@ -93,6 +93,10 @@ class Crew:
         """Return the cells in progress by their number; asked by another thread."""
         return dict(self._running)
 
+    def starting(self) -> list[Member]:
+        """Return the coordinators that are not up yet; asked by another thread."""
+        return [member for member in list(self._members) if member.pid is None]
+
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Run all cells to their end, or until ``should_stop`` says so; then no coordinator is left.
 
