@@ -327,6 +327,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--ray-rounds", type=int, default=0)
+    places = ("output folder", "temporary folder")
+    parser.add_argument("--ray-places", nargs="+", choices=places, default=places, help="Which disk is broken on Ray.")
     parser.add_argument("--ray-notes", type=Path, help="A file of rounds on Ray: those that it has are not done again.")
     parser.add_argument("--gguf", type=Path, help="A small GGUF file, for the rounds with the model cache.")
     parser.add_argument("--seed", type=int, default=0)
@@ -350,7 +352,7 @@ def main() -> None:
         tallies.append(growing(work, grid, asked.rounds, expected, draw))
         if asked.gguf:
             tallies.append(cached(work, asked.gguf, asked.rounds, draw))
-        for place in ("output folder", "temporary folder") if asked.ray_rounds else ():
+        for place in asked.ray_places if asked.ray_rounds else ():
             tallies.append(with_ray(work, grid, place, asked.ray_rounds, expected, asked.seed, asked.ray_notes))
     text = report(tallies, took, time.monotonic() - begin)
     if asked.out:

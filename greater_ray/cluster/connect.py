@@ -75,7 +75,7 @@ def connected(
             own["_temp_dir"] = str(sessions)
         ended.callback(_leave, tell)  # also what a start that failed has left
         with room() if own else nullcontext():
-            context = _own(own) if own else _init(target, address, own)
+            context = _own(own, tell) if own else _init(target, address, own)
         if target == "local":
             require_loopback()
             if dashboard:
@@ -116,7 +116,7 @@ def _listens(target: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
 
 
-def _own(own: dict[str, Any]) -> Any:
+def _own(own: dict[str, Any], tell: Callable[[str], None]) -> Any:
     """Start a Ray of our own, again where it did not come up in time."""
     for _ in range(_STARTS - 1):
         try:
@@ -124,6 +124,7 @@ def _own(own: dict[str, Any]) -> Any:
         except PoolError as error:
             if "timed out" not in str(error):
                 raise
+            tell("Ray did not come up in time, as on a busy machine; it is started again")
             ray.shutdown()  # what it has left
     return _init("local", None, own)
 
