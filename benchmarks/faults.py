@@ -72,7 +72,7 @@ NONE = "none"
 _GRID_ROLES = ("replicas", "broker", "coordinators")
 _CALM = 3  # undisturbed rounds, for the time that a fault costs
 _TRIES = 6  # commands until a grid has to be complete
-_LIMIT = 240.0  # seconds that one command may take
+_LIMIT = 240.0  # seconds that one command may take, unless told otherwise
 _GONE = 60.0  # seconds until everything that a driver started has to be gone
 _CPUS = 6  # logical ones: a grid here waits more than it computes
 
@@ -150,10 +150,10 @@ def strike(kind: str, driver: subprocess.Popen[bytes], log: Path, rng: random.Ra
     return None
 
 
-def ended(driver: subprocess.Popen[bytes]) -> int | None:
+def ended(driver: subprocess.Popen[bytes], limit: float) -> int | None:
     """Wait for a driver; None: it took too long and was killed."""
     try:
-        return driver.wait(_LIMIT)
+        return driver.wait(limit)
     except subprocess.TimeoutExpired:
         driver.kill()
         driver.wait()
@@ -190,7 +190,7 @@ def _of(temporary: Path) -> dict[int, str]:
 
 
 def one_round(
-    kind: str, work: Path, address: str, calm: dict[str, str], seconds: float, rng: random.Random
+    kind: str, work: Path, address: str, calm: dict[str, str], seconds: float, rng: random.Random, limit: float
 ) -> Round | None:
     """Do one round; None where the grid ended before the fault."""
     out, log = work / "out", work / "log.txt"
@@ -211,7 +211,7 @@ def one_round(
             return None
         at = time.monotonic() - begun
     left: list[str] = []
-    while (code := ended(driver)) is not None:
+    while (code := ended(driver, limit)) is not None:
         codes.append(code)
         left += left_behind(_GONE, temporary)
         if code == 0 or len(codes) == _TRIES:
@@ -225,7 +225,7 @@ def one_round(
 
 
 def rounds(
-    work: Path, address: str, number: int, calm: dict[str, str], seed: int, kinds: Sequence[str]
+    work: Path, address: str, number: int, calm: dict[str, str], seed: int, kinds: Sequence[str], limit: float
 ) -> Iterator[Round]:
     """Do what is missing of these kinds, in random order; gives those done before first."""
     notes = work / "rounds.jsonl"
@@ -240,7 +240,7 @@ def rounds(
         rng = random.Random(f"{seed} {turn}")
         turn += 1
         kind = rng.choice(missing)
-        found = one_round(kind, work, address, calm, statistics.median(undisturbed or [10.0]), rng)
+        found = one_round(kind, work, address, calm, statistics.median(undisturbed or [10.0]), rng, limit)
         if found is None:
             continue  # the grid was done before the fault: another moment
         with notes.open("a") as stream:
@@ -277,6 +277,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="of each kind")
     parser.add_argument("--only", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND", help="these kinds alone")
+    parser.add_argument("--limit", type=float, default=_LIMIT, help="seconds that one command may take")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/faults"), help="the same folder continues")
     parser.add_argument("--report", type=Path, help="write the table there, as Markdown")
@@ -293,7 +294,7 @@ def main() -> int:
     calm, found = records_in(options.work / "calm"), []
     with connected(num_cpus=_CPUS):
         address = ray.get_runtime_context().gcs_address
-        for one in rounds(options.work, address, options.rounds, calm, options.seed, options.only):
+        for one in rounds(options.work, address, options.rounds, calm, options.seed, options.only, options.limit):
             found.append(one)
             how = "equal" if one.equal else "DIFFERENT"
             behind = f", left behind: {', '.join(one.left)}" if one.left else ""
