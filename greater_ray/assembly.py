@@ -1,9 +1,11 @@
 """The composition root: settings become a complete config, and the names in a config become parts, each loaded once."""
 
+import gc
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greater_ray.config import ModelConfig, TrialConfig, fingerprint, parse
 from greater_ray.errors import ConfigError, ModelError, UnsupportedError, unknown_name
@@ -13,6 +15,9 @@ from greater_ray.provenance import processor
 from greater_ray.settings import merged
 from greater_ray.sharding import LocalExecutor, ShardedModel, ShardedWriter
 from greater_ray.work import BaseEngine, EncodePrompt, RenderedTurns, Work
+
+if TYPE_CHECKING:
+    from greater_ray.models.engine import Engine
 
 Progress = Callable[[str], None]
 
@@ -59,9 +64,29 @@ def load_engine(config: ModelConfig, progress: Progress | None = None) -> BaseEn
             why = f"'{config.name}' gives a {type(engine).__name__}; a model derives from greater_ray.work.BaseEngine."
             raise ConfigError(why, setting="model.name", value=config.name)
         return engine
-    from greater_ray.models.engine import Engine
+    from greater_ray.models.sources import resolve
 
-    return Engine.load(config, progress)
+    source = resolve(config, progress)  # before the imports, which take seconds: what is missing is told at once
+    return _engine_class().load(config, progress, source)
+
+
+def _engine_class() -> "type[Engine]":
+    """Import torch and transformers, where that is still to be done, without a look for garbage among their modules.
+
+    Else every fifth second of the processor's time goes into looks that find none; and every look to come would go
+    through all of it again. What is garbage before goes first, since frozen it would stay.
+    """
+    looks = "transformers" not in sys.modules and gc.isenabled()
+    if looks:
+        gc.collect()
+        gc.disable()
+    try:
+        from greater_ray.models.engine import Engine
+    finally:
+        if looks:
+            gc.freeze()
+            gc.enable()
+    return Engine
 
 
 def local_models(progress: Progress | None = None) -> Models:

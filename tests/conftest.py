@@ -2,22 +2,18 @@
 
 import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from greater_ray.config import ModelConfig
-from greater_ray.errors import ModelError
-from greater_ray.models.sources import resolve
-from tests.families import save_tiny, tiny_model
+# Nothing heavy is imported above: with -n, pytest's first process reads this file too, and runs no test.
 
 # Tiny models gain nothing from threads, and on busy cores two that wait for each other are many times slower.
 _THREADS = 1
-torch.set_num_threads(_THREADS)
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = str(_THREADS)
 
 
 _STARTS_RAY = (
@@ -59,7 +55,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     And set the number of threads again: a test before may have loaded a model that has more.
     """
     global _module
-    torch.set_num_threads(_THREADS)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(_THREADS)
     if (module := item.nodeid.partition("::")[0]) != _module:
         _module = module
         out_of_sight()
@@ -69,32 +66,42 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep tests that start Ray in one process: two at a time would make each other's time limits run out.
 
+    The other files stay whole: what a file sets up once would else be set up in every process.
     Not by marks and ``--dist loadgroup``: with pytest 9.2 the names that xdist 3.8 gives to groups do not reach it.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class RayApart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.startswith(_STARTS_RAY) else nodeid
+            return "ray" if nodeid.startswith(_STARTS_RAY) else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False  # in the order from above, not the file with the most tests first
     return RayApart(config, log)
 
 
 @pytest.fixture(scope="session")
 def tiny_model_factory() -> Callable:
     """Return ``tiny_model(family, dtype=float32) -> (model, tokenizer)``."""
+    from tests.families import tiny_model
+
     return tiny_model
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a tiny Llama model and its tokenizer, as a user would keep one."""
+    from tests.families import save_tiny
+
     return save_tiny("llama", tmp_path_factory.mktemp("tiny") / "llama")
 
 
 @pytest.fixture(scope="session")
 def smollm2_path() -> Path:
     """Return the folder of the built-in model; the first use on a machine fetches it, without an index it skips."""
+    from greater_ray.config import ModelConfig
+    from greater_ray.errors import ModelError
+    from greater_ray.models.sources import resolve
+
     try:
         return Path(resolve(ModelConfig(name="smollm2-135m")).path)
     except ModelError as error:

@@ -6,6 +6,7 @@ cluster joined. Nothing detached is created, so everything ends with the driver.
 """
 
 import atexit
+import inspect
 import logging
 import os
 import socket
@@ -14,10 +15,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import parameter
 
 # Ray gives what is free on every node nowhere else; its sum over nodes does not tell what fits.
 from ray._private.state import available_resources_per_node
@@ -74,7 +77,7 @@ def connected(
             own = {"include_dashboard": dashboard, "object_store_memory": _OBJECT_STORE, "num_cpus": num_cpus}
             own["_temp_dir"] = str(sessions)
         ended.callback(_leave, tell)  # also what a start that failed has left
-        with room() if own else nullcontext():
+        with room() if own else nullcontext(), few_processes() if own else nullcontext():
             context = _own(own, tell) if own else _init(target, address, own)
         if target == "local":
             require_loopback()
@@ -103,6 +106,28 @@ def _leave(tell: Callable[[str], None]) -> None:
     leaving.join(_LEAVING if own else 0.0)
     if leaving.is_alive():
         atexit.unregister(ray.shutdown)  # it would wait behind this one when the command ends
+
+
+# What a Ray that is one machine has no use for. One process reads the logs of all others, ten times a second, for a
+# driver that asks for none (log_to_driver=False); the other would add nodes.
+_WITHOUT = {"include_log_monitor": False, "no_monitor": True}
+
+
+@contextmanager
+def few_processes() -> Iterator[None]:
+    """Let a Ray that is started inside leave out processes that nobody would hear from.
+
+    ``ray.init`` has no option for them. A Ray that does not know them starts as it always does.
+    """
+    whole = parameter.RayParams
+    if not _WITHOUT.keys() <= inspect.signature(whole).parameters.keys():
+        yield
+        return
+    parameter.RayParams = partial(whole, **_WITHOUT)
+    try:
+        yield
+    finally:
+        parameter.RayParams = whole
 
 
 def _listens(target: str) -> None:

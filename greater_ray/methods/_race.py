@@ -13,6 +13,9 @@ from greater_ray.protocols import Problem
 from greater_ray.types import Answer, Example, Shown, TokenIds
 from greater_ray.work import Answers
 
+# So many stay after the first heat, and later: ten rows are little to go by.
+LEAST_AT_FIRST, LEAST = 4, 2
+
 
 class Runner(NamedTuple):
     """A prompt and the demonstrations that it is asked with; ``under`` is the prompt that these are asked under."""
@@ -119,9 +122,9 @@ def race(
 ) -> dict[int, Losses]:
     """Run through all heats; return the losses of the first runner, and of those that have answered them all.
 
-    After one heat, and after twice as many each time, the better half of the runners stays at most, and none that is
-    behind the leader by more than ``margin`` standard errors. The first runner runs to the end whatever its place: it
-    is what the others are compared with, each on the rows that neither of the two gives away.
+    After one heat, and after twice as many each time, the better half of the runners stays at most (four after the
+    first heat), and none that is behind the leader by more than ``margin`` standard errors. The first runner runs to
+    the end in any place: it is what the others are compared with, each on the rows that neither of the two gives away.
     """
     running: dict[int, Losses] = {place: {} for place in range(len(runners))}
     halving_at = {2**k for k in range(len(heats).bit_length())} - {len(heats)}
@@ -130,7 +133,8 @@ def race(
         for place, own in zip(running, found, strict=True):
             running[place] |= own
         if number in halving_at:
-            running = {place: running[place] for place in sorted({0, *_near(running, margin)})}
+            least = LEAST_AT_FIRST if number == 1 else LEAST
+            running = {place: running[place] for place in sorted({0, *_near(running, margin, least)})}
     return running
 
 
@@ -141,8 +145,8 @@ def order(running: Mapping[int, Losses]) -> list[int]:
     return sorted(ahead, key=lambda place: (ahead[place], place))
 
 
-def _near(running: Mapping[int, Losses], margin: float) -> Collection[int]:
-    """Return the better half of the runners, without those that are behind the leader beyond noise."""
+def _near(running: Mapping[int, Losses], margin: float, least: int) -> Collection[int]:
+    """Return the better half of the runners, ``least`` at least, without those behind the leader beyond noise."""
     ranked = order(running)
     if not ranked:
         return running.keys()
@@ -152,4 +156,4 @@ def _near(running: Mapping[int, Losses], margin: float) -> Collection[int]:
         for place in ranked
         if not (running[place].keys() & leader.keys() and lead(leader, running[place]).beyond(margin))
     ]
-    return near[: max(2, math.ceil(len(ranked) / 2))]
+    return near[: max(least, math.ceil(len(ranked) / 2))]

@@ -2,7 +2,7 @@
 
 What it changes of GReaTer (Das et al., ICLR 2025), and why, stands in ``docs/methods/greater-race.md``:
 
-* what is shown in front of the questions races first, then several start prompts;
+* several start prompts race first, then what is shown in front of the questions;
 * one backward pass ranks changes at all positions together, and rows that are shown are exchanged, too;
 * prompts are compared by the answers as the task reads them and by the label's share, without a fluency term: the
   candidates are tokens that the model itself finds likely there, as in Eq. 3 and 4;
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from greater_ray.config import Config
 from greater_ray.methods._archive import dev_rows, start_ids
@@ -25,11 +25,15 @@ from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import Example, LossSpec, Shown, TokenIds
 from greater_ray.work import CheckPrompts, PromptGradients, PromptRoom, Work
 
+CHOICES = "{choices}"
 STARTS = (
     "Use proper logical reasoning and think step by step. Finally, give the actual correct answer.",
     "Let's think step by step.",
     "Answer the question.",
+    f"Answer with {CHOICES}.",
 )
+# A prompt that names more labels is about labels, and no longer about the task.
+MOST_CHOICES = 10
 
 
 class GreaterRaceConfig(Config):
@@ -38,7 +42,8 @@ class GreaterRaceConfig(Config):
     starts: tuple[str, ...] = Field(
         default=STARTS,
         min_length=1,
-        description="Prompts that race; the first one is the start that the result is compared with.",
+        description="Prompts that race; the first one is the start that the result is compared with. `{choices}` "
+        "stands for the task's labels: where there are none, or more than ten, such a prompt is left out.",
     )
     contexts: tuple[Literal["drawn", "nearest"], ...] = Field(
         default=("drawn", "nearest"),
@@ -65,8 +70,9 @@ class GreaterRaceConfig(Config):
         description="Rows that all answer before any is left out; again after two heats, after four, and so on.",
     )
     margin: float = Field(
-        default=1.0, ge=0, description="Standard errors that make a difference on training rows more than noise."
+        default=1.0, ge=0, description="Standard errors that make a change better than the current prompt."
     )
+    behind: float = Field(default=2.0, ge=0, description="Standard errors behind the leader that end a race.")
     share_weight: float = Field(
         default=1.0, ge=0, description="What the label's share counts beside right answers; 0 goes by answers alone."
     )
@@ -74,14 +80,18 @@ class GreaterRaceConfig(Config):
         default=3, ge=1, description="How many of those that are ahead on training rows answer the dev rows."
     )
     confidence: float = Field(
-        default=1.64, ge=0, description="Standard errors that the result has to be ahead of the start on dev rows."
+        default=1.0,
+        ge=0,
+        description="Standard errors that the result has to be ahead of the start on training and dev rows together.",
     )
     max_prompt_tokens: int = Field(default=64, ge=1, description="Tokens of a prompt at most.")
 
-    @property
-    def opening(self) -> tuple[str, ...]:
-        """What races in the first steps, before any change is tried."""
-        return (("contexts",) if self.contexts else ()) + (("starts",) if len(self.starts) > 1 else ())
+    @field_validator("starts")
+    @classmethod
+    def _first_is_the_same_for_every_task(cls, starts: tuple[str, ...]) -> tuple[str, ...]:
+        if CHOICES in starts[0]:
+            raise ValueError(f"the first start cannot hold {CHOICES}: some tasks have none to name")
+        return starts
 
 
 class GreaterRaceState(MethodState, frozen=True):
@@ -124,18 +134,20 @@ class GreaterRace:
     def step(
         self, problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState
     ) -> tuple[GreaterRaceState, StepInfo]:
-        """Let contexts race in the first step, start prompts in the second, and changes of the best in all others."""
+        """Let start prompts and contexts race in the first steps, and changes of the best in all others."""
         notes: list[str] = []
         heats = _heats(problem, config, state.step)
         now = Runner(state.prompt_ids, _shown(problem, state), state.prompt_ids)
-        opening = config.opening[state.step] if state.step < len(config.opening) else None
+        opening = _opening(config, state)
         if opening is None:
             moves = _moves(problem, config, state, now, heats, notes)
         else:
             moves = [Move(runner, text=text) for text, runner in _openings(problem, config, now, opening, notes)]
         runners = [now, *(move.runner for move in moves)]
-        found = race(problem, runners, heats, margin=config.margin, weight=config.share_weight)
-        place = _taken(problem, config, runners, heats, found)
+        found = race(problem, runners, heats, margin=config.behind, weight=config.share_weight)
+        # No start and no context has a right to stay; against changes of what was found, the current prompt has.
+        margin = config.margin if opening is None else 0.0
+        place = _taken(problem, config, runners, heats, found, margin)
         taken = runners[place]._replace(under=runners[place].prompt)
         state = state.model_copy(
             update={
@@ -147,9 +159,9 @@ class GreaterRace:
             }
         )
         best = state.best
-        ahead = [p for p in order(found) if p and lead(found[p], found[0]).beyond(config.margin)][: config.finalists]
+        ahead = [p for p in order(found) if p and lead(found[p], found[0]).beyond(margin)][: config.finalists]
         finalists = [taken, *(runners[p]._replace(under=runners[p].prompt) for p in ahead if p != place)]
-        state = _with_result(problem, config, state, finalists, notes)
+        state = _with_result(problem, config, state, finalists, heats, notes)
         state = state.model_copy(update={"steps_since_best": state.steps_since_best + 1 if state.best == best else 0})
         info = StepInfo(
             position=moves[place - 1].position if place else None,
@@ -174,12 +186,20 @@ def _heats(problem: Problem, config: GreaterRaceConfig, step: int) -> list[Seque
     return problem.rng(step, "heats").sample(heats, len(heats))
 
 
+def _opening(config: GreaterRaceConfig, state: GreaterRaceState) -> str | None:
+    """Return what races in this step before any change does: starts, contexts, and starts again in the best context."""
+    stages = ["starts"] * (len(config.starts) > 1) + ["contexts"] * bool(config.contexts)
+    if len(stages) == 2 and state.shown:
+        stages.append("starts")
+    return stages[state.step] if state.step < len(stages) else None
+
+
 def _openings(
     problem: Problem, config: GreaterRaceConfig, now: Runner, which: str, notes: list[str]
 ) -> list[tuple[str, Runner]]:
-    """Return what races against the start: other contexts for its prompt, or other prompts in the best context."""
+    """Return what races against the current prompt: other prompts in its context, or other contexts for it."""
     if which == "starts":
-        prompts = {text: start_ids(problem, text) for text in config.starts}
+        prompts = {text: start_ids(problem, text) for text in _starts(problem, config)}
         found = [("", Runner(prompt, now.shown, prompt)) for prompt in prompts.values()]
     else:
         found = [(text, now._replace(shown=some)) for text, some in _contexts(problem, config)]
@@ -188,6 +208,14 @@ def _openings(
     if len(fitting) < len(others):
         notes.append(f"{len(others) - len(fitting)} starts do not fit the context window and are left out")
     return fitting
+
+
+def _starts(problem: Problem, config: GreaterRaceConfig) -> list[str]:
+    """Return the start prompts as this task reads them."""
+    *others, last = problem.choices or ("",)
+    named = f"{', '.join(others)} or {last}" if others else last
+    known = 0 < len(problem.choices) <= MOST_CHOICES
+    return [text.replace(CHOICES, named) for text in config.starts if known or CHOICES not in text]
 
 
 def _contexts(problem: Problem, config: GreaterRaceConfig) -> list[tuple[str, Shown]]:
@@ -277,43 +305,55 @@ def _taken(
     runners: Sequence[Runner],
     heats: Sequence[Sequence[Example]],
     found: dict[int, Losses],
+    margin: float,
 ) -> int:
-    """Return the place of the best runner if it is ahead of the first one beyond noise, else 0.
+    """Return the place of the best runner if it is ahead of the first one by ``margin`` standard errors, else 0.
 
     Changes race with the demonstrations as the current prompt asks them; as it will be used, the demonstrations are
     asked under the new one. So it is measured in that way too, and has to be ahead there.
     """
     place = order(found)[0]
-    if not place or not lead(found[place], found[0]).beyond(config.margin):
+    if not place or not lead(found[place], found[0]).beyond(margin):
         return 0
     taken = runners[place]
     if taken.shown and taken.under != taken.prompt:
         asked = [runners[0], taken._replace(under=taken.prompt)]
-        again = race(problem, asked, heats, margin=config.margin, weight=config.share_weight)
-        if 1 not in again or not lead(again[1], again[0]).beyond(config.margin):
+        again = race(problem, asked, heats, margin=config.behind, weight=config.share_weight)
+        if 1 not in again or not lead(again[1], again[0]).beyond(margin):
             return 0
         found[place] = again[1]
     return place
 
 
 def _with_result(
-    problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState, finalists: Sequence[Runner], notes: list[str]
+    problem: Problem,
+    config: GreaterRaceConfig,
+    state: GreaterRaceState,
+    finalists: Sequence[Runner],
+    heats: Sequence[Sequence[Example]],
+    notes: list[str],
 ) -> GreaterRaceState:
-    """Make a finalist the result where dev rows say that it is the best so far, and ahead of the start beyond noise."""
+    """Make the finalist that is the best so far on dev rows the result, if it is ahead of the start beyond noise.
+
+    It has to be ahead on dev rows, which have not chosen it; how far, all rows tell together.
+    """
     start = Runner(start_ids(problem, config.starts[0]))
-    rows = dev_rows(problem)
-    before, *others = losses(problem, [start, *finalists], rows, config.share_weight)
+    before, *others = losses(problem, [start, *finalists], dev_rows(problem), config.share_weight)
     if not state.best:
         state = state.model_copy(update={"best": ((_mean(before), start.prompt),), "initial_loss": _mean(before)})
     place = min(range(len(others)), key=lambda k: _mean(others[k]))
     own, found = others[place], finalists[place]
     if _mean(own) >= state.best[0][0]:
         return state
+    loss = _mean(own)
+    for rows in heats:
+        ours, theirs = losses(problem, [found, start], rows, config.share_weight)
+        own, before = own | ours, before | theirs
     if not lead(own, before).beyond(config.confidence):
-        notes.append("on dev rows not ahead of the start beyond noise: the result stays")
+        notes.append("not ahead of the start beyond noise: the result stays")
         return state
     update = {
-        "best": ((_mean(own), found.prompt),),
+        "best": ((loss, found.prompt),),
         "demonstrations": found.shown.rows,
         "nearest": found.shown.nearest,
     }

@@ -41,6 +41,7 @@ from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.faults import device_faults, is_out_of_memory
 from greater_ray.models.identity import brings_code, weights_hash
+from greater_ray.models.sources import ModelSource, load, resolve, too_large
 from greater_ray.types import (
     Answer,
     Example,
@@ -135,35 +136,34 @@ class Engine(Vocabulary):
 
     @classmethod
     @device_faults()
-    def load(cls, config: ModelConfig, progress: Callable[[str], None] | None = None) -> "Engine":
+    def load(
+        cls, config: ModelConfig, progress: Callable[[str], None] | None = None, source: ModelSource | None = None
+    ) -> "Engine":
         """Load a model from a hub, a folder, a GGUF file or the built-in source, with fixed threads.
 
         Raises:
             ModelError: it cannot be found or loaded; the sentence says why and what else there is.
             DeviceError: nothing can be computed on the device.
         """
-        from greater_ray.models import sources
-
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        source = sources.resolve(config, progress)
-        model, tokenizer = sources.load(source, config, progress)
+        source = source or resolve(config, progress)
+        model, tokenizer = load(source, config, progress)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         device = next(model.parameters()).device
-        on_cpu = device.type == "cpu"
         use_own_attention(model)
-        if on_cpu:
+        if device.type == "cpu":
             keep_freed_memory()
         widen_head(model)  # first, or its half would be packed for nothing
         if can_pack(model):
             pack(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
-        rows = {"decode_rows": 96, "gradient_rows": 8} if on_cpu else {}
+        rows = {"decode_rows": 96, "gradient_rows": 8} if device.type == "cpu" else {}
         try:
             return cls(model, tokenizer, facts=facts, **rows)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise sources.too_large(source.name, device) from error
+                raise too_large(source.name, device) from error
             raise
 
     # -- rows --------------------------------------------------------------------------------------------------------

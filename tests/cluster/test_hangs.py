@@ -15,10 +15,11 @@ from benchmarks.grid_records import records_in
 from benchmarks.processes import roles
 from greater_ray.cluster.grid import RayBackend
 from greater_ray.grid.config import ReplicaConfig
-from greater_ray.grid.run import run_grid
+from greater_ray.grid.run import LocalBackend, run_grid
 from tests.grids import Told
 
 pytestmark = pytest.mark.usefixtures("local_ray")
+QUICK = "benchmarks.simulated:quick"
 
 
 class Stopping(Told):
@@ -37,16 +38,17 @@ class Stopping(Told):
 
 
 def test_a_stopped_replica_and_a_stopped_coordinator_cost_time_and_change_no_record(
-    small_grid: Callable, in_process: dict[str, str], tmp_path: Path
+    small_grid: Callable, tmp_path: Path
 ):
-    grid, told = small_grid(methods=["greater"], seeds=[0]), Stopping()
-    backend = RayBackend(default=ReplicaConfig(count=1, patience=0.5))
-    result = run_grid(grid, tmp_path, backend, observer=told)
+    grid = small_grid(methods=["greater"], seeds=[0], models=[QUICK], settings={"budget": {"steps": 8}})
+    assert run_grid(grid, tmp_path / "calm", LocalBackend()).complete
+    backend, out = RayBackend(default=ReplicaConfig(count=1, patience=0.5)), tmp_path / "out"
+    told = Stopping()
+    result = run_grid(grid, out, backend, observer=told)
     assert result.complete, [state.reason for _, state in result.cells] + told.texts
-    ((name, record),) = records_in(tmp_path).items()
-    assert record == in_process[name]
+    assert records_in(out) == records_in(tmp_path / "calm")
     assert {"replicas", "coordinators"} == set(told.stopped.values())
-    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     kinds = [event["event"] for event in events]
     for kind in ("stands still", "ended", "replica died", "coordinator stands still", "coordinator ended"):
         assert kind in kinds, (kind, told.texts)
@@ -70,7 +72,7 @@ def test_a_stopped_broker_is_told_and_ended_and_its_cells_stop_with_the_reason(s
 
     told = StoppingBrokers()
     # Long enough to be in the middle when it happens.
-    grid = small_grid(models=["benchmarks.simulated:quick"], settings={"budget": {"steps": 25}})
+    grid = small_grid(models=[QUICK], settings={"budget": {"steps": 25}})
     backend = RayBackend(default=ReplicaConfig(count=1, patience=0.3))
     assert not run_grid(grid, tmp_path, backend, observer=told).complete
     assert {state for _, state, _ in told.ends} == {"stopped"}

@@ -86,6 +86,12 @@ def test_every_socket_is_on_loopback(own: Own) -> None:
     assert {name: addresses for name, addresses in open_ones.items() if addresses} == {}
 
 
+def test_no_process_of_ray_is_there_that_nobody_hears_from(own: Own) -> None:
+    files = {Path(part).name for process in own.processes for part in process.cmdline()}
+    assert "gcs_server" in files
+    assert not files & {"log_monitor.py", "monitor.py"}
+
+
 def test_a_stranger_on_this_machine_is_refused(own: Own, told: list[str]) -> None:
     assert openness() is None
     for name in SERVICES:

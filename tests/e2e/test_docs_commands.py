@@ -58,6 +58,8 @@ def exchanged(command: str, model: Path) -> list[str]:
         words = [word for word in words if word != "--plan"]
         return [*words, "--plan", "--no-probe", "--set", "settings.task.data=official"]
     if words[0] in ("optimize", "evaluate"):
+        # The one of a file too: options go over it.
+        words += ["--model", str(model)] if "--config" in words and "--model" not in words else []
         data = [] if "--rows" in words or "--data" in words or "my_task:Sums" in words else ["--data", "official"]
         steps = ["--steps", "1"] if words[0] == "optimize" and "fixed" not in words else []
         # What has no effect where nothing is optimized is no option there.

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from greater_ray.methods._moves import showing
 from greater_ray.methods._race import Lead, Runner, cut, lead, race, row_loss
-from greater_ray.methods.greater_race import PLUGIN, GreaterRaceConfig, GreaterRaceState
+from greater_ray.methods.greater_race import PLUGIN, GreaterRaceConfig, GreaterRaceState, _starts
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.types import Answer, Example, Rollout, Shown, TokenIds
 from greater_ray.work import Answers, Proposals
@@ -143,18 +144,26 @@ def test_what_is_no_better_is_not_taken_and_not_tried_again():
     assert third.steps_since_best == 1, "the start was found in the first step"
 
 
-def test_a_prompt_that_is_better_on_train_rows_alone_is_not_the_result():
-    model = Answering(
-        ranking={"": (" then",)},
-        slope=SLOPE,
-        pull=PULL,
-        right={START: 0.2, BETTER: 1.0},
-        on_dev={START: 0.5, BETTER: 0.55},
-    )
-    ((state, info),) = steps(model, config(), 1)
+@pytest.mark.parametrize(
+    ("better", "on_dev", "confidence", "result", "notes"),
+    [
+        pytest.param(1.0, 0.5, 1.0, START, (), id="chosen on train rows and not ahead on dev rows"),
+        pytest.param(
+            0.55, 0.55, 1.64, START, ("not ahead of the start beyond noise: the result stays",), id="by two of forty"
+        ),
+        pytest.param(0.55, 0.55, 1.0, BETTER, (), id="by two of forty, and little confidence is asked for"),
+        pytest.param(1.0, 0.55, 1.64, BETTER, (), id="by eleven of forty, of which one on dev rows"),
+    ],
+)
+def test_dev_rows_have_to_agree_and_all_rows_tell_whether_it_is_noise(
+    better: float, on_dev: float, confidence: float, result: str, notes: tuple[str, ...]
+):
+    tables = {"right": {START: 0.5, BETTER: better}, "on_dev": {START: 0.5, BETTER: on_dev}}
+    model = Answering(ranking={"": (" then",)}, slope=SLOPE, pull=PULL, **tables)
+    ((state, info),) = steps(model, config(confidence=confidence), 1)
     assert info.prompt_text == BETTER, "the search goes on with it"
-    assert state.result == model.encoded(START)
-    assert info.notes == ("on dev rows not ahead of the start beyond noise: the result stays",)
+    assert state.result == model.encoded(result)
+    assert info.notes == notes
 
 
 def test_demonstrations_race_too_and_stay_with_the_result():
@@ -195,12 +204,48 @@ def test_a_token_is_put_in_or_taken_out():
     assert state.result == model.encoded(" step by")
 
 
-def test_other_start_prompts_race_in_the_context_that_has_won():
-    model = Answering(right={START: 0.1}, on_dev={}, helped={START: 0.5, " step by": 0.9})
-    (_, first), (state, second) = steps(model, config(starts=(START, " step by"), contexts=("nearest",), shots=2))
-    assert [c.text for c in first.candidates] == ["think step by", "think step by [the 2 nearest rows]"]
-    assert [c.text for c in second.candidates] == ["think step by", "step by"]
-    assert (second.accepted, state.result, state.nearest) == (1, model.encoded(" step by"), 2)
+def test_start_prompts_race_alone_and_again_in_the_context_that_has_won():
+    model = Answering(right={START: 0.2, " by": 0.1}, on_dev={}, helped={START: 0.5, " step by": 0.9})
+    cfg = config(starts=(START, " step by", " by"), contexts=("nearest",), shots=2)
+    (_, first), (_, second), (state, third) = steps(model, cfg, 3)
+    assert [c.text for c in first.candidates] == ["think step by", "step by", "by"]
+    assert [c.text for c in second.candidates] == ["think step by", "think step by [the 2 nearest rows]"]
+    assert [c.text for c in third.candidates] == ["think step by", "step by", "by"]
+    assert (third.accepted, state.result, state.nearest) == (1, model.encoded(" step by"), 2)
+
+
+def test_a_start_that_is_ahead_at_all_is_taken_and_a_change_only_beyond_noise():
+    tables = {"right": {START: 0.5, BETTER: 0.55}, "on_dev": {START: 0.5, BETTER: 0.5}}
+    model = Answering(ranking={"": (" then",)}, slope=SLOPE, pull=PULL, **tables)
+    ((_, started),) = steps(model, config(starts=(START, BETTER), margin=1.5), 1)
+    assert (started.accepted, started.prompt_text) == (1, BETTER)
+    ((_, changed),) = steps(model, config(margin=1.5), 1)
+    assert (changed.accepted, changed.prompt_text) == (0, START)
+
+
+def test_where_no_context_wins_changes_race_at_once():
+    model = Answering(ranking={"": (" then",)}, slope=SLOPE, pull=PULL, right={START: 0.2, BETTER: 0.9}, on_dev={})
+    *_, (_, third) = steps(model, config(starts=(START, " by"), contexts=("nearest",), shots=2), 3)
+    assert third.position is not None
+
+
+@pytest.mark.parametrize(
+    ("choices", "starts"),
+    [
+        (("True", "False"), [" think", " by True or False"]),
+        (("A", "B", "C"), [" think", " by A, B or C"]),
+        ((), [" think"]),
+        (tuple(map(str, range(11))), [" think"]),
+    ],
+)
+def test_a_start_names_the_labels_where_there_are_few(choices: tuple[str, ...], starts: list[str]):
+    problem = Problem(rows(4), Answering(), 0, read=read, choices=choices)
+    assert _starts(problem, config(starts=(" think", " by {choices}"))) == starts
+
+
+def test_the_start_that_the_result_is_compared_with_is_the_same_for_every_task():
+    with pytest.raises(ValidationError, match="the first start cannot hold"):
+        config(starts=("Answer with {choices}.",))
 
 
 def test_runners_are_compared_on_rows_that_neither_of_them_shows():
