@@ -298,9 +298,11 @@ def one_with_ray(work: Path, grid: Path, place: str, expected: dict[str, str], d
         second = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=_RAY_LIMIT)
         left = [path.name for path in temporary.iterdir() if path.name != "out"]
         said, wrong = first.stdout + first.stderr, None
+        # Ray's own complaints tell of the disk, too.
+        ours = [line for line in said.splitlines() if line.startswith(("error: ", "stopped: "))]
         if (first.returncode, "Traceback" in said or "internal error" in said) not in ((0, False), (1, False)):
             wrong = f"exit {first.returncode} after {took:.0f} s: {said[-600:]}"
-        elif first.returncode and not any(told in said for told in _TELLS):
+        elif first.returncode and not any(told in line for told in _TELLS for line in ours):
             wrong = f"the disk is not named: {said[-600:]}"
         elif second.returncode or records_in(out) != expected:
             wrong = f"after mending: exit {second.returncode}: {second.stderr[-300:]}"
