@@ -83,7 +83,7 @@ class Crew:
         self._deaths: Counter[int] = Counter()
         self._members: list[Member] = []
         self._failed = 0
-        self.stopped = 0  # cells whose coordinators died
+        self.stopped = 0  # cells that something else than they themselves has ended
 
     def needed(self) -> set[ModelConfig]:
         """Return the models that cells which have not ended may still call; asked by another thread."""
@@ -186,6 +186,7 @@ class Crew:
     def _end(self, number: int, state: str, reason: str | None) -> None:
         self._running.pop(number, None)
         self._left.discard(number)
+        self.stopped += state == "stopped"
         self.observer.ended(self.cells[number], state, reason)
 
     def _lose(self, member: Member, reason: str) -> None:
@@ -203,7 +204,6 @@ class Crew:
             self._deaths[number] += 1
             del self._running[number]
             if self._deaths[number] == len(CELLS):
-                self.stopped += 1
                 # The cell itself can go on.
                 self._end(number, "stopped", "its coordinator died three times")
             else:
