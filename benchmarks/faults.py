@@ -5,10 +5,12 @@
 A round is one new grid folder and one fault, of a random kind at a random moment; then the command runs until the grid
 is complete. ``--rounds`` counts per kind. Every round is noted in ``rounds.jsonl`` of the work folder, and the same
 command goes on behind the last one. Records are compared byte by byte, without times, with those of the grid run in
-one process without Ray. It ends with 1 if one differs, a grid does not end, or a process stays behind.
+one process without Ray. It ends with 1 if one differs, a grid does not end, or a process stays behind. ``--only``
+does the rounds of some kinds.
 
 The model is simulated (``benchmarks.simulated:quick``). All rounds share one Ray, which this process starts, as jobs
-of a cluster do; every driver is a process of its own.
+of a cluster do; every driver is a process of its own. Those of the last kinds, where a driver and its Ray are suspended
+and go on, start a Ray of their own.
 """
 
 import argparse
@@ -21,8 +23,9 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -58,12 +61,18 @@ KINDS = {
     "broker stopped": ("broker", signal.SIGSTOP),
     "coordinator killed": ("coordinators", signal.SIGKILL),
     "coordinator stopped": ("coordinators", signal.SIGSTOP),
+    "everything suspended": ("everything", signal.SIGSTOP),
+    "Ctrl-Z and fg": ("terminal", signal.SIGTSTP),
+    "driver suspended": ("driver alone", signal.SIGSTOP),
 }
+# These go on after a time, in seconds, and have a Ray of their own.
+_SUSPENDED = ("everything", "terminal", "driver alone")
+_PAUSES = (20.0, 60.0, 120.0)
 NONE = "none"
 _GRID_ROLES = ("replicas", "broker", "coordinators")
 _CALM = 3  # undisturbed rounds, for the time that a fault costs
 _TRIES = 6  # commands until a grid has to be complete
-_LIMIT = 240.0  # seconds that one command may take
+_LIMIT = 240.0  # seconds that one command may take, unless told otherwise
 _GONE = 60.0  # seconds until everything that a driver started has to be gone
 _CPUS = 6  # logical ones: a grid here waits more than it computes
 
@@ -81,26 +90,44 @@ class Round(NamedTuple):
     texts: list[str]
 
 
-def start(config: Path, out: Path, address: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start the grid's driver; what it says is added to ``log``."""
+def start(config: Path, out: Path, address: str, log: Path, temporary: Path) -> subprocess.Popen[bytes]:
+    """Start the grid's driver as a job of a shell; what it says is added to ``log``."""
     command = [sys.executable, "-m", "greater_ray", "grid", str(config), "--out", str(out), "--replicas", "2"]
+    environment = {**os.environ, "RAY_TMPDIR": str(temporary)}
     with log.open("ab") as stream:
-        return subprocess.Popen([*command, "--address", address], stdout=stream, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            [*command, "--address", address], stdout=stream, stderr=subprocess.STDOUT, env=environment, process_group=0
+        )
 
 
 def targets(role: str, driver: subprocess.Popen[bytes]) -> list[int]:
     """Return the live processes of a role."""
-    if role == "driver":
+    if role in ("driver", "driver alone"):
         return [driver.pid]
+    if role in _SUSPENDED:
+        below = [*roles(driver.pid)]
+        return below if role == "everything" else [pid for pid in below if _group(pid) == driver.pid]
     return sorted(pid for pid, found in roles().items() if found == role)
+
+
+def _group(pid: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return None
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def strike(kind: str, driver: subprocess.Popen[bytes], log: Path, rng: random.Random, calm: float) -> int | None:
     """Wait for a random moment and do the fault; gives the process that was hit, None where the grid had ended."""
     role, number = KINDS[kind]
-    if rng.random() < 0.75 or role != "driver":
+    if rng.random() < 0.75 or role not in ("driver", *_SUSPENDED):
         # Where it matters: while cells run. Else also while it connects and starts.
-        while b"started:" not in log.read_bytes():
+        while b"\nstarted:" not in log.read_bytes():
             if driver.poll() is not None:
                 return None
             time.sleep(0.02)
@@ -108,7 +135,13 @@ def strike(kind: str, driver: subprocess.Popen[bytes], log: Path, rng: random.Ra
     else:
         time.sleep(rng.uniform(0.3, calm))
     while driver.poll() is None:
-        if found := targets(role, driver):
+        found = targets(role, driver)
+        if found and role in _SUSPENDED:
+            _signal(found, number)
+            time.sleep(rng.choice(_PAUSES))
+            _signal(found, signal.SIGCONT)
+            return driver.pid
+        if found:
             pid = rng.choice(found)
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -117,31 +150,47 @@ def strike(kind: str, driver: subprocess.Popen[bytes], log: Path, rng: random.Ra
     return None
 
 
-def ended(driver: subprocess.Popen[bytes]) -> int | None:
+def ended(driver: subprocess.Popen[bytes], limit: float) -> int | None:
     """Wait for a driver; None: it took too long and was killed."""
     try:
-        return driver.wait(_LIMIT)
+        return driver.wait(limit)
     except subprocess.TimeoutExpired:
         driver.kill()
         driver.wait()
         return None
 
 
-def left_behind(within: float) -> list[str]:
-    """Wait until the processes of a grid are gone; gives those that are not, and ends them."""
+def left_behind(within: float, temporary: Path) -> list[str]:
+    """Wait until the processes of a grid are gone, and those and the files of a Ray of its own; gives what is not.
+
+    The processes are ended.
+    """
     end = time.monotonic() + within
-    while left := {pid: role for pid, role in roles().items() if role in _GRID_ROLES}:
+    while True:
+        left = {pid: role for pid, role in roles().items() if role in _GRID_ROLES} | _of(temporary)
+        files = [path.name for path in temporary.iterdir()]
+        if not left and not files:
+            return []
         if time.monotonic() > end:
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            return sorted(left.values())
+            _signal([*left], signal.SIGKILL)
+            return sorted([*left.values(), *files])
         time.sleep(0.1)
-    return []
+
+
+def _of(temporary: Path) -> dict[int, str]:
+    """Return the processes of a Ray whose files are in a folder."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                command = (folder / "cmdline").read_bytes()
+                if bytes(temporary) in command + (folder / "environ").read_bytes():
+                    found[int(folder.name)] = command.replace(b"\0", b" ").decode(errors="replace")[:60]
+    return found
 
 
 def one_round(
-    kind: str, work: Path, address: str, calm: dict[str, str], seconds: float, rng: random.Random
+    kind: str, work: Path, address: str, calm: dict[str, str], seconds: float, rng: random.Random, limit: float
 ) -> Round | None:
     """Do one round; None where the grid ended before the fault."""
     out, log = work / "out", work / "log.txt"
@@ -150,28 +199,35 @@ def one_round(
     config = work / "grid.yaml"
     config.write_text(yaml.safe_dump(GRID, sort_keys=False))
     begun = time.monotonic()
-    driver = start(config, out, address, log)
+    if KINDS.get(kind, NONE)[0] in _SUSPENDED:
+        address = "local"
+    temporary = Path(tempfile.mkdtemp(prefix="gf", dir="/tmp"))  # short, for the paths of Ray's sockets
+    driver = start(config, out, address, log, temporary)
     at, codes = 0.0, []
     if kind != NONE:
         if strike(kind, driver, log, rng, seconds) is None:
             driver.wait()
+            shutil.rmtree(temporary)
             return None
         at = time.monotonic() - begun
     left: list[str] = []
-    while (code := ended(driver)) is not None:
+    while (code := ended(driver, limit)) is not None:
         codes.append(code)
-        left += left_behind(_GONE)
+        left += left_behind(_GONE, temporary)
         if code == 0 or len(codes) == _TRIES:
             break
-        driver = start(config, out, address, log)
+        driver = start(config, out, address, log, temporary)
     took = time.monotonic() - begun
+    shutil.rmtree(temporary, ignore_errors=True)
     equal = codes[-1:] == [0] and records_in(out) == calm
     texts = [] if equal and not left else log.read_text(errors="replace").splitlines()[-40:]
     return Round(kind, True, equal, took, codes, at, left, texts)
 
 
-def rounds(work: Path, address: str, number: int, calm: dict[str, str], seed: int) -> Iterator[Round]:
-    """Do what is missing, kinds in random order; gives those done before first."""
+def rounds(
+    work: Path, address: str, number: int, calm: dict[str, str], seed: int, kinds: Sequence[str], limit: float
+) -> Iterator[Round]:
+    """Do what is missing of these kinds, in random order; gives those done before first."""
     notes = work / "rounds.jsonl"
     known = [Round(**json.loads(line)) for line in notes.read_text().splitlines()] if notes.exists() else []
     yield from known
@@ -179,12 +235,12 @@ def rounds(work: Path, address: str, number: int, calm: dict[str, str], seed: in
     undisturbed = [r.seconds for r in known if r.kind == NONE]
     turn = len(known)
     while missing := [NONE] * (_CALM - done.count(NONE)) or [
-        kind for kind in KINDS for _ in range(number - done.count(kind))
+        kind for kind in kinds for _ in range(number - done.count(kind))
     ]:
         rng = random.Random(f"{seed} {turn}")
         turn += 1
         kind = rng.choice(missing)
-        found = one_round(kind, work, address, calm, statistics.median(undisturbed or [10.0]), rng)
+        found = one_round(kind, work, address, calm, statistics.median(undisturbed or [10.0]), rng, limit)
         if found is None:
             continue  # the grid was done before the fault: another moment
         with notes.open("a") as stream:
@@ -220,6 +276,8 @@ def main() -> int:
     """Do the rounds and print the table; 1 if a record differs or something stays."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="of each kind")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND", help="these kinds alone")
+    parser.add_argument("--limit", type=float, default=_LIMIT, help="seconds that one command may take")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/faults"), help="the same folder continues")
     parser.add_argument("--report", type=Path, help="write the table there, as Markdown")
@@ -236,7 +294,7 @@ def main() -> int:
     calm, found = records_in(options.work / "calm"), []
     with connected(num_cpus=_CPUS):
         address = ray.get_runtime_context().gcs_address
-        for one in rounds(options.work, address, options.rounds, calm, options.seed):
+        for one in rounds(options.work, address, options.rounds, calm, options.seed, options.only, options.limit):
             found.append(one)
             how = "equal" if one.equal else "DIFFERENT"
             behind = f", left behind: {', '.join(one.left)}" if one.left else ""

@@ -9,6 +9,7 @@ command ``greater-ray grid``, breaks the disk at a random moment, mends it, and 
 import argparse
 import contextlib
 import io
+import json
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -44,6 +46,8 @@ GRID = {
 }
 _IMAGE = 16  # MiB of an ext4 disk
 _ENOUGH = 64  # MiB of a tmpfs that has room
+_FILLED = 12.0  # seconds from the start within which Ray's disk is full
+_RAY_LIMIT = 400  # seconds that a command on Ray may take
 _TELLS = (
     "no space left",
     "can only be read now",
@@ -257,38 +261,74 @@ def cached(work: Path, gguf: Path, rounds: int, draw: random.Random) -> Tally:
     return tally
 
 
-def with_ray(work: Path, grid: Path, place: str, rounds: int, expected: dict[str, str], draw: random.Random) -> Tally:
+class Note(NamedTuple):
+    """How one round on Ray ended: the exit code of the first command, its seconds, and what was wrong.
+
+    ``met``: the disk was full while that command ran.
+    """
+
+    place: str
+    kilobytes: int
+    code: int
+    seconds: float
+    said: str
+    wrong: str | None
+    met: bool = True
+
+
+def one_with_ray(work: Path, grid: Path, place: str, expected: dict[str, str], draw: random.Random) -> Note:
     """Break a disk under a grid on Ray: that of the output, or that of Ray's temporary files."""
-    tally = Tally(f"Ray, {place}: disk full")
-    for _ in range(rounds):
-        tally.rounds += 1
-        small_out = place == "output folder"
-        size = draw.randint(4, 150) if small_out else 16 << 10
-        with tmpfs(work / "small", f"{size}k") as small, tempfile.TemporaryDirectory(dir="/tmp") as roomy:
-            out = (small if small_out else Path(roomy)) / "out"
-            temporary = Path(roomy) if small_out else small
-            asked = [sys.executable, "-m", "greater_ray", "grid", grid, "--out", out, "--replicas", "1"]
-            environment = {**os.environ, "RAY_TMPDIR": str(temporary)}
-            filled = threading.Timer(draw.uniform(0, 12), fill, [small])
-            if not small_out:
-                filled.start()
-            begin = time.monotonic()
-            first = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=300)
-            took = time.monotonic() - begin
-            filled.cancel()
-            (small / "filler").unlink(missing_ok=True)
-            _call("mount", "-o", f"remount,size={_ENOUGH * 8}m", small)
-            second = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=300)
-            left = [path.name for path in temporary.iterdir() if path.name != "out"]
-            said = first.stdout + first.stderr
-            if (first.returncode, "Traceback" in said or "internal error" in said) not in ((0, False), (1, False)):
-                tally.wrong.append(f"{size} kB: exit {first.returncode} after {took:.0f} s: {said[-600:]}")
-            elif second.returncode or records_in(out) != expected:
-                tally.wrong.append(f"{size} kB: after mending: exit {second.returncode}: {second.stderr[-300:]}")
-            elif left:
-                tally.wrong.append(f"{size} kB: left behind: {left}")
-            print(f"{tally.kind}: {size} kB, exit {first.returncode} after {took:.0f} s", file=sys.stderr, flush=True)
-            tally.ended["told" if first.returncode else "ended all the same"] += 1
+    small_out = place == "output folder"
+    size = draw.randint(4, 150) if small_out else 16 << 10
+    with tmpfs(work / "small", f"{size}k") as small, tempfile.TemporaryDirectory(dir="/tmp") as roomy:
+        out = (small if small_out else Path(roomy)) / "out"
+        temporary = Path(roomy) if small_out else small
+        asked = [sys.executable, "-m", "greater_ray", "grid", grid, "--out", out, "--replicas", "1"]
+        environment = {**os.environ, "RAY_TMPDIR": str(temporary)}
+        filled = threading.Timer(draw.uniform(0, _FILLED), fill, [small])
+        if not small_out:
+            filled.start()
+        begin = time.monotonic()
+        first = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=_RAY_LIMIT)
+        took = time.monotonic() - begin
+        filled.cancel()
+        met = small_out or (small / "filler").exists()
+        (small / "filler").unlink(missing_ok=True)
+        _call("mount", "-o", f"remount,size={_ENOUGH * 8}m", small)
+        second = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=_RAY_LIMIT)
+        left = [path.name for path in temporary.iterdir() if path.name != "out"]
+        said, wrong = first.stdout + first.stderr, None
+        # Ray's own complaints tell of the disk, too.
+        ours = [line for line in said.splitlines() if line.startswith(("error: ", "stopped: "))]
+        if (first.returncode, "Traceback" in said or "internal error" in said) not in ((0, False), (1, False)):
+            wrong = f"exit {first.returncode} after {took:.0f} s: {said[-600:]}"
+        elif first.returncode and not any(told in line for told in _TELLS for line in ours):
+            wrong = f"the disk is not named: {said[-600:]}"
+        elif second.returncode or records_in(out) != expected:
+            wrong = f"after mending: exit {second.returncode}: {second.stderr[-300:]}"
+        elif left:
+            wrong = f"left behind: {left}"
+    return Note(place, size, first.returncode, took, said[-1000:], wrong, met)
+
+
+def with_ray(
+    work: Path, grid: Path, place: str, rounds: int, expected: dict[str, str], seed: int, notes: Path | None
+) -> Tally:
+    """Do the rounds on Ray of a place that ``notes``, a file of them, does not have yet."""
+    known = [Note(**json.loads(line)) for line in notes.read_text().splitlines()] if notes and notes.exists() else []
+    found = [note for note in known if note.place == place]
+    while sum(note.met for note in found) < rounds:
+        turn = len(found)
+        found.append(one_with_ray(work, grid, place, expected, random.Random(f"{seed} {place} {turn}")))
+        how = f"{found[-1].kilobytes} kB, exit {found[-1].code} after {found[-1].seconds:.0f} s"
+        print(f"{place}: {how}: {found[-1].wrong or 'as it should'}", file=sys.stderr, flush=True)
+        if notes:
+            with notes.open("a") as stream:
+                stream.write(json.dumps(found[-1]._asdict()) + "\n")
+    tally = Tally(f"Ray, {place}: disk full", rounds=sum(note.met for note in found))
+    early = "ended before the fault (not counted)"
+    tally.ended.update("told" if n.code else "ended all the same" if n.met else early for n in found)
+    tally.wrong += [f"{place}, {note.kilobytes} kB: {note.wrong}" for note in found if note.wrong]
     return tally
 
 
@@ -296,6 +336,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--ray-rounds", type=int, default=0)
+    places = ("output folder", "temporary folder")
+    parser.add_argument("--ray-places", nargs="+", choices=places, default=places, help="Which disk is broken on Ray.")
+    parser.add_argument("--ray-notes", type=Path, help="A file of rounds on Ray: those that it has are not done again.")
     parser.add_argument("--gguf", type=Path, help="A small GGUF file, for the rounds with the model cache.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -318,8 +361,8 @@ def main() -> None:
         tallies.append(growing(work, grid, asked.rounds, expected, draw))
         if asked.gguf:
             tallies.append(cached(work, asked.gguf, asked.rounds, draw))
-        for place in ("output folder", "temporary folder") if asked.ray_rounds else ():
-            tallies.append(with_ray(work, grid, place, asked.ray_rounds, expected, draw))
+        for place in asked.ray_places if asked.ray_rounds else ():
+            tallies.append(with_ray(work, grid, place, asked.ray_rounds, expected, asked.seed, asked.ray_notes))
     text = report(tallies, took, time.monotonic() - begin)
     if asked.out:
         asked.out.write_text(text, encoding="utf-8")

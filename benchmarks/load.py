@@ -82,14 +82,21 @@ def halved(out: str, run: list[str]) -> Cost:
 
 
 def run_of(folder: Path, steps: int) -> dict[str, Cost]:
-    """Measure a run of so many steps."""
-    out = str(folder / f"run{steps}")
-    run = ["optimize", "--model", SIMULATED, "--task", "bbh/navigate", "--data", "synthetic", "--train-size", "2"]
-    run += ["--dev-size", "0", "--test-size", "2", "--steps", str(steps), "--out", out]
-    return {
-        "run": measured(*run), "the same command, done": measured(*run), "export": measured("export", out),
-        "report": measured("report", out),
+    """Measure a run of so many steps, the only cell of a grid."""
+    out, file = folder / f"run{steps}", folder / f"run{steps}.yaml"
+    task = {"data": "synthetic", "train_size": 2, "dev_size": 0, "test_size": 2}
+    values = {
+        "models": [SIMULATED], "tasks": ["bbh/navigate"], "methods": ["greater"], "seeds": [0],
+        "settings": {"budget": {"steps": steps}, "task": task},
     }  # fmt: skip
+    file.write_text(json.dumps(values))
+    run = ["grid", str(file), "--out", str(out), "--replicas", "0"]
+    costs = {"run": measured(*run), "the same command, done": measured(*run), "status": measured("status", str(out))}
+    (cell,) = (out / "cells").iterdir()
+    costs |= {"export": measured("export", str(cell)), "report": measured("report", str(out))}
+    for name in ("record.json", "record.sha256", "evaluations.jsonl"):
+        (cell / name).unlink()
+    return costs | {"the same command, all steps done": measured(*run)}
 
 
 def rows_of(folder: Path, rows: int, size: int) -> dict[str, Cost]:

@@ -38,15 +38,15 @@ def _role(pid: int) -> str:
     return "starting" if "default_worker" in command else "Ray itself"
 
 
-def roles() -> dict[int, str]:
-    """Return this process and all its descendants, with what each is for."""
+def roles(root: int | None = None) -> dict[int, str]:
+    """Return this process, or another one, and all its descendants, with what each is for."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                 children[parent].append(int(folder.name))
-    found, todo = {}, [os.getpid()]
+    found, todo = {}, [root or os.getpid()]
     while todo:
         pid = todo.pop()
         todo += children[pid]

@@ -5,10 +5,12 @@ loopback with a token of its own (``private``). Only on the head of a cluster th
 cluster joined. Nothing detached is created, so everything ends with the driver.
 """
 
+import atexit
 import inspect
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +32,8 @@ from greater_ray.cluster.room import Room
 from greater_ray.errors import ConfigError, PoolError
 
 _CONNECT = 20.0  # seconds that a machine may take to answer at all
+_LEAVING = 30.0  # seconds that Ray may take to end
+_STARTS = 3  # times that a Ray of our own is started: on a busy machine its node gives up waiting for its own parts
 # Seconds between two looks at a cluster that is growing, and at whether to stop.
 _LOOK = 1.0
 # `ray up` leaves this file on the head, in the home of the user that Ray runs as, and on no other machine.
@@ -72,9 +76,9 @@ def connected(
             token, sessions = ended.enter_context(private())
             own = {"include_dashboard": dashboard, "object_store_memory": _OBJECT_STORE, "num_cpus": num_cpus}
             own["_temp_dir"] = str(sessions)
-        ended.callback(ray.shutdown)  # also what a start that failed has left
+        ended.callback(_leave, tell)  # also what a start that failed has left
         with room() if own else nullcontext(), few_processes() if own else nullcontext():
-            context = _init(target, address, own)
+            context = _own(own, tell) if own else _init(target, address, own)
         if target == "local":
             require_loopback()
             if dashboard:
@@ -82,6 +86,26 @@ def connected(
         elif warning := openness():
             tell(f"WARNING: {warning}")
         yield
+
+
+def _leave(tell: Callable[[str], None]) -> None:
+    """End a Ray of our own, or leave one that was joined; parts of it that do not answer are not waited for.
+
+    Ray waits for them without a limit: for a node or a GCS that is stopped, or cut off.
+    """
+    leaving = threading.Thread(target=ray.shutdown, daemon=True)
+    node = global_worker.node
+    leaving.start()
+    leaving.join(_LEAVING)
+    if not leaving.is_alive():
+        return
+    own = [info.process for kind in node.all_processes.values() for info in kind] if node is not None else []
+    tell(f"Ray has not ended within {_LEAVING:.0f} s; {'its processes are killed' if own else 'it is left as it is'}")
+    for process in own:
+        process.kill()
+    leaving.join(_LEAVING if own else 0.0)
+    if leaving.is_alive():
+        atexit.unregister(ray.shutdown)  # it would wait behind this one when the command ends
 
 
 # What a Ray that is one machine has no use for. One process reads the logs of all others, ten times a second, for a
@@ -115,6 +139,19 @@ def _listens(target: str) -> None:
     host, _, port = target.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
+
+
+def _own(own: dict[str, Any], tell: Callable[[str], None]) -> Any:
+    """Start a Ray of our own, again where it did not come up in time."""
+    for _ in range(_STARTS - 1):
+        try:
+            return _init("local", None, own)
+        except PoolError as error:
+            if "timed out" not in str(error):
+                raise
+            tell("Ray did not come up in time, as on a busy machine; it is started again")
+            ray.shutdown()  # what it has left
+    return _init("local", None, own)
 
 
 def _init(target: str, address: str | None, own: dict[str, Any]) -> Any:

@@ -83,7 +83,7 @@ class Crew:
         self._deaths: Counter[int] = Counter()
         self._members: list[Member] = []
         self._failed = 0
-        self.stopped = 0  # cells whose coordinators died
+        self.stopped = 0  # cells that something else than they themselves has ended
 
     def needed(self) -> set[ModelConfig]:
         """Return the models that cells which have not ended may still call; asked by another thread."""
@@ -92,6 +92,10 @@ class Crew:
     def running(self) -> dict[int, InProgress]:
         """Return the cells in progress by their number; asked by another thread."""
         return dict(self._running)
+
+    def starting(self) -> list[Member]:
+        """Return the coordinators that are not up yet; asked by another thread."""
+        return [member for member in list(self._members) if member.pid is None]
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Run all cells to their end, or until ``should_stop`` says so; then no coordinator is left.
@@ -182,6 +186,7 @@ class Crew:
     def _end(self, number: int, state: str, reason: str | None) -> None:
         self._running.pop(number, None)
         self._left.discard(number)
+        self.stopped += state == "stopped"
         self.observer.ended(self.cells[number], state, reason)
 
     def _lose(self, member: Member, reason: str) -> None:
@@ -199,7 +204,6 @@ class Crew:
             self._deaths[number] += 1
             del self._running[number]
             if self._deaths[number] == len(CELLS):
-                self.stopped += 1
                 # The cell itself can go on.
                 self._end(number, "stopped", "its coordinator died three times")
             else:

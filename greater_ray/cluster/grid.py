@@ -25,7 +25,7 @@ from greater_ray.cluster.room import Room
 from greater_ray.cluster.trackers import Tracked
 from greater_ray.cluster.watch import Watch
 from greater_ray.config import ModelConfig
-from greater_ray.errors import Interrupted
+from greater_ray.errors import Interrupted, PoolError
 from greater_ray.grid.cells import Cell, model_titles
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import GridObserver
@@ -145,6 +145,10 @@ class RayBackend:
         watch = Watch(pools, store, observer, crew, self.default.patience, room)
         try:
             crew.run(lambda: self.should_stop() or watch.error is not None)
+        except PoolError as error:
+            if (full := room.full()) is not None:
+                raise full from error  # no process of Ray comes up without room for its log
+            raise
         finally:
             watch.stop()
             if tracked is not None:

@@ -4,8 +4,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import ray
@@ -25,8 +26,9 @@ from greater_ray.models.endpoint import is_endpoint
 
 _POLL = 1.0  # seconds between two looks at the pools
 _PATIENCE = 20.0  # seconds between two words about a model without a replica that is up
+_RISING = 30.0  # least patience with processes that come up: on a busy machine that takes long, however quick the work
 _LAST_LOOK = 30.0  # seconds that a look in progress is waited for at the end
-_STEP = 30.0  # seconds that one look may be late before the driver itself is taken to have been asleep
+_STEP = 10.0  # seconds between two readings of the clock, beyond which the driver itself is taken to have been asleep
 
 
 class Wave(Protocol):
@@ -40,13 +42,17 @@ class Wave(Protocol):
         """Return the cells in progress by their number."""
         ...
 
+    def starting(self) -> list[Any]:
+        """Return the coordinators whose processes have not come up yet."""
+        ...
+
 
 class Watch:
     """Looks at the pools every second: for the screen, for the log of events, and for a pool that has stopped.
 
     It also ends the pools of models that no cell needs any more: another pool of the wave may wait for their room.
-    Coordinators and brokers that stand still are told, and ended where that goes on; ``patience`` is as in
-    ``Stillness``. Where Ray has had no ``room`` for its files for too long, ``error`` says so, and all is to end.
+    Coordinators and brokers that stand still or do not come up are told, and ended where that goes on; ``patience`` is
+    as in ``Stillness``. Where Ray has had no ``room`` for its files for too long, ``error`` says so, and all is to end.
     """
 
     def __init__(
@@ -65,6 +71,13 @@ class Watch:
         self._said = time.monotonic()
         self._clock = AwakeClock(self._said, _STEP)
         self._brokers, self._coordinators = Stillness(patience), Stillness(patience)
+        # What does not answer yet: who that is, and what ends it.
+        self._rising: dict[Any, tuple[str, Callable[[], None]]] = {
+            pool: (f"broker of '{pool.demand.model}'", pool.stop) for pool in self.pools
+        }
+        self._risen = Stillness(max(patience, _RISING))
+        for pool in self.pools:
+            self._risen.moved(pool, 0.0)
         self._news: dict[int, int] = {}
         self._figures: dict[Pool, dict[str, Any]] = {}
         self._stopped: set[Pool] = set()
@@ -77,8 +90,12 @@ class Watch:
             self._look_at_room()
             self._look()
 
+    def _awake(self) -> float:
+        """Return the seconds so far in which this process was running; read after everything that waits."""
+        return self._clock.look(time.monotonic())
+
     def _look_at_room(self) -> None:
-        full, over = self.room.look(self._clock.look(time.monotonic()))
+        full, over = self.room.look(self._awake())
         if full is not None and self.error is None:
             self.observer.message(f"{'stopping' if over else 'WARNING'}: {full}")
             self.error = full if over else None
@@ -95,6 +112,8 @@ class Watch:
                 # It shows in the trials; the watch only watches.
                 self._figures.pop(pool, None)
                 continue
+            finally:
+                self._awake()
             if figures is None:
                 silent.append(pool)
                 continue
@@ -106,7 +125,8 @@ class Watch:
         if tell:
             self._said = time.monotonic()
         self.observer.pools([self._figures[pool] for pool in self.pools if pool in self._figures])
-        now = self._clock.look(time.monotonic())
+        now = self._awake()
+        self._urge_rising(silent, now)
         self._urge_brokers(silent, now)
         self._urge_coordinators(silent, now)
         for pool in [pool for pool in self.pools if pool.model not in needed]:
@@ -135,6 +155,28 @@ class Watch:
             )
 
     # -- what stands still ---------------------------------------------------------------------------------------------
+
+    def _urge_rising(self, silent: list[Pool], now: float) -> None:
+        """Tell of brokers and coordinators whose processes do not come up, and end those for which that goes on.
+
+        Ray may have lost them, as after a machine that slept: it would never say so. The cells of a broker stop with a
+        reason, and another coordinator is launched.
+        """
+        members = self.wave.starting()
+        for one in self._rising.keys() - {*silent, *members}:
+            del self._rising[one]
+            self._risen.gone(one)
+        for member in members:
+            if member not in self._rising:
+                self._rising[member] = "a coordinator", partial(ray.kill, member.actor)
+                self._risen.moved(member, now)
+        told, over = self._risen.look(now)
+        for one, (who, end) in self._rising.items():
+            if one in told:
+                self._tell("does not come up", who, f"no answer for {told[one]:.0f} s")
+            elif one in over:
+                self._tell("ended", who, f"it has not come up within {over[one]:.0f} s")
+                end()
 
     def _urge_brokers(self, silent: list[Pool], now: float) -> None:
         """Tell of brokers that do not answer, and end those for which that goes on: their cells stop with a reason."""

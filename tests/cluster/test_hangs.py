@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,3 +78,40 @@ def test_a_stopped_broker_is_told_and_ended_and_its_cells_stop_with_the_reason(s
     assert {state for _, state, _ in told.ends} == {"stopped"}
     assert any("broker of a pool has died; the same command continues" in str(reason) for *_, reason in told.ends)
     assert any(": broker ended: no answer for" in text for text in told.texts)
+
+
+LEAVING = """
+import sys
+import ray
+from greater_ray.cluster import connect
+connect._LEAVING = 2.0
+with connect.connected(sys.argv[1], tell=lambda text: print(text, flush=True)):
+    print("joined", flush=True)
+    sys.stdin.readline()
+sys.exit(3)
+"""
+
+
+def test_a_driver_leaves_a_ray_that_does_not_answer_and_keeps_its_exit_code():
+    import ray
+
+    driver = subprocess.Popen(
+        [sys.executable, "-c", LEAVING, ray.get_runtime_context().gcs_address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    while "joined" not in driver.stdout.readline():
+        assert driver.poll() is None
+    raylets = [pid for pid in roles() if "raylet/raylet" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]]
+    for pid in raylets:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        text, _ = driver.communicate("\n", timeout=60)
+    finally:
+        for pid in raylets:
+            os.kill(pid, signal.SIGCONT)
+    assert raylets
+    assert "Ray has not ended within 2 s; it is left as it is" in text
+    assert driver.returncode == 3

@@ -15,6 +15,28 @@ from greater_ray.grid.config import ReplicaConfig, load_grid
 from greater_ray.grid.run import GridObserver, run_grid
 from tests.grids import tiny_grid
 
+# -- a start that is too slow ------------------------------------------------------------------------------------------
+
+
+def test_a_ray_that_does_not_come_up_in_time_is_started_again_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    starts: list[str] = []
+
+    def init(**options):
+        starts.append(options["address"])
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(connect.ray, "init", init)
+    monkeypatch.setattr(connect.ray, "shutdown", lambda: None)  # other tests have a Ray in this process
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    told: list[str] = []
+    slow = pytest.raises(PoolError, match="could not be started: The current node timed out")
+    with slow, connect.connected("local", tell=told.append):
+        pass
+    assert starts == ["local"] * 3
+    assert told == ["Ray did not come up in time, as on a busy machine; it is started again"] * 2
+    assert [*tmp_path.iterdir()] == []
+
+
 # -- where -------------------------------------------------------------------------------------------------------------
 
 

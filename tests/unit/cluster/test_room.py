@@ -59,6 +59,9 @@ class Nothing:
     def running(self):
         return {}
 
+    def starting(self):
+        return []
+
 
 def test_a_wave_is_told_to_end_where_ray_has_had_no_room_for_long(
     disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
