@@ -152,4 +152,4 @@ def test_the_table_of_faults_counts_what_differs_and_what_stays():
 def test_rounds_that_are_noted_are_not_done_again(tmp_path: Path):
     noted = [a_round("none", 10.0)] * 3 + [a_round(kind, 11.0) for kind in faults.KINDS]
     (tmp_path / "rounds.jsonl").write_text("".join(json.dumps(one._asdict()) + "\n" for one in noted))
-    assert list(faults.rounds(tmp_path, "nowhere", 1, {}, 0)) == noted
+    assert list(faults.rounds(tmp_path, "nowhere", 1, {}, 0, faults.KINDS, 1.0)) == noted
