@@ -25,9 +25,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-# What is installed is compiled to bytecode when it is first imported, since most of it never is; but then it is kept.
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-unexport PYTHONDONTWRITEBYTECODE
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup test check static lint types layers site unit long faults fuzz demo docs exports notebooks paper-smoke bench bench-gpu bench-cluster cluster-files \
 	release clean
