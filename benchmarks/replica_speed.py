@@ -146,7 +146,7 @@ def take_turns(
 def launch(model: ModelConfig, replicas: int) -> Pool:
     """Start a pool and wait for all of its replicas."""
     pool = Pool.launch(model, Demand(model.name, replicas, 1.0, 0.0), ReplicaConfig())
-    pool.executor.served()
+    pool.executor.served("benchmark")
     while any(slot["state"] == "starting" for slot in pool.stats()["slots"]):
         time.sleep(_LOOK)
     return pool
