@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[3]
 # Operators per decoded token of a model with two layers. With sdpa attention is one, with soft caps many.
-# With torch 2.11 and transformers 5.17 Llama takes four more than with the tested versions, 103 in place of 99.
-LAUNCHES = {"llama": 103, "gemma2": 155}
+LAUNCHES = {"llama": 99, "gemma2": 155}
+# With torch 2.11 and transformers 5.17, the oldest that work, Llama takes four more.
+if torch.__version__.startswith("2.11."):
+    LAUNCHES["llama"] += 4
 
 every_family = pytest.mark.parametrize("family", LAUNCHES)
 
