@@ -18,7 +18,7 @@ import yaml
 from benchmarks.grid_records import records_in
 from greater_ray.grid.run import LocalBackend, run_grid
 
-KILLS = 3  # `make faults` does many more
+KILLS = 5
 
 
 def grid_file(grid, folder: Path) -> Path:

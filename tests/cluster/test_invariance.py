@@ -71,7 +71,7 @@ def test_a_writer_of_its_own_and_a_transfer_find_the_same_on_replicas(
     grid, told = small_grid(methods=methods, seeds=[0], transfer={"models": [{**other, "label": "far"}]}), Told()
     here = run_grid(grid, tmp_path / "in process", LocalBackend())
     replicas = {ModelConfig(**other, threads=1): ReplicaConfig(count=1)}
-    backend = RayBackend(default=ReplicaConfig(count=1), replicas=replicas)
+    backend = RayBackend(default=ReplicaConfig(count=2), replicas=replicas)
     there = run_grid(grid, tmp_path / "on replicas", backend, observer=told)
     for result in (here, there):
         assert result.complete
