@@ -107,7 +107,7 @@ def short_temp() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def long_grid(small_grid: Callable) -> Any:
     """A grid that takes some seconds wherever it runs, because its engine waits."""
-    return small_grid(models=["benchmarks.simulated:quick"], settings={"budget": {"steps": 25}})
+    return small_grid(models=["benchmarks.simulated:quick"], settings={"budget": {"steps": 40}})
 
 
 def steps_in(out: Path) -> int:
@@ -153,7 +153,7 @@ def test_a_driver_killed_and_interrupted_again_and_again_ends_with_the_records_o
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text
     assert records_in(out) == records_in(tmp_path / "calm")
-    assert any(0 < done < 50 for done in steps), "some were hit in the middle"
+    assert any(0 < done < 80 for done in steps), "some were hit in the middle"
     assert gone(OURS, below=os.getpid()) == []
     # The public list of actors needs a dashboard.
     assert [a for a in ray._private.state.actors().values() if a["State"] != "DEAD"] == []
