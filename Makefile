@@ -75,7 +75,7 @@ site:
 	@echo "== documentation"
 	@$(BIN)/python docs/site/build.py
 
-# In three processes: one for the tests that start Ray, which wait for a part of their time, and two for all the others.
+# In three processes: two begin with the tests that start Ray, which wait for a part of their time.
 unit:
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -n 3

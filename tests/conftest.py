@@ -16,18 +16,25 @@ _THREADS = 1
 os.environ["OMP_NUM_THREADS"] = str(_THREADS)
 
 
-_STARTS_RAY = (
-    "tests/cluster/",
-    "tests/unit/cluster/test_connect.py",
-    "tests/unit/cluster/test_trackers.py",
-    "tests/e2e/test_ray_launch.py",
-    "tests/unit/test_benchmarks.py",
-)
+# Tests that start Ray, in two chains: those whose Rays belong to processes of their own, and those that share one.
+_CHAINS = {
+    "processes": ("tests/cluster/test_drivers.py", "tests/cluster/test_nodes.py", "tests/e2e/test_ray_launch.py"),
+    "one Ray": (
+        "tests/cluster/",
+        "tests/unit/cluster/test_connect.py",
+        "tests/unit/cluster/test_trackers.py",
+        "tests/unit/test_benchmarks.py",
+    ),
+}
+
+
+def _chain(nodeid: str) -> str | None:
+    return next((name for name, files in _CHAINS.items() if nodeid.startswith(files)), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests that start Ray first: they are the longest chain."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_STARTS_RAY))
+    """Put tests that start Ray first: they are the longest chains."""
+    items.sort(key=lambda item: _chain(item.nodeid) is None)
 
 
 def out_of_sight() -> None:
@@ -52,9 +59,12 @@ _module = ""
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Do so again for what the last module has imported: engines collect garbage whenever memory is scarce.
 
-    And set the number of threads again: a test before may have loaded a model that has more.
+    And set the number of threads again: a test before may have loaded a model that has more. And leave the cores to the
+    processes with the tests that start Ray, which have time limits.
     """
     global _module
+    if "PYTEST_XDIST_WORKER" in os.environ and os.nice(0) == 0 and _chain(item.nodeid) is None:
+        os.nice(5)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(_THREADS)
     if (module := item.nodeid.partition("::")[0]) != _module:
@@ -64,7 +74,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep tests that start Ray in one process: two at a time would make each other's time limits run out.
+    """Keep a chain of tests that start Ray in one process: more at a time would make each other's time limits run out.
 
     The other files stay whole: what a file sets up once would else be set up in every process.
     Not by marks and ``--dist loadgroup``: with pytest 9.2 the names that xdist 3.8 gives to groups do not reach it.
@@ -73,7 +83,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class RayApart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.startswith(_STARTS_RAY) else nodeid.partition("::")[0]
+            return _chain(nodeid) or nodeid.partition("::")[0]
 
     config.option.loadscopereorder = False  # in the order from above, not the file with the most tests first
     return RayApart(config, log)
