@@ -43,16 +43,16 @@ class Killing(Told):
 def test_the_cells_of_a_coordinator_that_is_killed_go_on_in_others_with_equal_records(
     small_grid: Callable, tmp_path: Path
 ):
-    grid = small_grid(models=[QUICK], methods=["greater"], seeds=list(range(4)), settings={"budget": {"steps": 4}})
+    grid = small_grid(models=[QUICK], methods=["greater"], seeds=list(range(6)), settings={"budget": {"steps": 8}})
     assert run_grid(grid, tmp_path / "calm", LocalBackend()).complete
-    told, backend = Killing(), RayBackend(default=ReplicaConfig(count=2), concurrency=4)
+    told, backend = Killing(), RayBackend(default=ReplicaConfig(count=2), concurrency=6)
     assert run_grid(grid, tmp_path / "out", backend, observer=told).complete
-    assert len(told.killed) == 1, "four cells need one process"
+    assert len(told.killed) == 1, "six cells need one process"
     assert records_in(tmp_path / "out") == records_in(tmp_path / "calm")
     events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
     (died,) = [event for event in events if event["event"] == "coordinator died"]
     assert {title for title in told.begun if told.begun.count(title) == 2} == set(died["cells"]), "they began again"
-    assert len(set(told.begun)) == 4
+    assert len(set(told.begun)) == 6
     end = time.monotonic() + 20
     while coordinators() and time.monotonic() < end:
         time.sleep(0.1)
