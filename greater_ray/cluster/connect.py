@@ -14,11 +14,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private import parameter
 
@@ -94,18 +95,33 @@ def _leave(tell: Callable[[str], None]) -> None:
     Ray waits for them without a limit: for a node or a GCS that is stopped, or cut off.
     """
     leaving = threading.Thread(target=ray.shutdown, daemon=True)
-    node = global_worker.node
+    own = _own_processes()
     leaving.start()
     leaving.join(_LEAVING)
     if not leaving.is_alive():
         return
-    own = [info.process for kind in node.all_processes.values() for info in kind] if node is not None else []
     tell(f"Ray has not ended within {_LEAVING:.0f} s; {'its processes are killed' if own else 'it is left as it is'}")
     for process in own:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     leaving.join(_LEAVING if own else 0.0)
     if leaving.is_alive():
         atexit.unregister(ray.shutdown)  # it would wait behind this one when the command ends
+
+
+def _own_processes() -> list[psutil.Process]:
+    """Return the processes of a Ray that this one has started, parents first; none of one that was joined.
+
+    Agents and workers that a killed raylet leaves behind have no parent any more by which they would be found.
+    """
+    found: list[psutil.Process] = []
+    node = global_worker.node
+    for kind in node.all_processes.values() if node is not None else ():
+        for info in kind:
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(info.process.pid)
+                found += [process, *process.children(recursive=True)]
+    return found
 
 
 # What a Ray that is one machine has no use for. One process reads the logs of all others, ten times a second, for a
