@@ -66,7 +66,15 @@ def test_the_line_of_a_key_is_that_of_the_nearest_key_above_it(tmp_path: Path):
     [
         ("methods: [greater]\ntasks: [bbh/navigate]\nmodels: [m]\nconcurency: 2\n", 4),
         ("methods: [greater]\ntasks: [bbh/navigate]\nmodels: [m]\nsettings:\n  budget:\n    stepz: 2\n", 6),
-        ("methods: [greater]\ntasks:\n- bbh/navigat\nmodels: [m]\n", None),
+        ("methods: [greater]\ntasks:\n- bbh/navigat\nmodels: [m]\n", 3),
+        ("methods:\n- greater\n- greter\ntasks: [bbh/navigate]\nmodels: [m]\n", 3),
+        ("methods:\n- name: greater\n  method_config: {topk: 3}\ntasks: [bbh/navigate]\nmodels: [m]\n", 3),
+        ("methods: [greater]\ntasks:\n- name: bbh/navigate\n  test_size: few\nmodels: [m]\n", 4),
+        ("methods: [greater]\ntasks: [bbh/navigate]\nmodels:\n- {name: m}\n- {name: m, replicas: 2}\n", 5),
+        ("methods: [greater]\ntasks: [bbh/navigate]\nmodels:\n- {label: m}\n", 4),
+        ("methods: [greater]\ntasks: [bbh/navigate]\nmodels: [m]\nsettings:\n  seed: 3\n", 5),
+        ("methods: [greater]\ntasks: [bbh/navigate]\nmodels: [m]\nexclude:\n- {method: {a: 1}}\n", 5),
+        ("methods: []\ninclude:\n- methods: [greater]\n  tasks:\n  - bbh/navigat\n  models: [m]\n", 5),
         ("methods: [greater\n", 2),
     ],
 )
