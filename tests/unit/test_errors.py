@@ -98,6 +98,7 @@ def test_python_users_read_nothing_of_flags():
         {"model": "smollm2-135m", "task": "bbh/navigate", "method": "greter"},
         {"model": "smollm2-135m", "task": "bbh/navigate", "preset": "papr"},
         {"model": "smollm2-135m", "task": {"name": "rows"}},
+        {"model": "", "task": "bbh/navigate"},
         {"model": "openai/x", "task": "bbh/navigate"},
         {"model": "smollm2-135m", "task": "bbh/navigate", "budget": {"steps": None}},
     ):
@@ -116,7 +117,8 @@ def test_only_the_command_line_speaks_of_flags():
         tree = ast.parse(file.read_text(encoding="utf-8"))
         raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
         for node in (inner for outer in raised for inner in ast.walk(outer)):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "--" in node.value:
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if "--" in text or "greater-ray " in text:
                 found.append(f"{file.relative_to(PACKAGE)}:{node.lineno}: {node.value}")
     assert not found
 
