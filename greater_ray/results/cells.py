@@ -127,7 +127,7 @@ class Results:
         listed += f"; and {more} more" if more > 0 else ""
         what = f"{len(chosen)} finished cells match" if chosen else "no finished cell matches"
         asked = ", ".join(f"{axis}={','.join(patterns)}" for axis, patterns in labels.items())
-        about = f"{what} '{asked}'" if asked else "name one of the finished cells"
+        about = f"{what} '{asked}'" if asked else f"name one of the {len(chosen)} finished cells"
         why = f"{about} in '{self.folder}'; there are: {listed or 'none'}."
         raise ConfigError(why, setting="cell", value=asked)
 
