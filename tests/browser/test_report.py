@@ -232,10 +232,7 @@ def test_2000_cells_open_in_two_seconds_and_show_any_of_them(page: Chromium, tmp
     cells = [c | {"seed": str(k // 2), "id": str(k)} for k, c in enumerate(MANY // FEW * few.overview["cells"])]
     path = tmp_path / "report.html"
     path.write_text(page_of(Report(few.overview | {"cells": cells}, MANY // FEW * few.details)), encoding="utf-8")
-    took: list[float] = []
-    while len(took) < 5 and min(took, default=OPENS_WITHIN) >= OPENS_WITHIN:  # other tests use the same cores
-        took.append(page.open(path))
-    assert min(took) < OPENS_WITHIN
+    assert min(page.open(path) for _ in range(2)) < OPENS_WITHIN
     page.go("#results")
     assert len(column(page, 0)) == 100
     page.click(".more button.quiet")
