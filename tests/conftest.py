@@ -16,7 +16,7 @@ _THREADS = 1
 os.environ["OMP_NUM_THREADS"] = str(_THREADS)
 
 
-# Tests with time limits, in three chains: in a browser, with Rays of processes of their own, and those that share one Ray.
+# Tests with time limits, in three chains: in a browser, with a Ray of each process, and those that share one Ray.
 _CHAINS = {
     "browser": ("tests/browser/",),
     "processes": ("tests/cluster/test_drivers.py", "tests/cluster/test_nodes.py", "tests/e2e/test_ray_launch.py"),

@@ -63,7 +63,7 @@ class Written:
     def origin(self, key: str) -> str:
         """Say where the user gave a setting."""
         for given in self.assignments:
-            own = long_form(given)
+            own = spelled_out(given)
             if own == key or own.startswith(f"{key}.") or key.startswith(f"{own}."):
                 return f"--set {key if own == given else key.replace('method_config.', 'method.', 1)}"
         option = self.option(key)
@@ -82,7 +82,7 @@ def written_keys(assignments: Iterable[str]) -> frozenset[str]:
     return frozenset(text.partition("=")[0] for text in assignments)
 
 
-def long_form(assignment: str) -> str:
+def spelled_out(assignment: str) -> str:
     """Write ``method_config.NAME`` for ``method.NAME``, which is enough on the command line."""
     return re.sub(r"^(settings\.)?method\.", r"\1method_config.", assignment)
 

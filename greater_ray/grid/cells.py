@@ -1,9 +1,9 @@
 """From a grid to its cells: every cell is one complete trial config, known by what changes its result."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
 from typing import Any
 
 from greater_ray.assembly import check_method, resolve_config
@@ -113,14 +113,14 @@ def _product(grid: GridConfig, axes: Axes, where: str) -> Iterable[Cell]:
             raise _blamed(error, entries) from error
 
 
-def _cells_of(grid: GridConfig, seeds: Iterable[int], model: Entry, method: Entry, task: Entry) -> Iterable[Cell]:
+def _cells_of(grid: GridConfig, seeds: Sequence[int], model: Entry, method: Entry, task: Entry) -> Iterable[Cell]:
     from greater_ray.tasks import expand
 
     plugin: Method[Any, Any] = load("methods", method["name"])
     seeded = plugin.seeded or _draws(grid.settings, *map(_sections, (model, method, task)))
     for name in expand(task["name"]):
         # A deterministic method gives the same record for every seed: it runs once.
-        for seed in seeds if seeded else islice(seeds, 1):
+        for seed in seeds if seeded else seeds[:1]:
             settings = merged(
                 grid.settings,
                 _sections(model),
