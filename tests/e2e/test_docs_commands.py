@@ -1,33 +1,32 @@
 """Every `greater-ray` command that the documentation prints runs through the command line as it is written.
 
 So that they take seconds and need no network, some words are exchanged, by the rules in ``exchanged``, and a few
-options that make a run small are added at the end. Commands for a Ray that runs elsewhere, for an endpoint and for a
-GGUF file of the user's own are not run here; ``ELSEWHERE`` says where they are tested.
+options that make a run small are added at the end. What a run, a grid or a table has left is a recorded or made folder.
+Commands for a Ray that runs elsewhere, for an endpoint, for a GGUF file of the user's own and for the cells of all
+tables are not run here; ``ELSEWHERE`` says where they are tested.
 """
 
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from examples.tickets import main as write_tickets
 from greater_ray.cli.app import run
+from greater_ray.paper.plan import View, plan_table
 from tests.e2e.test_docs import PAGES, ROOT, python_examples
 from tests.made_rows import write_made_rows
+from tests.made_tables import made_tables
 
+RECORDED = ROOT / "tests" / "recorded" / "0.1.0"
 # What marks a command that is tested elsewhere, and where.
 ELSEWHERE = {
     "openai/": "tests/unit/models/test_openai.py",
     ".gguf": "tests/unit/models/test_gguf_cache.py",
-    " doctor ": "tests/e2e/test_cli.py",
-    " status ": "tests/unit/cli/test_grid_command.py",
-    " export ": "tests/e2e/test_cli.py",
-    " import ": "tests/unit/test_published.py",
-    " paper ": "tests/unit/cli/test_paper_command.py",
-    " report ": "tests/unit/report/test_collect.py",
-    " --run ": "tests/unit/results/test_results.py",
+    " paper run all ": "tests/unit/cli/test_paper_command.py",
 }
 SMALL = ("--train-size", "3", "--dev-size", "2", "--test-size", "2", "--max-reasoning-tokens", "4")
 YAML_FILE = re.compile(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -57,7 +56,19 @@ def exchanged(command: str, model: Path) -> list[str]:
         # Its cells are tested elsewhere; that a grid as printed can be planned is what the page promises.
         words = [word for word in words if word != "--plan"]
         return [*words, "--plan", "--no-probe", "--set", "settings.task.data=official"]
-    if words[0] in ("optimize", "evaluate"):
+    if words[0] == "paper":
+        # All cells of all tables take seconds to be listed, those of the smoke runs do not.
+        small = ["--set", "task.test_size=2", "--set", "decoding.max_reasoning_tokens=2"]
+        words += ["--model", str(model)] if words[1] == "run" and "--model" not in words else []
+        words += small if words[1] == "run" else []
+        return [*words, "--scale", "smoke"] if words[1:] == ["list"] else words
+    if words[0] == "import":
+        return words[: words.index(">")] if ">" in words else words
+    if words[0] == "doctor":
+        # A folder has no revisions; that those of the hub are taken is tested in tests/unit/models.
+        at = words.index("--revision") if "--revision" in words else len(words)
+        return [*words[:at], *words[at + 2 :], *SMALL]
+    if words[0] in ("optimize", "evaluate") and "--run" not in words:
         # The one of a file too: options go over it.
         words += ["--model", str(model)] if "--config" in words and "--model" not in words else []
         data = [] if "--rows" in words or "--data" in words or "my_task:Sums" in words else ["--data", "official"]
@@ -65,6 +76,22 @@ def exchanged(command: str, model: Path) -> list[str]:
         # What has no effect where nothing is optimized is no option there.
         words += [*data, *steps, *SMALL]
     return words
+
+
+def put_folders(command: str, desk: Path) -> None:
+    """Put recorded folders and tables where a command reads a run, a grid or a folder of tables."""
+    words = command.split()[1:]
+    read = {"runs/mine", "runs/demo", "runs/grid", "tickets-run"} if "--out" not in words else set()
+    for word in read & set(words):
+        # The interrupted grid has one finished cell of GReaTer with seed 0, the finished one has it transferred too.
+        of_a_run = word == "tickets-run" or (words[0] == "export" and word == "runs/mine")
+        recorded = "grid-interrupted" if "--cell" in words else "greater-finished" if of_a_run else "grid-finished"
+        shutil.copytree(RECORDED / recorded, desk / word)
+    if words[:2] == ["paper", "show"]:
+        made_tables(desk / "runs" / "paper", [plan_table("table7", View(scale="smoke"))])
+    if words[0] == "import":
+        assert run(["export", str(RECORDED / "greater-finished"), "--format", "dspy", "--to", "dspy"]) == 0
+        shutil.copy(desk / "dspy" / "program.json", desk)
 
 
 @pytest.fixture
@@ -100,5 +127,6 @@ def test_a_command_of_the_documentation_runs(
     command: str, desk: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
 ):
     print(command)
+    put_folders(command, desk)
     code = run(exchanged(command, tiny_folder))
     assert code == 0, capsys.readouterr()
