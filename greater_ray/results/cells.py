@@ -1,6 +1,6 @@
 """Cells with their results, as plain values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from greater_ray.errors import ConfigError, StoreError
 from greater_ray.grid.cells import title_of
 from greater_ray.grid.config import matches
-from greater_ray.records import TrialRecord
+from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.results.remembered import OnRows, on_training_rows, too_large
 from greater_ray.results.scores import Outcome, SplitScore, outcome
-from greater_ray.store import read_record
-from greater_ray.types import Usage
+from greater_ray.store import read_record, read_steps
+from greater_ray.types import TokenIds, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,28 @@ class CellResult:
         if not self.done or self.folder is None:
             raise StoreError(f"{self.title} is not finished ({self.state}).")
         return read_record(self.folder / "record.json")
+
+    @property
+    def step_records(self) -> list[StepRecord]:
+        """The steps so far, of an unfinished cell too, read anew each time; none where nothing has begun.
+
+        Raises:
+            StoreError: a line cannot be read, or was edited; with file and line.
+        """
+        return [] if self.folder is None else read_steps(self.folder)
+
+    def on_training_rows(self, prompts: Iterable[TokenIds]) -> dict[TokenIds, OnRows]:
+        """Return what the search remembers of prompts on training rows, read anew each time.
+
+        Raises:
+            StoreError: a line cannot be read; with file and line.
+        """
+        return {} if self.folder is None else on_training_rows(self.folder, prompts)
+
+    @property
+    def remembers_too_much(self) -> bool:
+        """Whether ``on_training_rows`` leaves something out: a file of remembered results is too large to be read."""
+        return self.folder is not None and too_large(self.folder)
 
     @cached_property
     def outcome(self) -> Outcome:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from greater_ray.records import TrialRecord
 from greater_ray.types import Usage
 
+# Which split is shown where there is room for one: rows that no prompt was selected on tell most about new rows.
+SPLITS_SHOWN = ("test", "dev", "train")
+
 
 @dataclass(frozen=True, slots=True)
 class SplitScore:

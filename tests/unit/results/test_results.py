@@ -162,6 +162,50 @@ def test_status_of_a_finished_grid_shows_the_results(grid: Path, capsys: pytest.
     assert sum(line.startswith("failed: empty on") for line in lines) == 1
 
 
+def test_status_of_a_finished_grid_as_json_holds_the_scores_of_its_results(
+    grid: Path, capsys: pytest.CaptureFixture[str]
+):
+    noted = json.loads((grid / "grid.json").read_text())["cells"]
+    assert run(["status", str(grid), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    results = load(grid)
+    results_as_told = json.loads(json.dumps(results.to_json()))
+    for entry, cell, own in zip(noted, told["cells"], results_as_told, strict=True):
+        assert entry.items() <= cell.items(), "what the grid has noted stays"
+        assert own.items() <= cell.items()
+        assert ("scores" in cell) == (cell["state"] == "done")
+    assert told["cells"][0]["scores"][0]["after"] == results.cells[0].scores[0].after
+    assert told["cells"][0]["reason"] is None
+    assert "has no tokens" in told["cells"][3]["reason"]
+
+
+def test_status_as_json_names_a_record_that_cannot_be_read(grid: Path, capsys: pytest.CaptureFixture[str]):
+    (load(grid).cells[0].folder / "record.json").write_text("{")  # type: ignore[operator]
+    assert run(["status", str(grid), "--json"]) == 0
+    first, second, *_ = json.loads(capsys.readouterr().out)["cells"]
+    assert (first["state"], "scores" in first) == ("failed", False)
+    assert "record.json" in first["reason"]
+    assert second["scores"]
+
+
+def test_a_cell_gives_its_steps_whether_it_is_finished_or_not():
+    done, begun, still_open, _ = load(RECORDED / "grid-interrupted").cells
+    assert [step.step for step in done.step_records] == list(range(1, done.outcome.steps + 1))
+    assert begun.folder is not None
+    assert len(begun.step_records) == len((begun.folder / "steps.jsonl").read_text().splitlines()) > 0
+    assert still_open.step_records == []
+
+
+def test_a_cell_gives_what_its_search_remembers_of_prompts_on_training_rows(grid: Path):
+    (cell,) = load(RECORDED / "greater-finished").cells
+    prompt = cell.step_records[0].prompt_ids
+    assert cell.on_training_rows([prompt])[prompt].rows == cell.record.config.task.train_size
+    assert not cell.remembers_too_much
+    still_open = load(RECORDED / "grid-interrupted").cells[2]
+    assert still_open.on_training_rows([prompt]) == {}
+    assert not still_open.remembers_too_much
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1}', "[1, 2]"])
 def test_a_broken_record_is_named_with_its_path_and_the_other_cells_stay(
     grid: Path, content: str, capsys: pytest.CaptureFixture[str]
