@@ -25,7 +25,7 @@ _Row = tuple[CellResult, tuple[str, ...]]
 
 _ACCURACY = "accuracy with 95 % intervals; loss of the right answer, * beyond noise"
 _COSTS = "tokens of search, writer and final evaluation; time of own calls"
-_SELECTION = "; rows marked (selection) are those by which the prompt was chosen"
+_SELECTION = "; the prompt was selected on rows marked (selection)"
 _SCORE_COLUMNS = ("split", "before", "after", "change", "p", "loss")
 _COST_COLUMNS = ("search", "writer", "eval", "time")
 _LEFT = (*AXES, "split")  # columns of words; figures stand on the right

@@ -30,7 +30,11 @@ def model_settings(own: Mapping[str, Any], shared: Mapping[str, Any] | None = No
 
 @dataclass(frozen=True)
 class Cell:
-    """One trial of a grid. ``source`` is the trial whose prompt it measures on another model, in phase two."""
+    """One trial of a grid.
+
+    In phase two, ``source`` is the trial whose prompt it measures on another model, and ``source_model`` the label of
+    the model that the prompt was found on.
+    """
 
     config: TrialConfig
     method: str
@@ -38,6 +42,7 @@ class Cell:
     model: str
     seed: str
     source: str | None = None
+    source_model: str | None = None
 
     @property
     def trial_id(self) -> str:
@@ -52,7 +57,7 @@ class Cell:
     @property
     def title(self) -> str:
         """Name for people."""
-        return title_of(self.labels)
+        return title_of(self.labels, self.source_model)
 
     @property
     def slug(self) -> str:
@@ -66,10 +71,11 @@ class Cell:
         return tuple(model for model in named if not is_endpoint(model.name))
 
 
-def title_of(labels: Mapping[str, str]) -> str:
-    """Return a name for people that is made of a cell's labels."""
+def title_of(labels: Mapping[str, str], source_model: str | None = None) -> str:
+    """Return a name for people that is made of a cell's labels, and the model that a transferred prompt is from."""
+    found = "" if source_model is None else f" (prompt found on {source_model})"
     seed = "" if labels["seed"] == "-" else f", seed {labels['seed']}"
-    return f"{labels['method']} on {labels['task']} with {labels['model']}{seed}"
+    return f"{labels['method']} on {labels['task']} with {labels['model']}{found}{seed}"
 
 
 def slug_of(labels: Mapping[str, Any]) -> str:

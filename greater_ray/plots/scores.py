@@ -54,8 +54,8 @@ def accuracy(cells: "Results | Sequence[CellResult] | Frame", split: str | None 
         panel.tick_params(labelbottom=True)
     for panel in axes.flat[len(panels) :]:
         panel.set_visible(False)
-    chose = "; these rows chose the prompt" if any(row["selection"] for row in rows) else ""
-    heading(figure, f"Accuracy on {split} rows with 95 % intervals; grey: start prompt{chose}")
+    selected = "; the prompt was selected on these rows" if any(row["selection"] for row in rows) else ""
+    heading(figure, f"Accuracy on {split} rows with 95 % intervals; grey: start prompt{selected}")
     return figure
 
 

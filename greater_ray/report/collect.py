@@ -101,7 +101,7 @@ def collect(results: Results) -> Report:
 
 
 def _selection(cell: CellResult, chosen_by: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the splits by which the prompt of a transfer was chosen; sources stand before their transfers."""
+    """Return the splits that the prompt of a transfer was selected on; sources stand before their transfers."""
     known = chosen_by.get(cell.source or "")
     return cell.selection_splits if known is None else known
 

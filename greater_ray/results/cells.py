@@ -18,6 +18,9 @@ from greater_ray.types import TokenIds, Usage
 if TYPE_CHECKING:
     import pandas as pd
 
+# What the model of a transfer's source is called where the folder does not name that source any more.
+_UNKNOWN = "another model"
+
 
 @dataclass(frozen=True)
 class CellResult:
@@ -37,8 +40,15 @@ class CellResult:
 
     @property
     def title(self) -> str:
-        """Name for people."""
-        return title_of(self.labels)
+        """Name for people; of a transfer with the model that its prompt was found on."""
+        return title_of(self.labels, self.source_model)
+
+    @property
+    def source_model(self) -> str | None:
+        """The label of the model that the prompt of a transfer was found on; None for other cells."""
+        if self.source is None:
+            return None
+        return self.source_cell.labels.get("model", _UNKNOWN) if self.source_cell is not None else _UNKNOWN
 
     @property
     def done(self) -> bool:
@@ -100,7 +110,7 @@ class CellResult:
 
     @cached_property
     def selection_splits(self) -> tuple[str, ...]:
-        """Splits by which the prompt of a transfer was chosen; none where its source cannot be read any more."""
+        """Splits that the prompt of a transfer was selected on; none where its source cannot be read any more."""
         if self.source_cell is None or not self.source_cell.done:
             return ()
         try:

@@ -33,7 +33,7 @@ def _row(cell: CellResult) -> Sequence[str]:
     if cell.problem is not None or not cell.done:
         return [*labels, "failed" if cell.problem is not None else cell.state, "-", *["-"] * len(_FIGURES)]
     cost = f"{sum(usage.tokens for usage in cell.costs.values()):,}"
-    what = "transfer" if cell.source is not None else ""
+    what = f"from {foreign(cell.source_model, 60, wrap=False)}" if cell.source_model is not None else ""
     score = min(cell.scores, key=lambda s: SPLITS_SHOWN.index(s.split), default=None)
     figures = _figures(score) if score is not None else ["-"] * len(_FIGURES)
     return [*labels, what, *figures, cost]

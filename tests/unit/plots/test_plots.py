@@ -58,9 +58,9 @@ def test_accuracy_has_a_mark_and_an_interval_for_every_cell(grid: Results):
 
 
 @needs_matplotlib
-def test_rows_that_chose_the_prompt_are_called_so(single: Results):
-    assert "chose the prompt" in texts(plots.accuracy(single, "dev"))
-    assert "chose the prompt" not in texts(plots.accuracy(single))
+def test_rows_that_the_prompt_was_selected_on_are_called_so(single: Results):
+    assert "the prompt was selected on these rows" in texts(plots.accuracy(single, "dev"))
+    assert "the prompt was selected on these rows" not in texts(plots.accuracy(single))
 
 
 @needs_matplotlib

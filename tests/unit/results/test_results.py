@@ -42,6 +42,21 @@ def test_a_grid_gives_its_cells_with_states_scores_and_costs(grid: Path):
     assert transfer.record.initial.full_text == first.record.initial.full_text
 
 
+def test_a_transfer_is_named_after_the_models_that_its_prompt_is_from_and_goes_to(grid: Path):
+    results = load(grid)
+    title = "on bbh/navigate with benchmarks.simulated:quick (prompt found on benchmarks.simulated:instant)"
+    assert [cell.title for cell in results.cells[4:]] == [
+        f"greater {title}, seed 0",
+        f"greater {title}, seed 1",
+        f"zero-shot-cot {title}",
+    ]
+    assert len({cell.title for cell in results.cells}) == len(results.cells)
+    noted = json.loads((grid / "grid.json").read_text())
+    noted["cells"] = [entry for entry in noted["cells"] if entry["source"] is not None]
+    (grid / "grid.json").write_text(json.dumps(noted))
+    assert "(prompt found on another model)" in load(grid).cells[0].title
+
+
 def test_an_unfinished_grid_and_single_runs_are_read_too():
     begun = load(RECORDED / "grid-interrupted")
     assert [cell.state for cell in begun.cells] == ["done", "begun", "open", "open"]
