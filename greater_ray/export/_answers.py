@@ -30,9 +30,8 @@ def _rows(task: Task, found: EvaluationRecord) -> dict[str, Example]:
     # Of an answer its record holds the target alone, which tells whether the row is still the one.
     other = [a.id for a in found.examples if a.id not in rows or rows[a.id].target != a.target]
     if other:
-        raise DataError(
-            f"the {found.split} rows of '{task.name}' are others than those that were measured ({other[0]})."
-        )
+        why = f"the {found.split} rows of '{task.name}' are others than those that were measured ({other[0]})."
+        raise DataError(why, setting="task.name", value=task.name)
     return rows
 
 

@@ -170,7 +170,8 @@ class GridStore:
         """
         path = self.folder / GRID_FILE
         if not path.exists():
-            raise StoreError(f"'{self.folder}' holds no grid ({GRID_FILE} is missing).")
+            why = f"'{self.folder}' holds no grid ({GRID_FILE} is missing)."
+            raise StoreError(why, setting="folder", value=self.folder)
         value = read_object(path)
         try:
             _NotedGrid.model_validate(value)

@@ -50,7 +50,7 @@ def on_split(rows: Sequence[Row], split: str | None, *, transfers: bool) -> tupl
     if not chosen:
         what = "transfer" if transfers else "finished cell"
         why = f"there is no {what}" + (f" with scores on '{split}' rows" if split else "") + " to be drawn."
-        raise ConfigError(why, setting="split" if split else None, value=split, allowed=splits)
+        raise ConfigError(why, setting="split" if split else "cells", value=split, allowed=splits)
     return chosen, str(found)
 
 

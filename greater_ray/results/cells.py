@@ -63,7 +63,8 @@ class CellResult:
             StoreError: the cell is not finished, or its record cannot be read.
         """
         if not self.done or self.folder is None:
-            raise StoreError(f"{self.title} is not finished ({self.state}).")
+            why = f"{self.title} is not finished ({self.state})."
+            raise StoreError(why, setting="cell", value=self.state, allowed=("done",))
         return read_record(self.folder / "record.json")
 
     @property
