@@ -139,7 +139,9 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     names = expand(config.task.name)
     if len(names) > 1:
         raise ConfigError(
-            f"'{config.task.name}' is a group of {len(names)} tasks; name one of them.", setting="task.name"
+            f"'{config.task.name}' is a group of {len(names)} tasks; name one of them.",
+            setting="task.name",
+            value=config.task.name,
         )
     extractor(load_task(config.task), config.task.extractor)
     method_config = parse(method.config_type, config.method_config, "method_config")

@@ -96,9 +96,9 @@ def evaluate_prompt(
         raise unknown_name("split", split, SPLITS)
     ids = encoded(model, prompt) if isinstance(prompt, str) else prompt
     if not ids:
-        raise ConfigError(f"{prompt!r} has no tokens; give at least one word.", setting="prompt")
+        raise ConfigError(f"{prompt!r} has no tokens; give at least one word.", setting="prompt", value=prompt)
     rows = rows_of(task, split)
     if not rows:
-        raise ConfigError(f"'{split}' of '{config.task.name}' has no rows.", setting="split")
+        raise ConfigError(f"'{split}' of '{config.task.name}' has no rows.", setting="split", value=split)
     shown = fitting(model, evaluation_demonstrations(config, task), [ids], rows, message)
     return evaluate(task, model.showing(shown, ids), split, rows, ids, NoLines(), on_rows=on_rows).record

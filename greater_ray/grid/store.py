@@ -93,7 +93,11 @@ class GridStore:
         try:
             held = list(self.folder.iterdir()) if self.folder.exists() else []
             if not self.exists and any(not p.name.startswith(".") for p in held) and not self._lost_its_file():
-                raise StoreError(f"'{self.folder}' is not empty and holds no grid; choose a new folder.", setting="out")
+                raise StoreError(
+                    f"'{self.folder}' is not empty and holds no grid; choose a new folder.",
+                    setting="out",
+                    value=self.folder,
+                )
             for folder in (self.cells, self.failures):
                 make_folder(folder)
             self._lock = FileLock(self.folder / ".lock", timeout=0)

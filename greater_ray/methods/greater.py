@@ -230,7 +230,8 @@ class Greater:
             return state.model_copy(update={"position": 0, "open": False})
         placeholder = problem.model.ask(EncodePrompt(config.placeholder))
         if not placeholder:
-            raise ConfigError(f"{config.placeholder!r} has no tokens.", setting="method_config.placeholder")
+            given = config.placeholder
+            raise ConfigError(f"{given!r} has no tokens.", setting="method_config.placeholder", value=given)
         prompt = (*state.prompt_ids, placeholder[0])
         return state.model_copy(update={"position": position, "prompt_ids": prompt, "open": True})
 
