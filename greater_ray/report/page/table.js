@@ -92,7 +92,7 @@ function resultRow({ cell, score }) {
   const lossSure = score.loss_interval && (score.loss_interval[0] > 0 || score.loss_interval[1] < 0);
   const name = el("a", { href: `#cell-${cell.number}`, "aria-label": `${visible(cell.title)}: the life of its prompt` }, visible(cell.method));
   return el("tr", {},
-    el("th", { scope: "row" }, el("bdi", {}, name), cell.transfer && [" ", el("span", { class: "tag" }, "transfer")]),
+    el("th", { scope: "row" }, el("bdi", {}, name), cell.transfer && [" ", el("span", { class: "tag", title: visible(cell.title) }, "transfer")]),
     ["task", "model", "seed"].filter(differs).map((axis) => el("td", { class: cell[axis].length > 22 ? "label" : "label short" }, foreign(cell[axis]))),
     el("td", { class: "number" }, score.change === null ? "-" : percent(score.before)),
     el("td", { class: `number ${score.best ? "best" : ""}` }, percent(score.after), el("span", { class: "dim" }, ` [${low}, ${high}]`),
