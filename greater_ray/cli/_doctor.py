@@ -198,7 +198,7 @@ def _gradient(patient: _Patient) -> Check:
     from greater_ray.models.checks import available_memory, check_gradient
 
     engine = patient.engine
-    precise = engine.facts["parameters"] * 10 < available_memory(engine.device)
+    precise = engine.facts["parameters"] * 10 < available_memory(*engine.devices)
     row, layout = patient.few[:1], patient.short_layout
     result = check_gradient(engine, layout, row, patient.prompt, patient.loss, precise=precise, directions=1)
     coarsest = max(engine.facts["dtype"], result.dtype, key=lambda name: TOLERANCE.get(name, (0.0, 0.0)))
@@ -216,7 +216,7 @@ def _half(patient: _Patient) -> Check:
     from greater_ray.models.half import check_half
 
     engine, dtype = patient.engine, patient.engine.facts["dtype"]
-    if engine.facts["parameters"] * 6 > available_memory(engine.device):
+    if engine.facts["parameters"] * 6 > available_memory(*engine.devices):
         why = f"what {dtype} changes is not known: a copy in float32 beside the model does not fit into memory"
         return Check("half", "ok", why)
     shard = tuple(patient.task.train()[:HALF_ROWS])

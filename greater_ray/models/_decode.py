@@ -51,7 +51,8 @@ class Decoder:
     model: Any
     masks: Masks
     num_layers: int
-    device: torch.device
+    device: torch.device  # of ids and positions
+    last_device: torch.device  # of the last hidden states
     stop_tokens: frozenset[int]
     blank_tokens: frozenset[int]
     pad: int
@@ -167,7 +168,7 @@ class RowBatch:
             )
             positions.append([NEVER] * pad + [*range(begin, middle)] + [NEVER] * gap + [*range(middle, end)])
             self.next_position.append(end)
-        keep = torch.tensor([*range(longest), width - 1], device=decoder.device)
+        keep = torch.tensor([*range(longest), width - 1], device=decoder.last_device)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for result, (_, nll) in zip(self.results, self.begun, strict=True):
             result.prompt_nll = nll
@@ -253,7 +254,7 @@ class RowBatch:
             ids.append([first[0], *tail])
             positions.append([first[1], *range(end, end + len(tail))])
             self.answer_position[row] = end + len(extractor)
-        keep = torch.arange(len(extractor), len(extractor) + longest, device=self.decoder.device)
+        keep = torch.arange(len(extractor), len(extractor) + longest, device=self.decoder.last_device)
         self.label_slot = self.store.extent.cursor + 1 + len(extractor)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         labels = [self.parts[row].label for row in self.order]
@@ -276,7 +277,7 @@ class RowBatch:
         pass do not see each other. Return the number of passes; choices of one token need none.
         """
         first_BV = widen(logits_BV).div(temperature).log_softmax(dim=-1)
-        begun = torch.tensor([choice[0] for choice in choices], device=self.decoder.device)
+        begun = torch.tensor([choice[0] for choice in choices], device=first_BV.device)
         sums: list[list[float]] = first_BV[:, begun].tolist()
         passes = _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS)
         for numbers in passes:
@@ -296,7 +297,7 @@ class RowBatch:
             for number in numbers:
                 following = choices[number][1:]
                 log_p = widen(logits_BQV[:, begin : begin + len(following)]).div(temperature).log_softmax(dim=-1)
-                index = self._tensor([following] * len(self.order))[..., None]
+                index = self._tensor([following] * len(self.order)).to(log_p.device)[..., None]
                 for place, rest in enumerate(log_p.gather(2, index).sum(dim=(1, 2)).tolist()):
                     sums[place][number] += rest
                 begin += len(following)
@@ -373,7 +374,7 @@ def token_losses(logits_BQV: Tensor, targets_BQ: Tensor, temperature: float = 1.
     num_rows, num_places, size = logits_BQV.shape
     entries = _LOSS_ENTRIES_CPU if logits_BQV.device.type == "cpu" else _LOSS_ENTRIES
     step = max(1, entries // (num_places * size))
-    parts = []
+    targets_BQ, parts = targets_BQ.to(logits_BQV.device), []
     for start in range(0, num_rows, step):
         wide = widen(logits_BQV[start : start + step])
         wide = wide if temperature == 1.0 else wide / temperature
@@ -395,7 +396,7 @@ def best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
 
 def ranked_tokens(logits_NV: Tensor, banned_V: Tensor, depth: int) -> list[TokenIds]:
     """``best_tokens`` of several rows of logits."""
-    masked = widen(logits_NV).masked_fill(banned_V, -torch.inf)
+    masked = widen(logits_NV).masked_fill(banned_V.to(logits_NV.device), -torch.inf)
     values, tokens = masked.topk(min(depth, masked.shape[1]))
     return [
         tuple(token for value, token in sorted(pairs, key=lambda pair: (-pair[0], pair[1])) if value > -torch.inf)

@@ -27,6 +27,7 @@ from greater_ray.models._decode import (
     common_beginning,
     ranked_tokens,
 )
+from greater_ray.models._device import hardware
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, begin, row_gradients
 from greater_ray.models._head import WideHead, widen_head
@@ -38,6 +39,7 @@ from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
 from greater_ray.models._probe import refuse_unsupported, takes_common_prefix
 from greater_ray.models._spans import SpanBuilder
+from greater_ray.models._spread import devices_of, last_device
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.faults import device_faults, is_out_of_memory
 from greater_ray.models.identity import brings_code, weights_hash
@@ -93,7 +95,8 @@ class Engine(Vocabulary):
         self.model = model.eval().requires_grad_(False)
         widen_head(model)
         self.tokenizer = tokenizer
-        self.device = next(model.parameters()).device
+        # Where ids and positions go; a model may be spread over several devices.
+        self.device, self.devices = model.get_input_embeddings().weight.device, devices_of(model)
         self.facts = {
             **(facts or {}),
             "architecture": type(model).__name__,
@@ -108,7 +111,7 @@ class Engine(Vocabulary):
             **({"code_not_run": True} if brings_code(model, tokenizer) else {}),
             **({"logits": "float32"} if isinstance(model.get_output_embeddings(), WideHead) else {}),
         }
-        self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+        self.hardware = hardware(self.devices)
         self.config = model.config.get_text_config()
         self._spans: dict[Layout, SpanBuilder] = {}
         self._filters: dict[str, Tensor] = {}
@@ -123,6 +126,7 @@ class Engine(Vocabulary):
             masks=Masks(self.config, model.dtype),
             num_layers=self.config.num_hidden_layers,
             device=self.device,
+            last_device=last_device(model),
             stop_tokens=frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop]),
             blank_tokens=blanks,
             pad=tokenizer.pad_token_id or 0,
@@ -163,7 +167,7 @@ class Engine(Vocabulary):
             return cls(model, tokenizer, facts=facts, **rows)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise too_large(source.name, device) from error
+                raise too_large(source.name, devices_of(model)) from error
             raise
 
     # -- rows --------------------------------------------------------------------------------------------------------
@@ -375,13 +379,9 @@ class Engine(Vocabulary):
             return read(gradients)
 
         rows = self._gradient_batch.map(differentiate, len(parts))
+        common = 1 + len(work.prompt) + len(spans.extractor)
         lengths = [
-            1
-            + len(work.prompt)
-            + len(p.suffix)
-            + len(r)
-            + len(spans.extractor)
-            + (sum(map(len, choices)) or len(p.label))
+            common + len(p.suffix) + len(r) + (sum(map(len, choices)) or len(p.label))
             for r, p in zip(reasoning, parts, strict=True)
         ]
         usage = Usage(
