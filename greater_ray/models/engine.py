@@ -30,7 +30,7 @@ from greater_ray.models._decode import (
 from greater_ray.models._device import hardware
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, begin, row_gradients
-from greater_ray.models._head import WideHead, widen_head
+from greater_ray.models._head import widen_head
 from greater_ray.models._kv import Masks, Prefix
 from greater_ray.models._memory import MicroBatch, keep_freed_memory
 from greater_ray.models._packed import can_pack, pack
@@ -42,7 +42,7 @@ from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._spread import devices_of, last_device
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.faults import device_faults, is_out_of_memory
-from greater_ray.models.identity import brings_code, weights_hash
+from greater_ray.models.identity import peculiar, weights_hash
 from greater_ray.models.sources import ModelSource, load, resolve, too_large
 from greater_ray.types import (
     Answer,
@@ -107,9 +107,7 @@ class Engine(Vocabulary):
             "attn_implementation": model.config._attn_implementation,
             "threads": torch.get_num_threads(),
             "system_role": shows_system(tokenizer),
-            # Only where there is some, so that records of all other models are what they were.
-            **({"code_not_run": True} if brings_code(model, tokenizer) else {}),
-            **({"logits": "float32"} if isinstance(model.get_output_embeddings(), WideHead) else {}),
+            **peculiar(model, tokenizer),
         }
         self.hardware = hardware(self.devices)
         self.config = model.config.get_text_config()

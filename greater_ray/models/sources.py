@@ -224,7 +224,7 @@ def load(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from greater_ray.models import _spread
+    from greater_ray.models import _quantized, _spread
 
     devices = _device.find_all(config.device)
     device = devices[0]
@@ -239,6 +239,7 @@ def load(
     if source.kind == "hub":
         offline = _hub.is_complete(source.path, source.revision)
         origin |= {"revision": source.revision, "local_files_only": offline}
+    dtype = _device.numbers(config.dtype, device)
     with _gguf_cache.quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(**origin)
@@ -249,12 +250,13 @@ def load(
             model = AutoModelForCausalLM.from_pretrained(
                 **origin,
                 config=model_config,
-                dtype=_device.numbers(config.dtype, device),
+                dtype=dtype,
                 attn_implementation=attention,
                 use_safetensors=config.weights != "pickle",
+                **_quantized.arguments(config, model_config, dtype, source.name),
                 **({} if device.type == "cpu" else {"device_map": places}),
             )
-        except ModelError:
+        except (ConfigError, ModelError):
             raise
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others alike.
             if is_fault(error):
