@@ -54,7 +54,8 @@ class TorchEngine(BaseEngine):
 def layer_without_gradient(model: Any) -> str | None:
     """Return the class of the first layer with weights that cuts its output off from its input, or None.
 
-    Only a missing backward is seen; whether one is right, the finite differences of ``doctor`` tell.
+    Only a missing backward is seen; whether one is right, the finite differences of ``doctor`` tell. Some layers change
+    for good in their first pass without autograd (bitsandbytes' of 4 bits on a CPU), so one must have been before.
     """
     cut: list[str] = []
 

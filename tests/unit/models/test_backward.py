@@ -38,6 +38,16 @@ class ForeignKernel(ForwardOnly):
         return product
 
 
+class ChangesForGood(ForwardOnly):
+    """A linear layer that repacks its weight in the first pass without autograd, for a kernel that knows none."""
+
+    packed = False
+
+    def forward(self, states: Tensor) -> Tensor:
+        self.packed |= not states.requires_grad
+        return ForeignKernel.forward(self, states) if self.packed else nn.functional.linear(states, self.weight)
+
+
 class PythonKernel(ForwardOnly):
     """A linear layer on an operator that was written in Python, without a formula for its derivative."""
 
@@ -96,7 +106,7 @@ def test_a_model_with_such_a_layer_does_all_but_gradients(tiny_folder: Path):
     )
 
 
-@pytest.mark.parametrize("layer", [ForwardOnly, ForeignKernel, PythonKernel])
+@pytest.mark.parametrize("layer", [ForwardOnly, ForeignKernel, PythonKernel, ChangesForGood])
 def test_a_layer_without_a_backward_pass_is_found_however_torch_takes_it(
     layer: Any, foreign: None, tiny_folder: Path, recwarn: pytest.WarningsRecorder
 ):
