@@ -5,6 +5,7 @@ of accelerate copy masks and angles of positions anew for every layer, and bring
 first device. Here they are copied once per device and pass, and logits stay where the head is.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def spread_map(model_config: Any, devices: Sequence[torch.device], name: str) ->
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(model_config))  # transformers notes its choices there
     layers = _layers(model)
     if layers is None or len(layers) < len(devices):
         found = "no layers that can be told from the rest" if layers is None else f"{len(layers)} layers"
