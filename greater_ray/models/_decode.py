@@ -52,7 +52,6 @@ class Decoder:
     masks: Masks
     num_layers: int
     device: torch.device  # of ids and positions
-    last_device: torch.device  # of the last hidden states
     stop_tokens: frozenset[int]
     blank_tokens: frozenset[int]
     pad: int
@@ -168,7 +167,7 @@ class RowBatch:
             )
             positions.append([NEVER] * pad + [*range(begin, middle)] + [NEVER] * gap + [*range(middle, end)])
             self.next_position.append(end)
-        keep = torch.tensor([*range(longest), width - 1], device=decoder.last_device)
+        keep = torch.tensor([*range(longest), width - 1])  # on the host: it fits hidden states on any device
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for result, (_, nll) in zip(self.results, self.begun, strict=True):
             result.prompt_nll = nll
@@ -254,7 +253,7 @@ class RowBatch:
             ids.append([first[0], *tail])
             positions.append([first[1], *range(end, end + len(tail))])
             self.answer_position[row] = end + len(extractor)
-        keep = torch.arange(len(extractor), len(extractor) + longest, device=self.decoder.last_device)
+        keep = torch.arange(len(extractor), len(extractor) + longest)
         self.label_slot = self.store.extent.cursor + 1 + len(extractor)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         labels = [self.parts[row].label for row in self.order]

@@ -73,13 +73,6 @@ def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
     return tuple(dict.fromkeys(parameter.device for parameter in model.parameters()))
 
 
-def last_device(model: Any) -> torch.device:
-    """Return where the last hidden states are: beside the last layer's weights."""
-    layers = _layers(model)
-    part: nn.Module = model if layers is None else layers[-1]
-    return next(part.parameters()).device
-
-
 class _Fetched(dict[tuple[int, torch.device], tuple[Tensor, Tensor]]):
     """Tensors that were copied in the running pass, beside their copies: held, so that no other one gets their id."""
 

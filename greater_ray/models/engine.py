@@ -39,7 +39,7 @@ from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
 from greater_ray.models._probe import refuse_unsupported, takes_common_prefix
 from greater_ray.models._spans import SpanBuilder
-from greater_ray.models._spread import devices_of, last_device
+from greater_ray.models._spread import devices_of
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.faults import device_faults, is_out_of_memory
 from greater_ray.models.identity import peculiar, weights_hash
@@ -124,7 +124,6 @@ class Engine(Vocabulary):
             masks=Masks(self.config, model.dtype),
             num_layers=self.config.num_hidden_layers,
             device=self.device,
-            last_device=last_device(model),
             stop_tokens=frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop]),
             blank_tokens=blanks,
             pad=tokenizer.pad_token_id or 0,

@@ -277,7 +277,9 @@ def load(
 
 def too_large(name: str, devices: "Sequence[torch.device]") -> ModelError:
     """Return the error for a model that does not fit into the memory of its devices."""
-    more = "" if devices[0].type == "cpu" else ", or more GPUs (§replicas.gpus on Ray, else model.device=cuda:0,cuda:1)"
+    more = ""
+    if devices[0].type != "cpu":
+        more = ", model.quantization=4bit, or more GPUs (§replicas.gpus on Ray, else model.device=cuda:0,cuda:1)"
     why = f"'{name}' does not fit into the memory of {', '.join(map(str, devices))}; try model.dtype=bfloat16{more}."
     return ModelError(why, setting="model.name")
 

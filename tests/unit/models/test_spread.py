@@ -10,23 +10,24 @@ from transformers import Gemma2Config, LlamaConfig
 
 from greater_ray.errors import ConfigError, ModelError
 from greater_ray.models._device import find_all
-from greater_ray.models._spread import connect, devices_of, last_device, spread_map
-from tests.families import FAMILIES, tiny_model
+from greater_ray.models._spread import connect, devices_of, spread_map
+from tests.families import tiny_model
 from tests.unit.models.refusals import sentence
 
 CARDS = [torch.device("cuda", number) for number in range(4)]
 GIB = 2**30
+# Layers of the size of Llama-3-70B's and Gemma-2-27B's, but fewer.
 LLAMA_70B = LlamaConfig(
     vocab_size=128256,
     hidden_size=8192,
     intermediate_size=28672,
-    num_hidden_layers=80,
+    num_hidden_layers=14,
     num_attention_heads=64,
     num_key_value_heads=8,
     tie_word_embeddings=False,
 )
 GEMMA_27B = Gemma2Config(
-    hidden_size=4608, intermediate_size=36864, num_hidden_layers=46, num_attention_heads=32, num_key_value_heads=16
+    hidden_size=4608, intermediate_size=36864, num_hidden_layers=9, num_attention_heads=32, num_key_value_heads=16
 )
 
 
@@ -43,7 +44,7 @@ def bytes_on(config: Any, places: dict[str, torch.device]) -> list[float]:
     return [held[device] / GIB for device in dict.fromkeys(places.values())]
 
 
-@pytest.mark.parametrize(("config", "number"), [(LLAMA_70B, 2), (LLAMA_70B, 4), (GEMMA_27B, 2)])
+@pytest.mark.parametrize(("config", "number"), [(LLAMA_70B, 4), (GEMMA_27B, 2)])
 def test_every_card_holds_as_much_as_the_others_within_a_layer(config: Any, number: int):
     places = spread_map(config, CARDS[:number], "large")
     held = bytes_on(config, places)
@@ -55,7 +56,7 @@ def test_every_card_holds_as_much_as_the_others_within_a_layer(config: Any, numb
     assert layers == sorted(layers), "one part behind the other"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
 def test_a_map_names_every_weight_once(family: str):
     model, _ = tiny_model(family)
     places = spread_map(model.config, CARDS[:2], family)
@@ -108,7 +109,6 @@ def test_what_layers_share_is_fetched_once_in_a_pass_and_forgotten_after_it():
 def test_a_model_on_one_device_has_one():
     model, _ = tiny_model("gemma3")
     assert devices_of(model) == (torch.device("cpu"),)
-    assert last_device(model) == torch.device("cpu")
 
 
 @pytest.mark.parametrize("names", ["cpu,cpu", "cpu,meta:0", "cuda:0,cuda:0", "cpu,", "auto,cpu"])
