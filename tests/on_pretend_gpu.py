@@ -19,6 +19,7 @@ import torch
 from greater_ray.config import ModelConfig
 from greater_ray.models import sources
 from greater_ray.models._attention import register
+from greater_ray.models._layers import make_lean
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Message, TokenIds
 from greater_ray.work import (
@@ -59,6 +60,7 @@ def engine_of(family: str, *, on_gpu: bool) -> Engine:
         model.set_attn_implementation(register())
     if on_gpu:
         pretend_gpu.move(model)
+    make_lean(model)
     engine = Engine(model, tokenizer)
     stop_at(engine, frozenset())
     return engine
@@ -71,7 +73,8 @@ def loaded(folder: Path, device: str, dtype: str = "float32") -> Engine:
         model, tokenizer = sources.load(sources.resolve(config), config)
         if model.config._attn_implementation == "eager":
             model.set_attn_implementation(register())
-        engine = Engine(model, tokenizer)
+        lean = make_lean(model)
+        engine = Engine(model, tokenizer, facts={"lean": lean})
     stop_at(engine, frozenset())
     return engine
 
@@ -129,6 +132,7 @@ def spread(engine: Engine, units: dict[str, tuple[Work[Any], Layout]], one_card:
     return {
         "works": {title: [result, one_card[title]] for title, (result, _) in found.items()},
         "across": {title: counts["across"] for title, (_, counts) in found.items()},
+        "lean": engine.facts["lean"],
         "places": {name: str(parameter.device) for name, parameter in engine.model.named_parameters()},
     }
 

@@ -73,8 +73,8 @@ def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
     return tuple(dict.fromkeys(parameter.device for parameter in model.parameters()))
 
 
-class _Fetched(dict[tuple[int, torch.device], tuple[Tensor, Tensor]]):
-    """Tensors that were copied in the running pass, beside their copies: held, so that no other one gets their id."""
+class _Fetched(dict[tuple[int, torch.device], tuple[Any, Any]]):
+    """What was copied in the running pass, beside the copies: held, so that nothing else gets its id."""
 
     def forget(self, *_: Any) -> None:
         """End a pass."""
@@ -82,26 +82,30 @@ class _Fetched(dict[tuple[int, torch.device], tuple[Tensor, Tensor]]):
 
 
 class _Fetch:
-    """Copies what a module is given to its device, each tensor once in a pass."""
+    """Copies what a module is given to its device, everything once in a pass; what is there already stays itself."""
 
     def __init__(self, device: torch.device, fetched: _Fetched) -> None:
         self.device, self.fetched = device, fetched
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        kept = {key: kwargs[key] for key in _STAYS if key in kwargs}
-        return self._here(args), self._here({k: v for k, v in kwargs.items() if k not in kept}) | kept
+        return tuple(map(self._here, args)), {k: v if k in _STAYS else self._here(v) for k, v in kwargs.items()}
 
     def _here(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            if value.device == self.device:
-                return value
-            key = (id(value), self.device)
-            if key not in self.fetched:
-                self.fetched[key] = (value, value.to(self.device))
+        key = (id(value), self.device)
+        if key in self.fetched:
             return self.fetched[key][1]
-        if type(value) in (tuple, list):
-            return type(value)(map(self._here, value))
-        return {k: self._here(v) for k, v in value.items()} if type(value) is dict else value
+        here = value
+        if isinstance(value, Tensor):
+            here = value.to(self.device)
+        elif type(value) in (tuple, list):
+            parts = [self._here(part) for part in value]
+            here = type(value)(parts) if any(a is not b for a, b in zip(parts, value, strict=True)) else value
+        elif type(value) is dict:
+            named = {name: self._here(part) for name, part in value.items()}
+            here = named if any(named[name] is not value[name] for name in value) else value
+        if here is not value:
+            self.fetched[key] = (value, here)
+        return here
 
 
 def _layers(model: Any) -> nn.ModuleList | None:

@@ -101,6 +101,12 @@ def test_what_layers_share_is_fetched_once_in_a_pass_and_forgotten_after_it():
     assert first[1].device == meta
     assert first[2].device.type == "cpu", "keys and values stay"
     assert model(torch.zeros(1))[0][1] is not first[1]
+    fetch = next(iter(model.layers[0]._forward_pre_hooks.values()))
+    there = (torch.zeros(1, device=meta), {"far": torch.zeros(1, device=meta)}, [1])
+    assert fetch._here(there) is there, "what is there already stays itself"
+    angles = (torch.zeros(1), torch.zeros(1))
+    assert fetch._here(angles) is fetch._here(angles) is not angles, "for whoever goes by whether it is the same"
+    model(torch.zeros(1))
     with pytest.raises(RuntimeError):
         model(torch.zeros(1), fail=True)
     # As doctor does it, for its differences in float64.
