@@ -111,6 +111,8 @@ class TrialConfig(Config):
             endpoint = model.pop("endpoint")
             if model["weights"] == "safetensors":
                 del model["weights"]  # all that there was before
+            if model["quantization"] is None:
+                del model["quantization"]
             if endpoint is not None and endpoint["answers"] != "auto":
                 model["answers"] = endpoint["answers"]
         return fingerprint(value)

@@ -48,7 +48,7 @@ SETTINGS = (
     Setting("--model", "model.name", str, "NAME", "Built-in name, folder, GGUF file or hub id (org/name).", _MODEL),
     Setting("--revision", "model.revision", str, "REV", "Branch, tag or commit of a hub model.", _MODEL),
     Setting("--dtype", "model.dtype", str, "TYPE", "auto, float32, bfloat16, float16 or float64.", _MODEL),
-    Setting("--device", "model.device", str, "DEVICE", "auto, cpu, cuda, cuda:1, ...", _MODEL),
+    Setting("--device", "model.device", str, "DEVICE", "auto, cpu, cuda, cuda:1, several as cuda:0,cuda:1", _MODEL),
     Setting("--attn-implementation", "model.attn_implementation", str, "NAME", "sdpa or eager.", _MODEL),
     Setting("--threads", "model.threads", int, "N", "Threads of the CPU to use.", _MODEL),
     Setting("--task", "task.name", str, "NAME", "See `greater-ray list tasks`; not needed with --rows.", _TASK),

@@ -6,7 +6,7 @@ from typing import Any
 
 from greater_ray.cli._display import as_json
 from greater_ray.cli._options import Given
-from greater_ray.grid.cells import expand_grid
+from greater_ray.grid.cells import expand_grid, model_titles, replica_configs
 from greater_ray.grid.config import GridConfig
 from greater_ray.grid.estimate import Estimate, estimate
 from greater_ray.grid.inputs import Inputs
@@ -59,6 +59,12 @@ def print_plan(
     total: dict[str, Any] = {"cells": len(cells), "done": states.count("done"), "to_run": len(todo)}
     if targets:
         total["transfers"] = transfers
+    served = replica_configs(grid)
+    titles = model_titles(model for cell in cells for model in (*cell.models, *models))
+    each = {title: served.get(model, grid.replicas).gpus_of(model, lambda: False) for model, title in titles.items()}
+    several = {title: gpus for title, gpus in each.items() if gpus > 1}
+    if several:
+        total["gpus_per_replica"] = several
     if probe:
         tokens, seconds = sum(c.tokens for c in known), sum(c.seconds for c in known)
         total |= {"tokens": round(tokens), "replica_seconds": round(seconds, 1), "replicas": count}
@@ -75,6 +81,8 @@ def print_plan(
         title = f"{entry['method']} on {entry['task']} with {entry['model']}, seed {entry['seed']}"
         screen.print(f"{entry['state']:<7}{title}{cost_text}", soft_wrap=True)
     screen.print(f"{total['cells']} cells, {total['done']} done, {total['to_run']} to run", style="bold")
+    for title, gpus in several.items():
+        screen.print(f"each replica of {title} takes {gpus:g} GPUs of one machine", soft_wrap=True)
     if targets:
         screen.print(f"then {transfers} of transfer at most, to {', '.join(targets)} (not estimated)", soft_wrap=True)
     if known:

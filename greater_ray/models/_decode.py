@@ -52,7 +52,7 @@ class Decoder:
     model: Any
     masks: Masks
     num_layers: int
-    device: torch.device
+    device: torch.device  # of ids and positions
     stop_tokens: frozenset[int]
     blank_tokens: frozenset[int]
     pad: int
@@ -166,7 +166,7 @@ class RowBatch:
             )
             positions.append([NEVER] * pad + [*range(begin, middle)] + [NEVER] * gap + [*range(middle, end)])
             self.next_position.append(end)
-        keep = torch.tensor([*range(longest), width - 1], device=decoder.device)
+        keep = torch.tensor([*range(longest), width - 1])  # on the host: it fits hidden states on any device
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for result, (_, nll) in zip(self.results, self.begun, strict=True):
             result.prompt_nll = nll
@@ -252,7 +252,7 @@ class RowBatch:
             ids.append([first[0], *tail])
             positions.append([first[1], *range(end, end + len(tail))])
             self.answer_position[row] = end + len(extractor)
-        keep = torch.arange(len(extractor), len(extractor) + longest, device=self.decoder.device)
+        keep = torch.arange(len(extractor), len(extractor) + longest)
         self.label_slot = self.store.extent.cursor + 1 + len(extractor)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         labels = [self.parts[row].label for row in self.order]
@@ -275,7 +275,7 @@ class RowBatch:
         pass do not see each other. Return the number of passes; choices of one token need none.
         """
         first_BV = widen(logits_BV).div(temperature).log_softmax(dim=-1)
-        begun = torch.tensor([choice[0] for choice in choices], device=self.decoder.device)
+        begun = torch.tensor([choice[0] for choice in choices], device=first_BV.device)
         sums: list[list[float]] = first_BV[:, begun].tolist()
         passes = _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS)
         for numbers in passes:
@@ -295,7 +295,7 @@ class RowBatch:
             for number in numbers:
                 following = choices[number][1:]
                 log_p = widen(logits_BQV[:, begin : begin + len(following)]).div(temperature).log_softmax(dim=-1)
-                index = self._tensor([following] * len(self.order))[..., None]
+                index = self._tensor([following] * len(self.order)).to(log_p.device)[..., None]
                 for place, rest in enumerate(log_p.gather(2, index).sum(dim=(1, 2)).tolist()):
                     sums[place][number] += rest
                 begin += len(following)

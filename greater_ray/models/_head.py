@@ -30,6 +30,7 @@ class WideHead(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to ``[..., D]``; a copy of the model in float32 or float64 computes in that."""
+        input = input.to(self.weight.device)  # of a model over several devices; it may lie beside the embedding
         if self.weight.dtype not in HALF:
             return nn.functional.linear(input, self.weight, self.bias)
         logits: Tensor = _WideProduct.apply(input, self)  # type: ignore[no-untyped-call]

@@ -173,6 +173,7 @@ def _computes_the_same(lean: LeanLayer, rotary: Any) -> bool:
         embedded = rotary(hidden, positions)
         if not isinstance(embedded, tuple) or embedded[0].shape[-1] != lean.attention.head_dim:
             return False
+        embedded = tuple(part.to(hidden.device) for part in embedded)  # of several devices it may lie on another
         found = [
             run(hidden, attention_mask=mask, position_ids=positions, position_embeddings=embedded)
             for run in (lean.plain, lean.forward)

@@ -27,6 +27,8 @@ ELSEWHERE = {
     " import ": "tests/unit/test_published.py",
     " paper ": "tests/unit/cli/test_paper_command.py",
     " report ": "tests/unit/report/test_collect.py",
+    " cuda:0,cuda:1 ": "tests/unit/models/test_gpu.py",
+    "model.quantization=": "tests/unit/models/test_quantized.py",
     " --run ": "tests/unit/results/test_results.py",
 }
 SMALL = ("--train-size", "3", "--dev-size", "2", "--test-size", "2", "--max-reasoning-tokens", "4")

@@ -220,6 +220,17 @@ def test_a_plan_shows_cells_states_and_costs_and_writes_nothing(
     assert value["total"]["tokens"] == value["cells"][1]["tokens"] > 0
 
 
+def test_a_plan_says_which_replicas_take_several_gpus(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    grid = write(tmp_path, tiny_folder, transfer={"models": [{"name": "far", "replicas": {"gpus": 4}}]})
+    args = ["grid", grid, "--out", str(tmp_path / "out"), "--plan", "--no-probe"]
+    assert run([*args, "--set", "replicas.gpus=2"]) == 0
+    out = capsys.readouterr().out
+    assert f"each replica of {tiny_folder} takes 2 GPUs of one machine\n" in out.replace("\n ", " ")
+    assert "each replica of far takes 4 GPUs of one machine\n" in out
+    assert run([*args, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["gpus_per_replica"] == {"far": 4}
+
+
 def test_a_plan_says_where_there_is_no_estimate(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     grid = write(tmp_path, tiny_folder, methods=[FAILING])
     assert run(["grid", grid, "--out", str(tmp_path / "out"), "--plan"]) == 0
@@ -319,7 +330,7 @@ def test_a_wrong_command_is_one_sentence_and_leaves_nothing(
         (["transfer", "nowhere", "--to", "m"], 1, "holds no grid"),
         (["transfer", "nowhere"], 2, "--to"),
         (["transfer", "nowhere", "--to", "m", "--split", "tset"], 2, "'train', 'dev' or 'test', not 'tset'"),
-        (["transfer", "nowhere", "--to", "m", "--set", "replicas.gpus=2"], 2, "replicas.gpus: input should be 0, 1"),
+        (["transfer", "nowhere", "--to", "m", "--set", "replicas.gpus=1.5"], 2, "replicas.gpus: input should be 0, a"),
         (["transfer", "nowhere", "--to", "m", "--set", "replicas=2"], 2, "replicas"),
         (["transfer", "nowhere", "--to", "m", "--set", "replica.gpus=1"], 2, "Did you mean 'replicas'?"),
         (["transfer", "nowhere", "--to", "m", "--set", "model.devise=cpu"], 2, "Did you mean 'device'?"),

@@ -61,7 +61,10 @@ def places(found: list[Cell]) -> set[tuple[str, ...]]:
         ({"seeds": [-1]}, ("seed", "not -1")),
         ({"replicas": {"cuont": 1}}, ("replicas.cuont", "Did you mean 'count'?")),
         ({"replicas": {"count": 0}}, ("replicas.count", "not 0")),
-        ({"replicas": {"gpus": 2}}, ("replicas.gpus: input should be 0, 1 or a part of one GPU", "not 2.")),
+        (
+            {"replicas": {"gpus": 1.5}},
+            ("replicas.gpus: input should be 0, a part of one GPU or a whole number", "1.5."),
+        ),
         ({"concurrency": 0}, ("concurrency", "not 0")),
         ({"models": []}, ("models: the grid has no cells; name at least one of its models, not []",)),
         ({"seeds": []}, ("seeds: the grid has no cells; name at least one of its seeds, not []",)),
