@@ -10,12 +10,14 @@ Shape suffixes: B rows, Q query tokens, V vocabulary.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from greater_ray.models._head import largest_only
 from greater_ray.models._kv import NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._logits import mean, token_losses, widen
 from greater_ray.types import TokenIds
@@ -202,7 +204,8 @@ class RowBatch:
                 break
             positions = [[self.next_position[row] + len(texts[row]) - 1] for row in self.order[:running]]
             ids = self._tensor([[token] for token in chosen[:running]])
-            logits_BV = self._feed(ids, self._tensor(positions), 1)[:, -1]
+            with largest_only(self.decoder.model) if choose is greedy else nullcontext():
+                logits_BV = self._feed(ids, self._tensor(positions), 1)[:, -1]
         self.store.extent.rows = len(self.parts)
         for row, text in enumerate(texts):
             kept = len(text)
@@ -325,7 +328,8 @@ class RowBatch:
             if all(done) or step + 1 == limit:
                 break
             positions = [[self.answer_position[row] + step] for row in self.order]
-            logits_BV = self._feed(self._tensor([[t] for t in chosen]), self._tensor(positions), 1)[:, -1]
+            with largest_only(self.decoder.model):
+                logits_BV = self._feed(self._tensor([[t] for t in chosen]), self._tensor(positions), 1)[:, -1]
         for result, text in zip(self.results, texts, strict=True):
             result.answer = tuple(text)
 
