@@ -2,8 +2,8 @@
 
 Rates are measured first, on matrix products and the like (``greater_ray.models.calibration``); no shape here has told
 the model anything. Then, for every shape, the parts of a step are computed and timed in turns, in a program of its own
-for the sake of its peak memory. Reasoning has exactly so many tokens, as no row is let end by itself. With one thread times
-are processor time, so that other programs count for little.
+for the sake of its peak memory. Reasoning has exactly so many tokens, as no row is let end by itself. With one thread
+times are processor time, so that other programs count for little.
 
     python -m benchmarks.predicted            # three shapes, a few minutes; --dtype bfloat16, --threads 2
     python -m benchmarks.predicted --tiny     # the mechanics, in seconds
