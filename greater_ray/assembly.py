@@ -118,8 +118,7 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
             given[option] = {"name": given[option]}
     for option in ("model", "task"):
         if not isinstance(given.get(option), Mapping) or not given[option].get("name"):
-            why = f"missing; `greater-ray list {option}s` shows what there is."
-            raise ConfigError(why, setting=f"{option}.name")
+            raise ConfigError(f"missing; name a {option}.", setting=f"{option}.name")
     method: Method[Any, Any] = load("methods", given.get("method", "greater"))
     presets = {"paper": {}, **method.presets}
     preset = given.get("preset", "paper")

@@ -80,8 +80,11 @@ class GreaterRayError(Exception):
         if self.setting is None or not self.setting.startswith(f"{section}."):
             return self
         why = self.why.replace(f"§{section}.", f"§{to}.")
-        setting = to + self.setting.removeprefix(section)
-        return type(self)(why, setting=setting, value=self.value, allowed=self.allowed, place=self.place)
+        return self.about(to + self.setting.removeprefix(section), why)
+
+    def about(self, setting: str, why: str | None = None) -> "GreaterRayError":
+        """Return the same error as one of another setting."""
+        return type(self)(why or self.why, setting=setting, value=self.value, allowed=self.allowed, place=self.place)
 
 
 class ConfigError(GreaterRayError):

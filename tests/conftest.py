@@ -16,8 +16,9 @@ _THREADS = 1
 os.environ["OMP_NUM_THREADS"] = str(_THREADS)
 
 
-# Tests that start Ray, in two chains: those whose Rays belong to processes of their own, and those that share one.
+# Tests with time limits, in three chains: in a browser, with a Ray of each process, and those that share one Ray.
 _CHAINS = {
+    "browser": ("tests/browser/",),
     "processes": ("tests/cluster/test_drivers.py", "tests/cluster/test_nodes.py", "tests/e2e/test_ray_launch.py"),
     "one Ray": (
         "tests/cluster/",
@@ -33,7 +34,7 @@ def _chain(nodeid: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests that start Ray first: they are the longest chains."""
+    """Put tests with time limits first: those that start Ray are the longest chains."""
     items.sort(key=lambda item: _chain(item.nodeid) is None)
 
 
@@ -60,7 +61,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Do so again for what the last module has imported: engines collect garbage whenever memory is scarce.
 
     And set the number of threads again: a test before may have loaded a model that has more. And leave the cores to the
-    processes with the tests that start Ray, which have time limits.
+    processes with the tests that have time limits.
     """
     global _module
     if "PYTEST_XDIST_WORKER" in os.environ and os.nice(0) == 0 and _chain(item.nodeid) is None:

@@ -91,3 +91,29 @@ def test_no_file_names_a_path_of_one_machine():
             continue
         found += [f"{file.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if MACHINE_PATH.search(line)]
     assert not found
+
+
+# Heavy libraries, and the packages that import them; all others get what these make of them.
+HOMES = {
+    **dict.fromkeys(("torch", "transformers", "gguf", "safetensors"), ("models",)),
+    "ray": ("cluster",),
+    "datasets": ("tasks",),
+    "pandas": ("results",),
+    "matplotlib": ("plots", "paper"),
+    "IPython": ("progress",),
+}
+
+
+def test_heavy_libraries_are_imported_in_their_packages_alone():
+    strangers = []
+    for file in sorted((ROOT / "greater_ray").rglob("*.py")):
+        package = file.relative_to(ROOT / "greater_ray").parts[0]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            strangers += [
+                f"{file.relative_to(ROOT)}:{node.lineno}: {name}"
+                for name in names
+                if package not in HOMES.get(name.partition(".")[0], (package,))
+            ]
+    assert not strangers

@@ -47,7 +47,7 @@ _OF_A_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 class Written:
     """What the user wrote: ``file`` is the YAML file of settings, ``options`` those that stand on the command line.
 
-    ``names`` has the option of every key that has one, ``assignments`` the keys that ``--set`` gives.
+    ``names`` has the option of every key that has one, ``assignments`` the keys that ``--set`` gives, as written.
     """
 
     file: Path | None = None
@@ -62,8 +62,10 @@ class Written:
 
     def origin(self, key: str) -> str:
         """Say where the user gave a setting."""
-        if any(key == a or a.startswith(f"{key}.") or key.startswith(f"{a}.") for a in self.assignments):
-            return f"--set {key}"
+        for given in self.assignments:
+            own = spelled_out(given)
+            if own == key or own.startswith(f"{key}.") or key.startswith(f"{own}."):
+                return f"--set {key if own == given else key.replace('method_config.', 'method.', 1)}"
         option = self.option(key)
         if self.file is None or option in self.options:
             return option
@@ -76,8 +78,13 @@ class Written:
 
 
 def written_keys(assignments: Iterable[str]) -> frozenset[str]:
-    """Return the keys that ``--set`` gives, in their long form."""
-    return frozenset(re.sub(r"^method\.", "method_config.", text.partition("=")[0]) for text in assignments)
+    """Return the keys that ``--set`` gives, as they were written."""
+    return frozenset(text.partition("=")[0] for text in assignments)
+
+
+def spelled_out(assignment: str) -> str:
+    """Write ``method_config.NAME`` for ``method.NAME``, which is enough on the command line."""
+    return re.sub(r"^(settings\.)?method\.", r"\1method_config.", assignment)
 
 
 class Complaint(Exception):  # noqa: N818 - what the command line says, not what went wrong

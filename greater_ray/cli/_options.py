@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from greater_ray.cli._completion import COMPLETIONS, complete_set
-from greater_ray.cli._errors import Complaint, Written, sentence, written_keys
+from greater_ray.cli._errors import Complaint, Written, sentence, spelled_out, written_keys
 from greater_ray.errors import ConfigError, GreaterRayError
 from greater_ray.plugins import outside
 
@@ -264,7 +264,7 @@ def collect(given: Given, base: Mapping[str, Any] | None = None) -> dict[str, An
         value = given.settings.get(setting.option)
         if value is not None:
             options = merged(options, _nested(setting.key, value))
-    assignments = [re.sub(r"^method\.", "method_config.", text) for text in given.assignments]
+    assignments = [spelled_out(text) for text in given.assignments]
     layers = [dict(base or {}), from_file, options, parse_assignments(assignments)]
     settings = merged(*map(_long_form, layers))
     task = settings.get("task")

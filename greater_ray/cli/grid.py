@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from greater_ray.cli._completion import COMPLETIONS, complete_axis, complete_grid, complete_model
-from greater_ray.cli._errors import written_keys
+from greater_ray.cli._errors import spelled_out, written_keys
 from greater_ray.cli._help import Command
 from greater_ray.cli._options import Given, tell_code, with_options
 from greater_ray.errors import ConfigError, Interrupted, unknown_name
@@ -201,7 +201,7 @@ def grid(  # noqa: PLR0913 - every option of the command is a parameter
         options["transfer"] = {"models": transfer_to}
     in_file = read_yaml(file)
     tell_code(file, in_file)
-    layers = merged(in_file, parse_assignments(assignments or []))
+    layers = merged(in_file, parse_assignments(map(spelled_out, assignments or [])))
     load_grid(layers)
     parsed = load_grid(merged(layers, options))
     rule = parse_only(only or [])

@@ -14,11 +14,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private import parameter
 
@@ -33,6 +34,8 @@ from greater_ray.errors import ConfigError, PoolError
 
 _CONNECT = 20.0  # seconds that a machine may take to answer at all
 _LEAVING = 30.0  # seconds that Ray may take to end
+_LOOKS = 5  # for processes that a Ray of our own has left behind
+_MARKS = ("ray::", "/ray/")  # of their commands
 _STARTS = 3  # times that a Ray of our own is started: on a busy machine its node gives up waiting for its own parts
 # Seconds between two looks at a cluster that is growing, and at whether to stop.
 _LOOK = 1.0
@@ -72,11 +75,12 @@ def connected(
     target = address_to_join(address)
     with ExitStack() as ended:
         own: dict[str, Any] = {}
+        sessions: Path | None = None
         if target == "local":
             token, sessions = ended.enter_context(private())
             own = {"include_dashboard": dashboard, "object_store_memory": _OBJECT_STORE, "num_cpus": num_cpus}
             own["_temp_dir"] = str(sessions)
-        ended.callback(_leave, tell)  # also what a start that failed has left
+        ended.callback(_leave, tell, sessions)  # also what a start that failed has left
         with room() if own else nullcontext(), few_processes() if own else nullcontext():
             context = _own(own, tell) if own else _init(target, address, own)
         if target == "local":
@@ -88,24 +92,46 @@ def connected(
         yield
 
 
-def _leave(tell: Callable[[str], None]) -> None:
+def _leave(tell: Callable[[str], None], sessions: Path | None) -> None:
     """End a Ray of our own, or leave one that was joined; parts of it that do not answer are not waited for.
 
-    Ray waits for them without a limit: for a node or a GCS that is stopped, or cut off.
+    Ray waits for them without a limit: for a node or a GCS that is stopped, or cut off. ``sessions`` is the folder of
+    our own.
     """
     leaving = threading.Thread(target=ray.shutdown, daemon=True)
-    node = global_worker.node
     leaving.start()
     leaving.join(_LEAVING)
-    if not leaving.is_alive():
-        return
-    own = [info.process for kind in node.all_processes.values() for info in kind] if node is not None else []
-    tell(f"Ray has not ended within {_LEAVING:.0f} s; {'its processes are killed' if own else 'it is left as it is'}")
-    for process in own:
-        process.kill()
-    leaving.join(_LEAVING if own else 0.0)
+    if leaving.is_alive():
+        what = "its processes are killed" if sessions else "it is left as it is"
+        tell(f"Ray has not ended within {_LEAVING:.0f} s; {what}")
+    if sessions:
+        _kill_left_ones(sessions)
+        leaving.join(_LEAVING)
     if leaving.is_alive():
         atexit.unregister(ray.shutdown)  # it would wait behind this one when the command ends
+
+
+def _kill_left_ones(sessions: Path) -> None:
+    """Kill what a Ray of our own has started and left behind: agents whose node was killed, or did not come up.
+
+    They have no parent any more, and no place of their own in command or environment, but they write to logs there.
+    """
+
+    def belongs(process: psutil.Process) -> bool:
+        with suppress(psutil.Error, OSError):
+            is_ray = any(mark in " ".join(process.cmdline()) for mark in _MARKS)
+            return is_ray and any(Path(file.path).is_relative_to(sessions) for file in process.open_files())
+        return False
+
+    sessions = sessions.resolve()
+    for _ in range(_LOOKS):
+        left = [process for process in psutil.process_iter() if process.pid != os.getpid() and belongs(process)]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if not left:
+            return
+        psutil.wait_procs(left, _LOOK)  # one may have been starting another
 
 
 # What a Ray that is one machine has no use for. One process reads the logs of all others, ten times a second, for a

@@ -1,14 +1,15 @@
 """From a grid to its cells: every cell is one complete trial config, known by what changes its result."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from greater_ray.assembly import check_method, resolve_config
 from greater_ray.config import ModelConfig, TaskConfig, TrialConfig, parse
-from greater_ray.errors import ConfigError
-from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, matches
+from greater_ray.errors import ConfigError, GreaterRayError
+from greater_ray.grid.config import SECTIONS, Axes, Entry, GridConfig, ReplicaConfig, below, matches
 from greater_ray.models.endpoint import is_endpoint
 from greater_ray.plugins import load
 from greater_ray.protocols import Method
@@ -84,8 +85,8 @@ def expand_grid(grid: GridConfig, only: Mapping[str, list[str]] | None = None) -
         ConfigError: an entry cannot be resolved, or no cell is left.
     """
     cells: dict[str, Cell] = {}
-    for axes in (grid, *grid.include):
-        for cell in _product(grid, axes):
+    for number, axes in enumerate((grid, *grid.include)):
+        for cell in _product(grid, axes, below(number)):
             if not any(matches(rule, cell.labels) for rule in grid.exclude):
                 cells.setdefault(cell.trial_id, cell)
     chosen = [cell for cell in cells.values() if _is_wanted(cell, only or {})]
@@ -103,41 +104,62 @@ def _is_wanted(cell: Cell, only: Mapping[str, list[str]]) -> bool:
     return matches(only, cell.labels)
 
 
-def _product(grid: GridConfig, axes: Axes) -> Iterable[Cell]:
+def _product(grid: GridConfig, axes: Axes, where: str) -> Iterable[Cell]:
+    for (m, model), (k, method), (t, task) in product(*map(enumerate, (axes.models, axes.methods, axes.tasks))):
+        entries = {f"{where}tasks.{t}": task, f"{where}methods.{k}": method, f"{where}models.{m}": model}
+        try:
+            yield from _cells_of(grid, axes.seeds, model, method, task)
+        except ConfigError as error:
+            raise _blamed(error, entries) from error
+
+
+def _cells_of(grid: GridConfig, seeds: Sequence[int], model: Entry, method: Entry, task: Entry) -> Iterable[Cell]:
     from greater_ray.tasks import expand
 
-    for model in axes.models:
-        for method in axes.methods:
-            plugin: Method[Any, Any] = load("methods", method["name"])
-            for task in axes.tasks:
-                seeded = plugin.seeded or _draws(grid.settings, *map(_sections, (model, method, task)))
-                for name in expand(task["name"]):
-                    # A deterministic method gives the same record for every seed: it runs once.
-                    for seed in axes.seeds if seeded else axes.seeds[:1]:
-                        settings = merged(
-                            grid.settings,
-                            _sections(model),
-                            _sections(method),
-                            _sections(task),
-                            {
-                                "task": {**_own(task, TaskConfig), "name": name},
-                                "method": method["name"],
-                                "seed": seed if seeded else 0,
-                            },
-                        )
-                        settings["model"] = model_settings(_own(model, ModelConfig), settings.get("model"))
-                        if writer := settings.get("optimizer_model"):
-                            writer = {"name": writer} if isinstance(writer, str) else writer
-                            settings["optimizer_model"] = model_settings(writer)
-                        config = resolve_config(settings)
-                        check_method(config)
-                        yield Cell(
-                            config=config,
-                            method=str(method.get("label") or method["name"]),
-                            task=f"{task['label']}/{name}" if "label" in task else name,
-                            model=str(model.get("label") or model["name"]),
-                            seed=str(seed) if seeded else "-",
-                        )
+    plugin: Method[Any, Any] = load("methods", method["name"])
+    seeded = plugin.seeded or _draws(grid.settings, *map(_sections, (model, method, task)))
+    for name in expand(task["name"]):
+        # A deterministic method gives the same record for every seed: it runs once.
+        for seed in seeds if seeded else seeds[:1]:
+            settings = merged(
+                grid.settings,
+                _sections(model),
+                _sections(method),
+                _sections(task),
+                {
+                    "task": {**_own(task, TaskConfig), "name": name},
+                    "method": method["name"],
+                    "seed": seed if seeded else 0,
+                },
+            )
+            settings["model"] = model_settings(_own(model, ModelConfig), settings.get("model"))
+            if writer := settings.get("optimizer_model"):
+                writer = {"name": writer} if isinstance(writer, str) else writer
+                settings["optimizer_model"] = model_settings(writer)
+            config = resolve_config(settings)
+            check_method(config)
+            yield Cell(
+                config=config,
+                method=str(method.get("label") or method["name"]),
+                task=f"{task['label']}/{name}" if "label" in task else name,
+                model=str(model.get("label") or model["name"]),
+                seed=str(seed) if seeded else "-",
+            )
+
+
+def _blamed(error: ConfigError, entries: Mapping[str, Entry]) -> GreaterRayError:
+    """Return an error of a cell's setting as one of the entry of an axis that gives it; ``entries`` by their places."""
+    if error.setting is None:
+        return error
+    section, _, key = error.setting.partition(".")
+    for place, entry in entries.items():
+        if place.rpartition(".")[0].endswith(f"{section}s"):
+            own = key or "name"
+            if own.partition(".")[0] in entry:
+                return error.about(f"{place}.{own}")
+        elif section in entry:
+            return error.about(f"{place}.{error.setting}")
+    return error
 
 
 def _draws(*layers: Mapping[str, Any]) -> bool:

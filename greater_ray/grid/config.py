@@ -162,20 +162,21 @@ def load_grid(source: Path | Mapping[str, Any]) -> GridConfig:
     grid: GridConfig = parse(GridConfig, values)
     for axis, known in (("methods", ()), ("tasks", TaskConfig.model_fields), ("models", ModelConfig.model_fields)):
         allowed = {"name", "label", *SECTIONS, *known} | ({"replicas"} if axis == "models" else set())
-        for part in (grid, *grid.include):
-            _check_entries(axis, getattr(part, axis), allowed)
+        for number, part in enumerate((grid, *grid.include)):
+            _check_entries(f"{below(number)}{axis}", getattr(part, axis), allowed)
     _check_entries("transfer.models", grid.transfer.models, {"name", "label", "replicas", *ModelConfig.model_fields})
     for key in ("method", "seed", "model.name", "task.name"):
         section, _, name = key.partition(".")
         value = grid.settings.get(section)
         if name in value if name and isinstance(value, Mapping) else value is not None:
-            raise ConfigError(f"settings.{key}: the grid's own axes say this; write it under {section}s.")
-    for rule in grid.exclude:
+            raise ConfigError(f"the grid's own axes say this; write it under {section}s.", setting=f"settings.{key}")
+    for number, rule in enumerate(grid.exclude):
         for axis, patterns in rule.items():
             if axis not in AXES:
-                raise unknown_name("exclude", axis, AXES)
+                raise unknown_name(f"exclude.{number}", axis, AXES)
             if not all(isinstance(p, str | int) for p in (patterns if isinstance(patterns, list) else [patterns])):
-                raise ConfigError(f"exclude: {axis}: must be a pattern or a list of patterns, not {patterns!r}.")
+                why = f"must be a pattern or a list of patterns, not {patterns!r}."
+                raise ConfigError(why, setting=f"exclude.{number}.{axis}", value=patterns)
     return _with_settings(grid)
 
 
@@ -186,21 +187,27 @@ def _with_settings(grid: GridConfig) -> GridConfig:
     return grid.model_copy(update={"transfer": grid.transfer.model_copy(update={"models": models})})
 
 
+def below(number: int) -> str:
+    """Return where the axes of a part of a grid stand in its file: at the top, or in an entry of ``include``."""
+    return f"include.{number - 1}." if number else ""
+
+
 def _check_entries(axis: str, entries: Iterable[Entry], allowed: set[str]) -> None:
-    for entry in entries:
+    for number, entry in enumerate(entries):
+        here = f"{axis}.{number}"
         if not isinstance(entry.get("name"), str):
-            raise ConfigError(f"{axis}: an entry needs a name, not {entry!r}.")
+            raise ConfigError(f"an entry needs a name, not {entry!r}.", setting=here, value=entry)
         label = entry.get("label", entry["name"])
         if not isinstance(label, str | int) or not str(label).strip():
-            raise ConfigError(f"{axis}: {entry['name']}.label: must be a text, not {label!r}.")
+            raise ConfigError(f"must be a text, not {label!r}.", setting=f"{here}.label", value=label)
         if "replicas" in entry:
             if not isinstance(entry["replicas"], Mapping):
                 why = f"must be a mapping, for instance {{count: 2}}, not {entry['replicas']!r}."
-                raise ConfigError(f"{axis}: {entry['name']}.replicas: {why}")
-            parse(ReplicaConfig, entry["replicas"], f"{axis}: {entry['name']}.replicas")
+                raise ConfigError(why, setting=f"{here}.replicas", value=entry["replicas"])
+            parse(ReplicaConfig, entry["replicas"], f"{here}.replicas")
         for key in entry:
             if key not in allowed:
-                raise unknown_name(f"{axis}: {entry['name']}", key, allowed)
+                raise unknown_name(here, key, allowed)
 
 
 def matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

@@ -44,15 +44,16 @@ def dev_rows(problem: Problem) -> tuple[Example, ...]:
     return problem.dev or problem.examples
 
 
-def start_ids(problem: Problem, text: str) -> TokenIds:
-    """Tokenize a start prompt.
+def start_ids(problem: Problem, text: str, option: str = "initial_prompt") -> TokenIds:
+    """Tokenize a start prompt, which an option of the method gives.
 
     Raises:
         ConfigError: it has no tokens.
     """
     ids = problem.encode(text)
     if not ids:
-        raise ConfigError(f"{text!r} has no tokens; give at least one word.", setting="method_config.initial_prompt")
+        why = f"{text!r} has no tokens; give at least one word."
+        raise ConfigError(why, setting=f"method_config.{option}", value=text)
     return ids
 
 

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from greater_ray.config import Config, GivenDemonstration, given
 from greater_ray.errors import ConfigError
+from greater_ray.methods._archive import start_ids
 from greater_ray.methods._prompt_files import look_up
 from greater_ray.protocols import MethodState, Problem, StepInfo
 from greater_ray.types import TokenIds
@@ -92,8 +93,8 @@ class Given:
         Raises:
             ConfigError: a prompt has no tokens.
         """
-        chosen = _encode(problem, "prompt", config.prompt)
-        reference = chosen if config.reference is None else _encode(problem, "reference", config.reference)
+        chosen = start_ids(problem, config.prompt, "prompt")
+        reference = chosen if config.reference is None else start_ids(problem, config.reference, "reference")
         return FixedState(
             prompt_ids=reference,
             chosen=chosen,
@@ -123,24 +124,17 @@ class Fixed(Given):
         if config.prompts_file is None:
             if config.key is not None and not config.prompt:
                 raise ConfigError(
-                    "needs a file to look in; give method_config.prompts_file.", setting="method_config.key"
+                    "needs a file to look in; give §method_config.prompts_file.", setting="method_config.key"
                 )
             return config
         if config.prompt:
             raise ConfigError("a prompt is given as well; give one of the two.", setting="method_config.prompts_file")
         if not config.key:
             raise ConfigError(
-                "missing; it says where in method_config.prompts_file the prompt is.", setting="method_config.key"
+                "missing; it says where in §method_config.prompts_file the prompt is.", setting="method_config.key"
             )
         key, prompt = look_up(config.prompts_file, config.key, task)
         return config.model_copy(update={"prompt": prompt, "key": key, "prompts_file": None})
-
-
-def _encode(problem: Problem, option: str, text: str) -> TokenIds:
-    ids = problem.encode(text)
-    if not ids:
-        raise ConfigError(f"method_config.{option}: {text!r} has no tokens; give at least one word.")
-    return ids
 
 
 PLUGIN = Fixed()

@@ -13,6 +13,7 @@ from pydantic import Field
 from greater_ray.config import Config
 from greater_ray.errors import ConfigError
 from greater_ray.methods import _released
+from greater_ray.methods._archive import start_ids
 from greater_ray.methods._tokens import INITIAL_PROMPT, remember, replaced
 from greater_ray.protocols import Candidate, MethodState, Problem, StepInfo
 from greater_ray.types import LossSpec, Rollout, TokenIds
@@ -142,12 +143,7 @@ class Greater:
         Raises:
             ConfigError: the initial prompt has no tokens.
         """
-        ids = problem.encode(config.initial_prompt)
-        if not ids:
-            raise ConfigError(
-                f"{config.initial_prompt!r} has no tokens; give at least one word.",
-                setting="method_config.initial_prompt",
-            )
+        ids = start_ids(problem, config.initial_prompt)
         return GreaterState(prompt_ids=ids, initial_length=len(ids))
 
     def step(self, problem: Problem, config: GreaterConfig, state: GreaterState) -> tuple[GreaterState, StepInfo]:

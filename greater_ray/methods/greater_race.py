@@ -129,7 +129,7 @@ class GreaterRace:
         Raises:
             ConfigError: it has no tokens.
         """
-        return GreaterRaceState(prompt_ids=start_ids(problem, config.starts[0]))
+        return GreaterRaceState(prompt_ids=start_ids(problem, config.starts[0], "starts"))
 
     def step(
         self, problem: Problem, config: GreaterRaceConfig, state: GreaterRaceState
@@ -199,7 +199,7 @@ def _openings(
 ) -> list[tuple[str, Runner]]:
     """Return what races against the current prompt: other prompts in its context, or other contexts for it."""
     if which == "starts":
-        prompts = {text: start_ids(problem, text) for text in _starts(problem, config)}
+        prompts = {text: start_ids(problem, text, "starts") for text in _starts(problem, config)}
         found = [("", Runner(prompt, now.shown, prompt)) for prompt in prompts.values()]
     else:
         found = [(text, now._replace(shown=some)) for text, some in _contexts(problem, config)]
@@ -337,7 +337,7 @@ def _with_result(
 
     It has to be ahead on dev rows, which have not chosen it; how far, all rows tell together.
     """
-    start = Runner(start_ids(problem, config.starts[0]))
+    start = Runner(start_ids(problem, config.starts[0], "starts"))
     before, *others = losses(problem, [start, *finalists], dev_rows(problem), config.share_weight)
     if not state.best:
         state = state.model_copy(update={"best": ((_mean(before), start.prompt),), "initial_loss": _mean(before)})

@@ -127,7 +127,8 @@ class Results:
         listed += f"; and {more} more" if more > 0 else ""
         what = f"{len(chosen)} finished cells match" if chosen else "no finished cell matches"
         asked = ", ".join(f"{axis}={','.join(patterns)}" for axis, patterns in labels.items())
-        why = f"{what} '{asked}' in '{self.folder}'; there are: {listed or 'none'}."
+        about = f"{what} '{asked}'" if asked else f"name one of the {len(chosen)} finished cells"
+        why = f"{about} in '{self.folder}'; there are: {listed or 'none'}."
         raise ConfigError(why, setting="cell", value=asked)
 
     def cell_frame(self) -> "pd.DataFrame":

@@ -70,7 +70,7 @@ def answer_room(name: str) -> int | None:
 
 
 def load_task(config: TaskConfig) -> Task:
-    """Build the task of a config; rows are read at the first use (those of ``--rows`` at once).
+    """Build the task of a config; rows are read at the first use (those of ``task.rows`` at once).
 
     ``package.module:name`` calls one's own function with the config.
 

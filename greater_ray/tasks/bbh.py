@@ -69,7 +69,7 @@ def load(name: str, config: TaskConfig) -> Task:
     """Build a BBH task from the hub, a folder with the official files, or a generator of the same form.
 
     Raises:
-        ConfigError: ``--data`` is unusable, the task has no generator, or a setting does not apply.
+        ConfigError: ``task.data`` is unusable, the task has no generator, or a setting does not apply.
     """
     subtask = name.removeprefix("bbh/")
     form, _ = _FORMS[subtask]

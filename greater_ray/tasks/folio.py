@@ -24,7 +24,7 @@ def load(name: str, config: TaskConfig) -> Task:
     """Build FOLIO from the hub or from a folder with the official files.
 
     Raises:
-        ConfigError: ``--data`` is unusable or a setting does not apply.
+        ConfigError: ``task.data`` is unusable or a setting does not apply.
     """
     refuse_other_type(name, config, FORM)
     check_data_option(config.data)

@@ -46,7 +46,7 @@ def load(name: str, config: TaskConfig) -> Task:
     With ``task.split`` ``gpo`` the folder may also hold GPO's own files.
 
     Raises:
-        ConfigError: ``--data`` is unusable or a setting does not apply.
+        ConfigError: ``task.data`` is unusable or a setting does not apply.
     """
     refuse_other_type(name, config, FORM, ("gpo",))
     check_data_option(config.data)

@@ -32,7 +32,7 @@ def load(name: str, config: TaskConfig) -> Task:
     """Build one subject from the hub, from a folder with GPO's files, or from made rows of the same form.
 
     Raises:
-        ConfigError: ``--data`` is unusable or a setting does not apply.
+        ConfigError: ``task.data`` is unusable or a setting does not apply.
     """
     refuse_other_type(name, config, FORM, ("gpo",))
     check_data_option(config.data)

@@ -234,7 +234,7 @@ PLUGIN = Family(
             "rows",
             None,
             (),
-            "your own JSONL, CSV, TSV or Parquet file, a log of Inspect, samples of lm-eval, or hub:ORG/NAME (--rows)",
+            "your own JSONL, CSV, TSV or Parquet file, a log of Inspect, samples of lm-eval, or hub:ORG/NAME",
             False,
         ),
     ),

@@ -33,7 +33,7 @@ def load(name: str, config: TaskConfig) -> Task:
     """Build WebNLG from the hub, from a folder with GPO's files, or from made rows of the same form.
 
     Raises:
-        ConfigError: ``--data`` is unusable, a setting does not apply, or ``rouge-score`` is not installed.
+        ConfigError: ``task.data`` is unusable, a setting does not apply, or ``rouge-score`` is not installed.
     """
     own = form()
     refuse_other_type(name, config, own, ("gpo",))

@@ -2,8 +2,8 @@
 
 A kind says what is asked (its fields), what comes back, how it is cut into *units* for replicas, which results are
 remembered, and how they are joined. Executors, brokers and replicas carry units without looking inside; an engine has
-one method per kind, marked with ``computes(Kind)``. So a new kind is a class in ``kinds.py`` and a method of the
-engine: optimizers ask for it with ``model.ask(Kind(...))`` at once.
+one method per kind, marked with ``computes(Kind)``. So a new kind is a class in ``kinds.py``, exported here, and a
+method of the engine: optimizers ask for it with ``model.ask(Kind(...))`` at once.
 
 ``base.py`` holds what all kinds share, ``memory.py`` what is remembered, ``kinds.py`` the kinds.
 """

@@ -1,6 +1,8 @@
 """One Ray for all tests of this folder that do not need one of their own, and small grids to run on it."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,3 +61,11 @@ def in_process(small_grid: Callable[..., GridConfig], tmp_path_factory: pytest.T
     out = tmp_path_factory.mktemp("grid") / "in_process"
     assert run_grid(small_grid(), out, LocalBackend()).complete
     return records_in(out)
+
+
+@pytest.fixture
+def short_temp() -> Iterator[Path]:
+    """A folder with a short name: sockets in it must not be longer than 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="gr", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -2,13 +2,11 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +92,6 @@ def gone(names: tuple[str, ...], within: float = 30.0, **where: Any) -> list[str
     while (left := living(names, **where)) and time.monotonic() < end:
         time.sleep(0.2)
     return left
-
-
-@pytest.fixture
-def short_temp() -> Iterator[Path]:
-    """A folder with a short name: sockets in it must not be longer than 107 characters."""
-    folder = Path(tempfile.mkdtemp(prefix="gr", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -115,3 +115,32 @@ def test_a_driver_leaves_a_ray_that_does_not_answer_and_keeps_its_exit_code():
     assert raylets
     assert "Ray has not ended within 2 s; it is left as it is" in text
     assert driver.returncode == 3
+
+
+LEFT = """
+import os, signal, sys, time
+from benchmarks.processes import roles
+from greater_ray.cluster import connect
+connect._LEAVING = 1.0
+with connect.connected(num_cpus=1, tell=lambda text: print(text, flush=True)):
+    below = {pid: open(f"/proc/{pid}/cmdline").read().replace(chr(0), " ") for pid in roles() if pid != os.getpid()}
+    print(*below, flush=True)
+    for pid, command in below.items():
+        if "raylet/raylet" in command.split(" ")[0]:
+            os.kill(pid, signal.SIGSTOP)
+"""
+
+
+def test_of_a_ray_of_its_own_that_does_not_answer_a_driver_leaves_no_process(short_temp: Path):
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": str(short_temp)}
+    command = [sys.executable, "-c", LEFT]
+    driver = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    started, *told = driver.stdout.splitlines()
+    assert told == ["Ray has not ended within 1 s; its processes are killed"]
+    left = {int(pid) for pid in started.split()}
+    assert len(left) > 2, "agents, too"
+    end = time.monotonic() + 5
+    while (left := {pid for pid in left if Path(f"/proc/{pid}").exists()}) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left
+    assert not [*short_temp.iterdir()]

@@ -371,11 +371,12 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "thinking": (["--no-thinking"], 2, r"--thinking: False is not possible: .*reads none of enable_thinking, thinking"),
     "set without value": (["--set", "steps"], 2, r"--set: 'steps' must have the form key=value"),
     "set unknown": (["--set", "budgt.steps=3"], 2, r"--set budgt: unknown option.* Did you mean 'budget'\?"),
-    "set method": (["--set", "method.topk=3"], 2, r"--set method_config.topk: .* Did you mean 'top_k'\?"),
-    "set value": (["--set", "method.top_k=no"], 2, r"--set method_config.top_k: .* not False"),
+    "set method": (["--set", "method.topk=3"], 2, r"--set method.topk: .* Did you mean 'top_k'\?"),
+    "set long": (["--set", "method_config.topk=3"], 2, r"--set method_config.topk: .* Did you mean 'top_k'\?"),
+    "set value": (["--set", "method.top_k=no"], 2, r"--set method.top_k: .* not False"),
     "split size": (["--test-size", "500"], 2, r"--test-size: the test split of .* has 100 rows, but 500"),
     "window": (["--max-reasoning-tokens", "4000"], 2, r"row '.*': .* context window has room for 0 tokens of prompt"),
-    "no prompt": (["--set", "method.initial_prompt=' '"], 2, r"--set method_config.initial_prompt: ' ' has no tokens"),
+    "no prompt": (["--set", "method.initial_prompt=' '"], 2, r"--set method.initial_prompt: ' ' has no tokens"),
     "device": (["--device", "cuda:77"], 2, r"--device: 'cuda:77' is not available; here: auto, cpu"),
 }
 

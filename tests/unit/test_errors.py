@@ -66,7 +66,15 @@ def test_the_line_of_a_key_is_that_of_the_nearest_key_above_it(tmp_path: Path):
     [
         ("methods: [greater]\ntasks: [bbh/navigate]\nmodels: [m]\nconcurency: 2\n", 4),
         ("methods: [greater]\ntasks: [bbh/navigate]\nmodels: [m]\nsettings:\n  budget:\n    stepz: 2\n", 6),
-        ("methods: [greater]\ntasks:\n- bbh/navigat\nmodels: [m]\n", None),
+        ("methods: [greater]\ntasks:\n- bbh/navigat\nmodels: [m]\n", 3),
+        ("methods:\n- greater\n- greter\ntasks: [bbh/navigate]\nmodels: [m]\n", 3),
+        ("methods:\n- name: greater\n  method_config: {topk: 3}\ntasks: [bbh/navigate]\nmodels: [m]\n", 3),
+        ("methods: [greater]\ntasks:\n- name: bbh/navigate\n  test_size: few\nmodels: [m]\n", 4),
+        ("methods: [greater]\ntasks: [bbh/navigate]\nmodels:\n- {name: m}\n- {name: m, replicas: 2}\n", 5),
+        ("methods: [greater]\ntasks: [bbh/navigate]\nmodels:\n- {label: m}\n", 4),
+        ("methods: [greater]\ntasks: [bbh/navigate]\nmodels: [m]\nsettings:\n  seed: 3\n", 5),
+        ("methods: [greater]\ntasks: [bbh/navigate]\nmodels: [m]\nexclude:\n- {method: {a: 1}}\n", 5),
+        ("methods: []\ninclude:\n- methods: [greater]\n  tasks:\n  - bbh/navigat\n  models: [m]\n", 5),
         ("methods: [greater\n", 2),
     ],
 )
@@ -90,6 +98,7 @@ def test_python_users_read_nothing_of_flags():
         {"model": "smollm2-135m", "task": "bbh/navigate", "method": "greter"},
         {"model": "smollm2-135m", "task": "bbh/navigate", "preset": "papr"},
         {"model": "smollm2-135m", "task": {"name": "rows"}},
+        {"model": "", "task": "bbh/navigate"},
         {"model": "openai/x", "task": "bbh/navigate"},
         {"model": "smollm2-135m", "task": "bbh/navigate", "budget": {"steps": None}},
     ):
@@ -108,7 +117,8 @@ def test_only_the_command_line_speaks_of_flags():
         tree = ast.parse(file.read_text(encoding="utf-8"))
         raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
         for node in (inner for outer in raised for inner in ast.walk(outer)):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "--" in node.value:
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if "--" in text or "greater-ray " in text:
                 found.append(f"{file.relative_to(PACKAGE)}:{node.lineno}: {node.value}")
     assert not found
 
