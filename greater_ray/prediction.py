@@ -117,7 +117,8 @@ class Hardware(Config):
     one of keys and values that is read for a decoded token, ``shared`` where rows have it in common. ``attention`` is
     for a product and sum over many queries, ``attention_backward`` forwards and back. ``softmax`` is for a logit.
     ``layer`` and ``each`` are for a layer and a pass whatever is computed, ``layer_backward`` and ``each_backward``
-    with the way back. ``process`` is the memory of a program that has loaded no model.
+    with the way back. ``process`` is the memory of a program whose model has next to no weights, ``entry`` what a token
+    of a vocabulary takes in tokenizer and lists, ``slack`` how much a heap grows for a byte that comes and goes.
     """
 
     name: str
@@ -137,6 +138,8 @@ class Hardware(Config):
     layer_backward: float
     each_backward: float
     process: int
+    entry: int = 0
+    slack: float = 1.0
     decode_rows: int = 96
     gradient_rows: int = 8
     packs: bool = True
@@ -176,8 +179,8 @@ class Load:
 
 
 class Memory(NamedTuple):
-    """Bytes: a program without a model, weights, their prepacked copies, keys and values of all questions, and what a
-    batch of rollouts and one of the gradient hold beside."""
+    """Bytes: a program without weights, weights, their prepacked copies, keys and values of all questions, and what a
+    batch of rollouts and one of the gradient hold beside, with the holes that they leave in the heap."""
 
     process: int
     weights: int
@@ -261,6 +264,18 @@ def _at(curve: Sequence[tuple[int, float]], rows: float) -> float:
         if rows <= high:
             return before + (after - before) * (rows - low) / (high - low)
     return last[1] * rows / last[0]
+
+
+def kept_bytes(shape: Shape, load: Load, rows: int) -> int:
+    """Return the bytes of tensors that a gradient of so many rows keeps for the way back, and its prefix."""
+    tokens, total = load.own - 1 - load.begun, load.question + load.own
+    # The inputs of both norms and what they are scaled to, queries and what attention gives, keys and values of the
+    # whole row for every head, and of the MLP the gate, its activation, the other factor.
+    width = shape.heads * shape.head_size
+    numbers = tokens * (4 * shape.hidden + 2 * width + 3 * shape.inner) + 2 * total * width
+    places = load.prompt - load.begun - 1 + load.label
+    beginning = (load.question + 1 + load.begun) * shape.layers * shape.kv_bytes
+    return rows * (shape.layers * numbers * shape.size + places * shape.vocabulary * 4 * 3 + beginning)
 
 
 @dataclass(frozen=True)
@@ -379,20 +394,16 @@ class _Counted:
         slots += 0 if shared else load.question + begun
         beginnings = members * (load.question + 1 + begun) * kv if begun else 0
         logits = batch * (load.prompt - begun + 1) * shape.vocabulary * 4
+        # The factors of one layer's MLP for all tokens that are fed at once, and its input.
+        fed = batch * (1 + load.prompt - begun + load.suffix)
+        passing = fed * (3 * shape.inner + 2 * shape.hidden) * shape.size
         few = min(rows, hardware.gradient_rows)
-        tokens, total = load.own - 1 - load.begun, load.question + load.own
-        # Kept for the way back: the inputs of both norms and what they are scaled to, queries and what attention
-        # gives, keys and values of the whole row for every head, and of the MLP the gate, its activation, the other
-        # factor.
-        width = shape.heads * shape.head_size
-        numbers = tokens * (4 * shape.hidden + 2 * width + 3 * shape.inner) + 2 * total * width
-        places = load.prompt - load.begun - 1 + load.label
-        kept = few * (shape.layers * numbers * shape.size + places * shape.vocabulary * 4 * 3)
+        kept = kept_bytes(shape, load, few)
         return Memory(
-            process=hardware.process,
+            process=hardware.process + shape.vocabulary * hardware.entry,
             weights=shape.parameters * shape.size,
             packed=packed,
             questions=load.rows * load.question * kv,
-            decoding=batch * slots * kv + beginnings + logits,
-            gradient=kept + few * (load.question + 1 + load.begun) * kv,
+            decoding=round((batch * slots * kv + beginnings + logits + passing) * hardware.slack),
+            gradient=round(kept * hardware.slack),
         )

@@ -6,10 +6,7 @@ narrow that it computes next to nothing. Times are processor time over the numbe
 the machine count for little.
 """
 
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from greater_ray.models import footprint
 from greater_ray.models._attention import shared_sdpa_attention, use_own_attention
 from greater_ray.models._decode import Decoder, Parts, RowBatch
 from greater_ray.models._device import numbers
@@ -27,6 +25,7 @@ from greater_ray.models._kv import Common, Lanes, Masks
 from greater_ray.models._memory import MicroBatch
 from greater_ray.models._packed import can_pack, pack
 from greater_ray.models._prefixes import Prefixes
+from greater_ray.models.footprint import Footprint
 from greater_ray.prediction import Hardware
 from greater_ray.types import LossSpec
 
@@ -35,15 +34,31 @@ ROWS = (1, 8, 24, 48, 96, 384, 1024)
 _WIDTH, _MATRICES = 1024, 24
 
 
-def calibrate(name: str, dtype: str = "float32", *, width: int = _WIDTH, matrices: int = _MATRICES) -> Hardware:
+def calibrate(
+    name: str,
+    dtype: str = "float32",
+    *,
+    width: int = _WIDTH,
+    matrices: int = _MATRICES,
+    repeats: int = 5,
+    held: Footprint | None = None,
+) -> Hardware:
     """Measure this machine's CPU with as many threads as torch has now; ``name`` is the machine's, for people.
 
-    ``width`` and ``matrices`` are smaller in tests, where no rate has to be right.
+    ``width``, ``matrices`` and ``repeats`` of a narrow model's passes are smaller in tests, where no rate has to be
+    right. ``held`` is what a program takes, measured in one of its own where it is not given, and nothing where that
+    cannot be told.
     """
+    # Neither takes from the program's random numbers nor gives to them.
+    with torch.random.fork_rng(devices=[]):
+        return _measured(name, dtype, width, matrices, repeats, held or footprint.measure() or Footprint(0, 0, 1.0))
+
+
+def _measured(name: str, dtype: str, width: int, matrices: int, repeats: int, held: Footprint) -> Hardware:
     kind = numbers(dtype, torch.device("cpu"))
     packed = _Products(kind, width, matrices)
     wide = _Products(torch.float32, width, matrices) if kind in HALF else packed
-    (layer, each), (layer_backward, each_backward) = _overheads(kind)
+    (layer, each), (layer_backward, each_backward) = _overheads(kind, repeats)
     return Hardware(
         name=name,
         dtype=dtype,
@@ -61,7 +76,9 @@ def calibrate(name: str, dtype: str = "float32", *, width: int = _WIDTH, matrice
         each=each,
         layer_backward=layer_backward,
         each_backward=each_backward,
-        process=_process_bytes(),
+        process=held.process,
+        entry=held.entry,
+        slack=held.slack,
         packs=packed.packs,
     )
 
@@ -190,10 +207,26 @@ _SHALLOW, _DEEP = 2, 10
 _NARROW = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
 
 
-def _overheads(kind: torch.dtype) -> tuple[tuple[float, float], tuple[float, float]]:
+def _overheads(kind: torch.dtype, repeats: int) -> tuple[tuple[float, float], tuple[float, float]]:
     """Seconds for a layer and for a pass, of decoding and of a gradient: from a shallow and a deep narrow model."""
-    decoding, gradients = zip(*(_narrow_passes(layers, kind) for layers in (_SHALLOW, _DEEP)), strict=True)
+    decoding, gradients = zip(*(_narrow_passes(layers, kind, repeats) for layers in (_SHALLOW, _DEEP)), strict=True)
     return _line(*decoding), _line(*gradients)
+
+
+def decoder_of(model: Any, kind: torch.dtype) -> Decoder:
+    """Return what decodes with a random model on the CPU: frozen, without stop tokens."""
+    model.eval().requires_grad_(False)
+    use_own_attention(model)
+    return Decoder(
+        model=model,
+        masks=Masks(model.config, kind),
+        num_layers=model.config.num_hidden_layers,
+        device=torch.device("cpu"),
+        stop_tokens=frozenset(),
+        blank_tokens=frozenset(),
+        pad=0,
+        shares=True,
+    )
 
 
 def _line(shallow: float, deep: float) -> tuple[float, float]:
@@ -201,26 +234,12 @@ def _line(shallow: float, deep: float) -> tuple[float, float]:
     return layer, max(0.0, shallow - _SHALLOW * layer)
 
 
-def _narrow_passes(layers: int, kind: torch.dtype) -> tuple[float, float]:
+def _narrow_passes(layers: int, kind: torch.dtype, repeats: int) -> tuple[float, float]:
     """Seconds of a decode pass and of a gradient's passes."""
-    # Neither takes from the program's random numbers nor gives to them.
-    with torch.random.fork_rng(devices=[]):
-        model = LlamaForCausalLM(LlamaConfig(**_NARROW, num_hidden_layers=layers, num_key_value_heads=1)).to(kind)
-    model.eval().requires_grad_(False)
-    use_own_attention(model)
+    model = LlamaForCausalLM(LlamaConfig(**_NARROW, num_hidden_layers=layers, num_key_value_heads=1)).to(kind)
+    decoder = decoder_of(model, kind)
     if can_pack(model):
         pack(model)
-    cpu = torch.device("cpu")
-    decoder = Decoder(
-        model=model,
-        masks=Masks(model.config, kind),
-        num_layers=layers,
-        device=cpu,
-        stop_tokens=frozenset(),
-        blank_tokens=frozenset(),
-        pad=0,
-        shares=True,
-    )
     parts = [Parts((1, 2, 3, 4), (5, 6, 7), (), (8,)) for _ in range(_ROWS)]
     heads = tuple(part.head for part in parts[:_MEMBERS])
     prefix = Prefixes(2**20).of(heads, decoder, MicroBatch())
@@ -239,21 +258,6 @@ def _narrow_passes(layers: int, kind: torch.dtype) -> tuple[float, float]:
     def beginning() -> None:
         begin(decoder, prefix, range(_MEMBERS), few, 1)
 
-    decoding = (_seconds(lambda: decode(2 * _PASSES), 5) - _seconds(lambda: decode(_PASSES), 5)) / _PASSES
-    return decoding, _seconds(gradient, 5) - _seconds(beginning, 5)
-
-
-def _process_bytes() -> int:
-    """Memory of a program that has torch and transformers and no model: measured in one of its own.
-
-    0 where the system does not tell it.
-    """
-    code = (
-        "import torch, greater_ray.models.engine, transformers.models.llama.modeling_llama\n"
-        "print(int(open('/proc/self/statm').read().split()[1]))"
-    )
-    try:
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=120).stdout
-        return int(told) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return 0
+    longer = _seconds(lambda: decode(2 * _PASSES), repeats)
+    shorter = _seconds(lambda: decode(_PASSES), repeats)
+    return (longer - shorter) / _PASSES, _seconds(gradient, repeats) - _seconds(beginning, repeats)
