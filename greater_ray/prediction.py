@@ -178,6 +178,13 @@ class Load:
         return 1 + self.prompt + self.suffix + self.reasoning + self.extractor + self.label
 
 
+class Known(NamedTuple):
+    """All that has to be known of a model and a machine."""
+
+    shape: Shape
+    hardware: Hardware
+
+
 class Memory(NamedTuple):
     """Bytes: a program without weights, weights, their prepacked copies, keys and values of all questions, and what a
     batch of rollouts and one of the gradient hold beside, with the holes that they leave in the heap."""

@@ -53,7 +53,7 @@ def rates(
     from greater_ray.models.calibration import calibrate
 
     kind = f"{dtype} on {threads} thread{'s' if threads > 1 else ''}"
-    tell(f"measuring how fast this machine is in {kind}, under a minute, once")
+    tell(f"measuring how fast this machine is in {kind}, about half a minute of processor time, once")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
