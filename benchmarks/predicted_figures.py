@@ -75,26 +75,30 @@ def _picture(
                 markersize=4.5, label="measured",
             )  # fmt: skip
             panel.set_xlabel(title)
+        for panel in axes[1:-1]:
+            panel.sharey(axes[0])
+            panel.tick_params(labelleft=False)
         many = replace(base, rows=REPLICA_ROWS, shard_size=SHARD)
-        _curve(axes[-1], REPLICAS, [said(many, replicas) for replicas in REPLICAS], bar, steps=True)
+        _curve(axes[-1], REPLICAS, [said(many, replicas) for replicas in REPLICAS], bar, marker=".")
         axes[-1].set_xlabel(f"replicas (N = {REPLICA_ROWS})")
         for panel in axes:
             panel.set_ylim(bottom=0)
             panel.set_xlim(left=0)
+            panel.grid(axis="y", color="0.93", linewidth=0.8)
+            panel.set_axisbelow(True)
         axes[0].set_ylabel(label)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=len(names), frameon=False)
+        others = f"where not varied: N = {base.rows}, r = {base.reasoning}, p = {base.prompt}, µ = {base.candidates}"
+        figure.suptitle(others, x=0.99, ha="right", fontsize=9, color="0.35")
         figure.savefig(path, metadata={"Date": None})
     return path
 
 
-def _curve(panel: Axes, values: Sequence[int], said: Sequence[float], bar: float, *, steps: bool = False) -> None:
-    style: dict[str, Any] = {"drawstyle": "steps-mid"} if steps else {}
+def _curve(panel: Axes, values: Sequence[int], said: Sequence[float], bar: float, marker: str = "") -> None:
     low, high = ([value * (1 + way * bar) for value in said] for way in (-1, 1))
-    panel.fill_between(
-        values, low, high, color=_BAR, linewidth=0, label=f"within {bar:.0%}", step="mid" if steps else None
-    )
-    panel.plot(values, said, color=_MODEL, linewidth=1.6, label="predicted", **style)
+    panel.fill_between(values, low, high, color=_BAR, linewidth=0, label=f"within {bar:.0%}")
+    panel.plot(values, said, color=_MODEL, linewidth=1.6, marker=marker, label="predicted")
 
 
 def _differs_only_in(name: str, load: Load, base: Load) -> bool:
