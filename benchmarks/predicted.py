@@ -44,7 +44,7 @@ BASE: Numbers = (8, 8, 24, 3)
 SHAPES: tuple[Numbers, ...] = (BASE, (24, 24, 48, 3), (16, 60, 96, 1), (12, 16, 32, 6))
 AROUND: tuple[Numbers, ...] = (
     (16, 8, 24, 3), (24, 8, 24, 3), (8, 32, 24, 3), (8, 64, 24, 3), (8, 8, 48, 3), (8, 8, 96, 3), (8, 8, 24, 1),
-    (8, 8, 24, 8),
+    (8, 8, 24, 6),
 )  # fmt: skip
 TINY: tuple[Numbers, ...] = ((3, 4, 3, 2), (2, 4, 3, 2))
 PARTS = ("questions", "reasoning", "gradient", "candidates", "final")
