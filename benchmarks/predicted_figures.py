@@ -96,7 +96,8 @@ def _picture(
 
 
 def _curve(panel: Axes, values: Sequence[int], said: Sequence[float], bar: float, marker: str = "") -> None:
-    low, high = ([value * (1 + way * bar) for value in said] for way in (-1, 1))
+    # What may be measured where a prediction is to be within the bar of it.
+    low, high = ([value / (1 + way * bar) for value in said] for way in (1, -1))
     panel.fill_between(values, low, high, color=_BAR, linewidth=0, label=f"within {bar:.0%}")
     panel.plot(values, said, color=_MODEL, linewidth=1.6, marker=marker, label="predicted")
 
