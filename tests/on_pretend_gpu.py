@@ -17,6 +17,7 @@ import torch
 from greater_ray.config import ModelConfig
 from greater_ray.models import sources
 from greater_ray.models._attention import register
+from greater_ray.models._layers import make_lean
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Message, TokenIds
 from greater_ray.work import (
@@ -56,6 +57,7 @@ def engine_of(family: str, *, on_gpu: bool) -> Engine:
         model.set_attn_implementation(register())
     if on_gpu:
         pretend_gpu.move(model)
+    make_lean(model)
     engine = Engine(model, tokenizer)
     stop_at(engine, frozenset())
     return engine

@@ -256,5 +256,6 @@ def _numbers(seeds: str | None) -> tuple[int, ...] | None:
         return None
     parts: list[Any] = [part.strip() for part in seeds.split(",")]
     if not all(part.isdigit() for part in parts):
-        raise ConfigError(f"--seeds: '{seeds}' must be numbers from 0 with commas, for instance 0,1,2.")
+        why = f"'{seeds}' must be numbers from 0 with commas, for instance 0,1,2."
+        raise ConfigError(why, setting="--seeds", value=seeds)
     return tuple(dict.fromkeys(map(int, parts)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
-from greater_ray.models._attention import SHARED, WIDE, use_own_attention
+from greater_ray.models._attention import SHARED, WIDE
 from greater_ray.models._backward import layer_without_gradient
 from greater_ray.models._choices import choice_ids, rollout_of
 from greater_ray.models._decode import (
@@ -27,12 +27,12 @@ from greater_ray.models._decode import (
     common_beginning,
     ranked_tokens,
 )
+from greater_ray.models._fitted import fit
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, begin, row_gradients
 from greater_ray.models._head import WideHead, widen_head
 from greater_ray.models._kv import Masks, Prefix
-from greater_ray.models._memory import MicroBatch, keep_freed_memory
-from greater_ray.models._packed import can_pack, pack
+from greater_ray.models._memory import MicroBatch
 from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
@@ -151,12 +151,7 @@ class Engine(Vocabulary):
         model, tokenizer = load(source, config, progress)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         device = next(model.parameters()).device
-        use_own_attention(model)
-        if device.type == "cpu":
-            keep_freed_memory()
-        widen_head(model)  # first, or its half would be packed for nothing
-        if can_pack(model):
-            pack(model)
+        fit(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
         rows = {"decode_rows": 96, "gradient_rows": 8} if device.type == "cpu" else {}
         try:

@@ -84,7 +84,7 @@ def test_the_same_command_again_prints_the_same_tables_and_runs_nothing(finished
         assert entry["seconds"] == sum(part["seconds"] for part in parts.values())
         # The search of GReaTer without a writer has one step with one candidate; zero-shot CoT has no step.
         assert entry["proposals"] == {}, "nothing was written"
-    assert "(selection)" not in out, "test rows chose nothing"
+    assert "(selection)" not in out, "nothing is selected on test rows"
     (score,) = value["cells"][2]["scores"]
     assert "-" in table(out, "optimize")[2]
     assert (score["split"], score["rows"], score["change"]) == ("test", 2, None)
@@ -100,7 +100,7 @@ def test_rows_that_chose_a_prompt_are_marked(tiny_folder: Path, tmp_path: Path, 
     file = write(tmp_path, "-", models=models, seeds=[0], settings={"evaluation": {"splits": ["train", "test"]}})
     assert run(["grid", file, "--out", str(tmp_path / "out"), "--replicas", "0"]) == 0
     out = capsys.readouterr().out
-    assert "rows marked (selection) are those by which the prompt was chosen" in out
+    assert "the prompt was selected on rows marked (selection)" in out
     marked = [(row[0], " ".join(row[4:6])) for row in table(out, "optimize") if row[4] == "train"]
     assert [(method, split == "train (selection)") for method, split in marked] == [
         ("greater", True),
