@@ -69,13 +69,25 @@ def hardware(devices: "Sequence[torch.device]") -> str | None:
     return ", ".join(f"{number} x {name}" if number > 1 else name for name, number in names.items()) or None
 
 
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Tell, without torch, whether a driver has put a GPU there that is not hidden."""
+    return not _hidden() and bool(_gpus(devices))
+
+
+def _hidden() -> bool:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+
+
+def _gpus(devices: Path) -> list[Path]:
+    return sorted(file for pattern in _GPUS for file in devices.glob(pattern))
+
+
 def gpu_left_out(name: str, device: "torch.device", devices: Path = Path("/dev")) -> str | None:
     """Say that ``auto`` has come to the CPU of a machine with a GPU, unless the GPU was hidden on purpose."""
     import torch
 
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
-    found = sorted(file for pattern in _GPUS for file in devices.glob(pattern))
-    if name != "auto" or device.type != "cpu" or hidden or not found:
+    found = _gpus(devices)
+    if name != "auto" or device.type != "cpu" or _hidden() or not found:
         return None
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     return (
