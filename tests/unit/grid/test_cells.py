@@ -288,9 +288,9 @@ def test_how_a_model_is_served_is_said_by_its_entry_over_the_grid():
 @pytest.mark.parametrize(
     ("changes", "setting"),
     [
-        ({"models": ({"name": "a"}, {"name": "b", "replicas": {"gpus": 2}})}, "models.1.replicas.gpus"),
-        ({"transfer": {"models": ({"name": "far", "replicas": {"gpus": 2}},)}}, "transfer.models.0.replicas.gpus"),
-        ({"include": ({"models": ({"name": "c", "replicas": {"gpus": 2}},)},)}, "include.0.models.0.replicas.gpus"),
+        ({"models": ({"name": "a"}, {"name": "b", "replicas": {"gpus": 2.5}})}, "models.1.replicas.gpus"),
+        ({"transfer": {"models": ({"name": "far", "replicas": {"gpus": 2.5}},)}}, "transfer.models.0.replicas.gpus"),
+        ({"include": ({"models": ({"name": "c", "replicas": {"gpus": 2.5}},)},)}, "include.0.models.0.replicas.gpus"),
     ],
 )
 def test_a_mistake_in_how_a_model_is_served_has_the_place_of_its_entry(changes: dict, setting: str):
