@@ -296,7 +296,7 @@ def test_how_a_model_is_served_is_said_by_its_entry_over_the_grid():
 def test_a_mistake_in_how_a_model_is_served_has_the_place_of_its_entry(changes: dict, setting: str):
     with pytest.raises(ConfigError, match="a part of one GPU") as raised:
         replica_configs(GridConfig(**changes))
-    assert (raised.value.setting, raised.value.value) == (setting, 2)
+    assert (raised.value.setting, raised.value.value) == (setting, 2.5)
 
 
 def test_two_variants_of_a_model_are_served_and_named_apart():
