@@ -199,8 +199,8 @@ def published(engine: Engine, load: Load) -> tuple[float, list[Row]]:
     few = rows[:3]
     work = Gradients(few, prompt, LOSS, position=len(prompt) // 2, depth=DEPTH, token_filter="none")
     short = seconds(lambda: model._generate(few, prompt), device)
-    model.gradients(work)
-    single = max(seconds(lambda: model.gradients(work), device) - short, 0.0) / len(few)
+    model.ask(work)
+    single = max(seconds(lambda: model.ask(work), device) - short, 0.0) / len(few)
     half = -(-((load.rows + 1) // 2) // BATCH)
     batches, scorings = -(-load.rows // BATCH) + load.candidates * 2 * half, load.candidates * 2 * half
     step = batches * generated + scorings * max(scored, 0.0) + load.rows * single

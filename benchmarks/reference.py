@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.whole import WholeModel
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, Rollout, ShardGradient, TokenIds, Usage
@@ -26,38 +27,41 @@ from greater_ray.work import (
     TokenTexts,
     Unit,
     Work,
+    computes,
 )
 
 BATCH = 9
 
 
-class ReferenceModel:
+# What costs this structure nothing: the engine tells it, and nothing is counted. Deeper proposals are asked for only
+# where lists run short.
+FREE = frozenset({EncodePrompt, CheckPrompts, PromptRoom, TokenTexts, OneHotGradient, Proposals})
+
+
+class ReferenceModel(WholeModel):
     """One sample at a time where the published code does so, batches of nine elsewhere."""
 
     def __init__(self, engine: Engine, layout: Layout) -> None:
-        self.engine, self.layout = engine, layout
+        self.engine, self.layout, self.facts = engine, layout, engine.facts
         self.model: Any = engine.model
         self.spans = SpanBuilder(engine.tokenizer, layout)
         self.pad = engine.decoder.pad
-        self._usage = Usage()
+        self._counted = Usage()
 
     @property
-    def usage(self) -> Usage:
-        return self._usage
+    def kinds(self) -> frozenset[type[Work[Any]]]:
+        """All that a step of GReaTer asks for."""
+        return self.all_kinds() | FREE
+
+    def run(self, unit: Unit) -> tuple[Any, Usage]:
+        """Compute one unit as the published code does; see ``BaseEngine``."""
+        if type(unit.work) in FREE:
+            return self.engine.run(unit)[0], Usage()
+        self._counted = Usage()
+        return super().run(unit)
 
     def _count(self, **tokens: int) -> None:
-        self._usage = self._usage + Usage(**tokens)
-
-    def ask(self, work: Work[Any]) -> Any:
-        match work:
-            case Rollouts():
-                return self.rollouts(work)
-            case Gradients():
-                return self.gradients(work)
-            # Deeper proposals are asked for only where lists run short, which costs this structure nothing then.
-            case EncodePrompt() | CheckPrompts() | PromptRoom() | TokenTexts() | OneHotGradient() | Proposals():
-                return self.engine.run(Unit(work, self.layout))[0]
-        raise AssertionError(f"this benchmark asks for no {work.kind}")
+        self._counted = self._counted + Usage(**tokens)
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.tensor(values, device=self.engine.device)
@@ -100,13 +104,16 @@ class ReferenceModel:
         nll = entropy(logits_T[head - 1 : head - 1 + len(prompt)], self._tensor(prompt))
         return ce, nll, label_logits.argmax(-1).tolist() == list(label)
 
-    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+    @computes(Rollouts)
+    def rollouts(self, work: Rollouts, layout: Layout) -> tuple[list[list[Rollout]], Usage]:
+        """Score every prompt in two halves of the rows."""
         examples, loss = work.examples, work.loss
         half = (len(examples) + 1) // 2
-        return [
+        results = [
             self._score(examples[:half], prompt, loss) + self._score(examples[half:], prompt, loss)
             for prompt in work.prompts
         ]
+        return results, self._counted
 
     @torch.no_grad()
     def _score(self, examples: Sequence[Example], prompt: TokenIds, loss: LossSpec) -> list[Rollout]:
@@ -125,7 +132,9 @@ class ReferenceModel:
                 results.append(Rollout(reasoning, False, float(ce), float(nll), hit))
         return results
 
-    def gradients(self, work: Gradients) -> ShardGradient:
+    @computes(Gradients)
+    def gradients(self, work: Gradients, layout: Layout) -> tuple[ShardGradient, Usage]:
+        """Regenerate all reasoning; then two passes a row, the second one back through all weights."""
         examples, prompt, position, loss = work.examples, work.prompt, work.position, work.loss
         texts = self._generate(examples, prompt)
         rows = [self._sequence(e, prompt, r) for e, r in zip(examples, texts, strict=True)]
@@ -157,4 +166,4 @@ class ReferenceModel:
         finally:
             self.model.requires_grad_(False)
             self.model.zero_grad(set_to_none=True)
-        return ShardGradient(tuple(total.tolist()), tuple(losses), tuple(proposals))
+        return ShardGradient(tuple(total.tolist()), tuple(losses), tuple(proposals)), self._counted

@@ -48,8 +48,9 @@ class Checkpoint:
         for kept in KEPT:
             self.model.memory.restore(kept, self.store.lines(kept.name).read_as(kept.read))
         try:
-            self.model.meter.usage, self.writer.meter.usage = Usage(**saved["usage"]), Usage(**saved["optimizer_usage"])
-            self.model.meter.seen_prefixes = set(saved["seen_prefixes"])
+            self.model.meter.restore(Usage(**saved["usage"]), saved["seen_prefixes"])
+            # What writes reads no rows, so it has seen none.
+            self.writer.meter.restore(Usage(**saved["optimizer_usage"]))
             state = method.state_type.model_validate(saved["method_state"])
             # A folder of an earlier version has no counts.
             proposals = Counter(saved.get("proposals", {}))
@@ -72,7 +73,7 @@ class Checkpoint:
                 "usage": asdict(self.model.usage),
                 "optimizer_usage": asdict(self.writer.usage),
                 "proposals": search.proposals,
-                "seen_prefixes": sorted(self.model.meter.seen_prefixes),
+                "seen_prefixes": self.model.meter.seen,
                 "elapsed": search.elapsed,
                 "stop_reason": search.stop_reason,
             }

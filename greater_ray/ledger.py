@@ -1,24 +1,28 @@
-"""The ledger: what a search has cost, held against its budget, so that no limit is passed by a whole batch of work.
+"""The ledger: what is counted of a model's work, and what a search has cost, held against its budget.
+
+Work goes out in portions, so that no limit is passed by a whole batch of it.
 
 Two models are counted apart: the task model, and the model that writes prompts, even where both are one.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from greater_ray.config import Budget
 from greater_ray.errors import BudgetSpent
-from greater_ray.types import Usage
+from greater_ray.types import Shard, Usage, total
 from greater_ray.work import Unit
+from greater_ray.work.memory import shard_key
 
 # With a limit, so many units of a batch run before it is known what one of them costs.
 FIRST_UNITS = 8
 # Asked before a portion is handed out, with what the batch has cost so far and in how many units. Tells how many more
 # of its units may run, None for all of them, and may raise, for instance ``BudgetSpent``.
 Allow = Callable[[Usage, int], int | None]
+# Computes units and tells what each of them cost, for instance ``Executor.run``.
+Compute = Callable[[Sequence[Unit]], list[tuple[Any, Usage]]]
 
 
 def anything(spent: Usage, units: int) -> int | None:
@@ -68,14 +72,66 @@ def spent_by_limit(task: Usage, writer: Usage, seconds: float) -> dict[str, floa
     }
 
 
-@dataclass
 class Meter:
-    """What a model has computed so far, and ``allow``, which is asked before every portion of work."""
+    """What a model has computed so far. All its work goes through ``run``, which says what of it is counted.
 
-    usage: Usage = field(default_factory=Usage)
-    allow: Allow = anything
-    # Shards whose questions were metered: their keys and values are computed once, whether or not they are kept.
-    seen_prefixes: set[str] = field(default_factory=set)
+    ``allow`` is asked before every portion of work. The questions of a shard are counted the first time only: their
+    keys and values are computed once, whether or not they are kept. ``context`` tells apart shards whose questions
+    stand behind other demonstrations.
+    """
+
+    def __init__(self) -> None:
+        self.allow: Allow = anything
+        self._usage = Usage()
+        self._seen: set[str] = set()
+
+    @property
+    def usage(self) -> Usage:
+        """All that was counted so far."""
+        return self._usage
+
+    @property
+    def seen(self) -> list[str]:
+        """Names of the shards whose questions were counted, in order."""
+        return sorted(self._seen)
+
+    def restore(self, usage: Usage, seen: Iterable[str] = ()) -> None:
+        """Go on from what was saved of ``usage`` and ``seen``."""
+        self._usage, self._seen = usage, set(seen)
+
+    def run(self, units: Sequence[Unit], compute: Compute, context: str = "") -> list[tuple[Any, Usage]]:
+        """Compute units, as many at once as ``allow`` says; return every result with what it is counted as.
+
+        The wall time of a portion goes to its units in equal parts.
+        """
+        before, results = self.usage, []
+        for portion in portions(units, self.allow, lambda: self.usage - before):
+            begin = time.perf_counter()
+            done = compute(portion)
+            seconds = Usage(seconds=(time.perf_counter() - begin) / len(portion))
+            spent = [
+                self._first_seen(unit, usage, context) + seconds for unit, (_, usage) in zip(portion, done, strict=True)
+            ]
+            self.add(total(spent))
+            results += [(result, usage) for (result, _), usage in zip(done, spent, strict=True)]
+        return results
+
+    def add(self, usage: Usage) -> None:
+        """Count something that is known beside the computing, for instance unreadable replies."""
+        self._usage = self._usage + usage
+
+    def mark_seen(self, shard: Shard, context: str = "") -> None:
+        """Count a shard's questions as metered: a continued run pays for them no second time."""
+        self._seen.add(context + shard_key(shard))
+
+    def _first_seen(self, unit: Unit, usage: Usage, context: str) -> Usage:
+        """Take off the questions of a shard that were metered before."""
+        shard = unit.work.shard
+        if not shard:
+            return usage
+        known = context + shard_key(shard) in self._seen
+        self.mark_seen(shard, context)
+        return usage - Usage(prefix_tokens=usage.prefix_tokens) if known else usage
 
 
 class Metered(Protocol):

@@ -4,7 +4,6 @@ The shard is the unit of work, sums are taken in float64 in shard order, and res
 shard. What the kinds of work are, and how each is cut, remembered and joined, stands in ``greater_ray.work``.
 """
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 
 from greater_ray.config import fingerprint
 from greater_ray.errors import ModelError
-from greater_ray.ledger import Meter, portions
+from greater_ray.ledger import Meter
 from greater_ray.protocols import Executor
 from greater_ray.types import (
     Conversation,
@@ -28,7 +27,6 @@ from greater_ray.types import (
     total,
 )
 from greater_ray.work import BaseEngine, CheckPrompts, Generate, Memory, Unit, Work
-from greater_ray.work.memory import shard_key
 
 ResultT = TypeVar("ResultT")
 
@@ -90,7 +88,8 @@ class ShardedModel:
     def ask_each(self, works: Sequence[Work[ResultT]]) -> list[tuple[ResultT, Usage]]:
         """Have several pieces of work done together, and tell what each of them cost."""
         cut = [work.units(self) for work in works]
-        done = iter(self._metered([Unit(unit, self.layout) for units in cut for unit in units]))
+        batch = [Unit(unit, self.layout) for units in cut for unit in units]
+        done = iter(self.meter.run(batch, self.executor.run, self.memory.context))
         results = [[next(done) for _ in units] for units in cut]
         for units, pairs in zip(cut, results, strict=True):
             for unit, (result, _) in zip(units, pairs, strict=True):
@@ -100,33 +99,9 @@ class ShardedModel:
             for work, pairs in zip(works, results, strict=True)
         ]
 
-    def _metered(self, units: Sequence[Unit]) -> list[tuple[Any, Usage]]:
-        """Compute units and meter them, the wall time in equal parts."""
-        before, results = self.usage, []
-        for portion in portions(units, self.meter.allow, lambda: self.usage - before):
-            begin = time.perf_counter()
-            done = self.executor.run(portion)
-            seconds = Usage(seconds=(time.perf_counter() - begin) / len(portion))
-            spent = [self._first_seen(unit, usage) + seconds for unit, (_, usage) in zip(portion, done, strict=True)]
-            self.meter.usage = self.usage + total(spent)
-            results += [(result, usage) for (result, _), usage in zip(done, spent, strict=True)]
-        return results
-
-    def _first_seen(self, unit: Unit, usage: Usage) -> Usage:
-        """Take off the questions of a shard that were metered before."""
-        if not unit.work.shard:
-            return usage
-        key = self._prefix_key(unit.work.shard)
-        known = key in self.meter.seen_prefixes
-        self.meter.seen_prefixes.add(key)
-        return usage - Usage(prefix_tokens=usage.prefix_tokens) if known else usage
-
     def mark_seen(self, shard: Shard) -> None:
-        """Count this shard's questions as metered: a continued run pays for them no second time."""
-        self.meter.seen_prefixes.add(self._prefix_key(shard))
-
-    def _prefix_key(self, shard: Shard) -> str:
-        return self.memory.context + shard_key(shard)
+        """Count this shard's questions as metered; see ``Meter``."""
+        self.meter.mark_seen(shard, self.memory.context)
 
 
 class ShardedWriter(ShardedModel):
@@ -148,4 +123,4 @@ class ShardedWriter(ShardedModel):
 
     def note_unreadable(self, count: int) -> None:
         """Count replies that could not be read; see ``TextModel``."""
-        self.meter.usage = self.usage + Usage(unreadable=count)
+        self.meter.add(Usage(unreadable=count))

@@ -9,8 +9,8 @@ from greater_ray.methods._archive import Scored, TextState
 from greater_ray.methods._writer import TextConfig
 from greater_ray.protocols import Method, Problem, StepInfo
 from greater_ray.records import ExampleRecord
-from greater_ray.types import Answer, Conversation, Example, LossSpec, TokenIds
-from greater_ray.work import Answers, Rollouts, TextEmbeddings
+from greater_ray.types import Answer, Conversation, Example, Layout, LossSpec, TokenIds, Usage
+from greater_ray.work import Answers, Rollouts, TextEmbeddings, computes
 from tests.prompt_table import LetterWriter
 from tests.scripted import ScriptedModel
 
@@ -28,19 +28,20 @@ class LetterModel(ScriptedModel):
     def word(self, token: int) -> str:
         return chr(token)
 
-    def answers(self, work: Answers) -> list[list[Answer]]:
+    def answers(self, work: Answers, layout: Layout | None) -> tuple[list[list[Answer]], Usage]:
         self.answered.extend((self.text(p)[1:], len(work.examples)) for p in work.prompts)
-        return [[self._answer(p, e) for e in work.examples] for p in work.prompts]
+        return [[self._answer(p, e) for e in work.examples] for p in work.prompts], Usage()
 
-    def text_embeddings(self, work: TextEmbeddings) -> list[list[float]]:
+    @computes(TextEmbeddings)
+    def text_embeddings(self, work: TextEmbeddings, layout: Layout | None) -> tuple[list[list[float]], Usage]:
         """Count letters, to length one."""
         self.asked.append(("text_embeddings", list(work.texts)))
         counts = [[text.lower().count(letter) for letter in ascii_lowercase] for text in work.texts]
-        return [[n / math.hypot(*count) for n in count] for count in counts]
+        return [[n / math.hypot(*count) for n in count] for count in counts], Usage()
 
     def _answer(self, prompt: TokenIds, example: Example) -> Answer:
         right = self.right(self.text(prompt)[1:], example)
-        rollout = self.rollouts(Rollouts([example], [prompt], LossSpec()))[0][0]
+        rollout = self.ask(Rollouts([example], [prompt], LossSpec()))[0][0]
         return Answer(rollout, f"reasoning about {example.id}", example.target if right else "No")
 
 

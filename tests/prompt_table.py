@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from greater_ray.methods._writer import TextConfig
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
-from greater_ray.types import Answer, Conversation, Example, Generation, LossSpec, Rollout, TokenIds
+from greater_ray.types import Answer, Conversation, Example, Generation, Layout, LossSpec, Rollout, TokenIds, Usage
 from greater_ray.work import Answers, Rollouts
 from tests.scripted import ScriptedModel, ScriptedWriter
 
@@ -38,21 +38,21 @@ class LetterModel(ScriptedModel):
     def word(self, token: int) -> str:
         return chr(token)
 
-    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+    def rollouts(self, work: Rollouts, layout: Layout | None) -> tuple[list[list[Rollout]], Usage]:
         texts = tuple(self.text(p).strip() for p in work.prompts)
         self.asked.append(("rollouts", (texts, work.reasoning_of)))
         self.scored.append((texts, tuple(e.id for e in work.examples)))
         return [
             [Rollout(p, False, self.ce.get(text, 9.0), 0.0, e.id in self.right.get(text, ())) for e in work.examples]
             for p, text in zip(work.prompts, texts, strict=True)
-        ]
+        ], Usage()
 
-    def answers(self, work: Answers) -> list[list[Answer]]:
+    def answers(self, work: Answers, layout: Layout | None) -> tuple[list[list[Answer]], Usage]:
         return [
             [Answer(r, f"thinking about {e.id}", "Yes" if r.label_hit else "No")
              for e, r in zip(work.examples, rollouts, strict=True)]
-            for rollouts in self.rollouts(Rollouts(work.examples, work.prompts, LossSpec()))
-        ]  # fmt: skip
+            for rollouts in self.ask(Rollouts(work.examples, work.prompts, LossSpec()))
+        ], Usage()  # fmt: skip
 
 
 @dataclass

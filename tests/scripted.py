@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+from benchmarks.whole import WholeModel
 from greater_ray.methods.greater import PLUGIN, GreaterConfig, GreaterState
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
@@ -18,6 +19,7 @@ from greater_ray.types import (
     Conversation,
     Example,
     Generation,
+    Layout,
     LossSpec,
     PromptCheck,
     PromptGradient,
@@ -40,7 +42,7 @@ from greater_ray.work import (
     SteepestTokens,
     TokenEmbeddings,
     TokenTexts,
-    Work,
+    computes,
 )
 
 WORDS = (" think", " step", " by", " then", " and", " check", " slow", " well", ".", "?", "!", "_", "s", " steps")
@@ -52,7 +54,7 @@ def rows(num: int) -> tuple[Example, ...]:
 
 
 @dataclass
-class ScriptedModel:
+class ScriptedModel(WholeModel):
     """Everything is given by text; ``asked`` notes what was asked for, in order.
 
     ``ranking`` holds the likeliest tokens of a row, best first (the row ``""`` stands for all others), ``slope`` the
@@ -69,15 +71,13 @@ class ScriptedModel:
     asked: list[tuple[str, Any]] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     room: int | None = None
+    facts: dict[str, Any] = field(default_factory=lambda: {"name": "scripted"})
 
     def id(self, word: str) -> int:
         return self.words.index(word)
 
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(map(self.word, tokens))
-
-    def ask(self, work: Work[Any]) -> Any:
-        return getattr(self, work.kind)(work)
 
     def encoded(self, text: str) -> TokenIds:
         ids: list[int] = []
@@ -87,73 +87,88 @@ class ScriptedModel:
             text = text[len(word) :]
         return tuple(ids)
 
-    def encode_prompt(self, work: EncodePrompt) -> TokenIds:
-        return self.encoded(work.text)
+    @computes(EncodePrompt)
+    def encode_prompt(self, work: EncodePrompt, layout: Layout | None) -> tuple[TokenIds, Usage]:
+        return self.encoded(work.text), Usage()
 
-    def check_prompts(self, work: CheckPrompts) -> list[PromptCheck]:
+    @computes(CheckPrompts)
+    def check_prompts(self, work: CheckPrompts, layout: Layout | None) -> tuple[list[PromptCheck], Usage]:
         texts = [self.text(p) for p in work.prompts]
-        return [PromptCheck(t, self.encoded(t) == p) for t, p in zip(texts, work.prompts, strict=True)]
+        return [PromptCheck(t, self.encoded(t) == p) for t, p in zip(texts, work.prompts, strict=True)], Usage()
 
-    def prompt_room(self, work: PromptRoom) -> int | None:
-        return self.room
+    @computes(PromptRoom)
+    def prompt_room(self, work: PromptRoom, layout: Layout | None) -> tuple[int | None, Usage]:
+        return self.room, Usage()
 
-    def token_texts(self, work: TokenTexts) -> list[str]:
-        return [self.word(t) for t in work.tokens]
+    @computes(TokenTexts)
+    def token_texts(self, work: TokenTexts, layout: Layout | None) -> tuple[list[str], Usage]:
+        return [self.word(t) for t in work.tokens], Usage()
 
     def word(self, token: int) -> str:
         return self.words[token]
 
-    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+    @computes(Rollouts)
+    def rollouts(self, work: Rollouts, layout: Layout | None) -> tuple[list[list[Rollout]], Usage]:
         given = work.reasoning_of
         self.asked.append(("rollouts", ([self.text(p) for p in work.prompts], given and self.text(given))))
         results = []
         for prompt in work.prompts:
             ce, nll, hit = self.outcomes.get(self.text(prompt), (9.0, 0.0, False))
             results.append([Rollout(given or prompt, False, ce, nll, hit) for _ in work.examples])
-        return results
+        return results, Usage()
 
-    def gradients(self, work: Gradients) -> ShardGradient:
+    @computes(Gradients)
+    def gradients(self, work: Gradients, layout: Layout | None) -> tuple[ShardGradient, Usage]:
         self.asked.append(("gradients", (work.position, work.loss, work.with_reasoning, work.token_filter)))
         lists = tuple(self._ranked(example, work.depth) for example in work.examples)
-        return ShardGradient((float(len(work.examples)),), (0.0,) * len(work.examples), lists)
+        return ShardGradient((float(len(work.examples)),), (0.0,) * len(work.examples), lists), Usage()
 
     def _ranked(self, example: Example, depth: int) -> TokenIds:
         words = self.ranking.get(example.id, self.ranking.get("", ()))
         return tuple(self.id(word) for word in words[:depth])
 
-    def proposals(self, work: Proposals) -> list[TokenIds]:
+    @computes(Proposals)
+    def proposals(self, work: Proposals, layout: Layout | None) -> tuple[list[TokenIds], Usage]:
         self.asked.append(("proposals", (work.position, work.depth, work.token_filter)))
-        return [self._ranked(example, work.depth) for example in work.examples]
+        return [self._ranked(example, work.depth) for example in work.examples], Usage()
 
-    def one_hot_gradient(self, work: OneHotGradient) -> list[float]:
-        return [self.slope.get(self.words[t], 0.0) * work.gradient[0] for t in work.tokens]
+    @computes(OneHotGradient)
+    def one_hot_gradient(self, work: OneHotGradient, layout: Layout | None) -> tuple[list[float], Usage]:
+        return [self.slope.get(self.words[t], 0.0) * work.gradient[0] for t in work.tokens], Usage()
 
-    def prompt_gradients(self, work: PromptGradients) -> PromptGradient:
+    @computes(PromptGradients)
+    def prompt_gradients(self, work: PromptGradients, layout: Layout | None) -> tuple[PromptGradient, Usage]:
         num, text = len(work.examples), self.text(work.prompt)
         self.asked.append(("prompt_gradients", (text, [e.id for e in work.examples], work.with_reasoning)))
         gradient = tuple(tuple(value * num for value in row) for row in self.pull[text])
         lists = tuple((self._ranked(example, work.depth),) * len(work.prompt) for example in work.examples)
-        return PromptGradient(gradient, (0.0,) * num, lists if work.depth else ())
+        return PromptGradient(gradient, (0.0,) * num, lists if work.depth else ()), Usage()
 
-    def steepest_tokens(self, work: SteepestTokens) -> TokenIds:
+    @computes(SteepestTokens)
+    def steepest_tokens(self, work: SteepestTokens, layout: Layout | None) -> tuple[TokenIds, Usage]:
         self.asked.append(("steepest_tokens", (work.count, work.token_filter)))
-        slopes = self.one_hot_gradient(OneHotGradient(work.gradient, range(len(self.words))))
-        return tuple(sorted(range(len(self.words)), key=lambda t: (slopes[t], t))[: work.count])
+        slopes = self.ask(OneHotGradient(work.gradient, range(len(self.words))))
+        return tuple(sorted(range(len(self.words)), key=lambda t: (slopes[t], t))[: work.count]), Usage()
 
-    def token_embeddings(self, work: TokenEmbeddings) -> list[list[float]]:
-        return [list(self.table[self.words[t]]) for t in work.tokens]
+    @computes(TokenEmbeddings)
+    def token_embeddings(self, work: TokenEmbeddings, layout: Layout | None) -> tuple[list[list[float]], Usage]:
+        return [list(self.table[self.words[t]]) for t in work.tokens], Usage()
 
-    def nearest_tokens(self, work: NearestTokens) -> TokenIds:
+    @computes(NearestTokens)
+    def nearest_tokens(self, work: NearestTokens, layout: Layout | None) -> tuple[TokenIds, Usage]:
         def cosine(a: Sequence[float], b: Sequence[float]) -> float:
             return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
 
-        return tuple(self.id(max(self.table, key=lambda word: cosine(self.table[word], v))) for v in work.vectors)
+        return tuple(
+            self.id(max(self.table, key=lambda word: cosine(self.table[word], v))) for v in work.vectors
+        ), Usage()
 
-    def answers(self, work: Answers) -> list[list[Answer]]:
+    @computes(Answers)
+    def answers(self, work: Answers, layout: Layout | None) -> tuple[list[list[Answer]], Usage]:
         return [
             [Answer(r, self.text(r.reasoning), "Yes" if r.label_hit else "No") for r in rollouts]
-            for rollouts in self.rollouts(Rollouts(work.examples, work.prompts, LossSpec()))
-        ]
+            for rollouts in self.ask(Rollouts(work.examples, work.prompts, LossSpec()))
+        ], Usage()
 
     def questions(self, kind: str) -> list[Any]:
         """Return what was asked of one kind."""
@@ -166,10 +181,10 @@ class Distance(ScriptedModel):
 
     goal: str = " then and check"
 
-    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+    def rollouts(self, work: Rollouts, layout: Layout | None) -> tuple[list[list[Rollout]], Usage]:
         goal = self.encoded(self.goal)
         wrong = [sum(a != b for a, b in zip_longest(prompt, goal)) for prompt in work.prompts]
-        return [[Rollout((), False, float(n), 0.0, n == 0)] * len(work.examples) for n in wrong]
+        return [[Rollout((), False, float(n), 0.0, n == 0)] * len(work.examples) for n in wrong], Usage()
 
 
 # -- one step of GReaTer on it -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.whole import WholeModel
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.protocols import GradientModel
 from greater_ray.types import (
@@ -42,14 +43,15 @@ from greater_ray.work import (
     TextEmbeddings,
     TokenEmbeddings,
     TokenTexts,
-    Work,
+    computes,
 )
 
 
-class SlowTwin:
+class SlowTwin(WholeModel):
     """A ``GradientModel`` of plain loops."""
 
     def __init__(self, model: Any, tokenizer: Any, layout: Layout) -> None:
+        self.facts = {"name": "slow twin"}
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.layout = layout
@@ -137,29 +139,29 @@ class SlowTwin:
 
     # -- GradientModel -------------------------------------------------------------------------------------------------
 
-    usage = Usage()
+    @computes(EncodePrompt)
+    def encode_prompt(self, work: EncodePrompt, layout: Layout | None) -> tuple[TokenIds, Usage]:
+        return self.spans.encode_prompt(work.text), Usage()
 
-    def ask(self, work: Work[Any]) -> Any:
-        return getattr(self, work.kind)(work)
+    @computes(CheckPrompts)
+    def check_prompts(self, work: CheckPrompts, layout: Layout | None) -> tuple[list[PromptCheck], Usage]:
+        return [self.spans.check(p) for p in work.prompts], Usage()
 
-    def encode_prompt(self, work: EncodePrompt) -> TokenIds:
-        return self.spans.encode_prompt(work.text)
-
-    def check_prompts(self, work: CheckPrompts) -> list[PromptCheck]:
-        return [self.spans.check(p) for p in work.prompts]
-
-    def prompt_room(self, work: PromptRoom) -> int:
+    @computes(PromptRoom)
+    def prompt_room(self, work: PromptRoom, layout: Layout | None) -> tuple[int, Usage]:
         layout, longest = self.layout, 0
         for example in work.examples:
             answer = max(layout.max_answer_tokens, len(self.spans.label(example)))
             ids = len(self.context(example, ())) + layout.max_reasoning_tokens + len(self.spans.extractor) + answer
             longest = max(longest, ids)
-        return self.model.config.max_position_embeddings - longest
+        return self.model.config.max_position_embeddings - longest, Usage()
 
-    def token_texts(self, work: TokenTexts) -> list[str]:
-        return [self.tokenizer.decode([t]) for t in work.tokens]
+    @computes(TokenTexts)
+    def token_texts(self, work: TokenTexts, layout: Layout | None) -> tuple[list[str], Usage]:
+        return [self.tokenizer.decode([t]) for t in work.tokens], Usage()
 
-    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+    @computes(Rollouts)
+    def rollouts(self, work: Rollouts, layout: Layout | None) -> tuple[list[list[Rollout]], Usage]:
         results = []
         for prompt in work.prompts:
             rows = []
@@ -173,9 +175,10 @@ class SlowTwin:
                 hit = logits[len(ids) - len(label) - 1 : -1].argmax(-1).tolist() == list(label)
                 rows.append(Rollout(reasoning, truncated, float(ce), float(nll), hit))
             results.append(rows)
-        return results
+        return results, Usage()
 
-    def gradients(self, work: Gradients) -> ShardGradient:
+    @computes(Gradients)
+    def gradients(self, work: Gradients, layout: Layout | None) -> tuple[ShardGradient, Usage]:
         """The gradient is returned over the whole vocabulary's indicator; ``one_hot_gradient`` reads it off."""
         every = list(range(self.embed.weight.shape[0]))
         total = torch.zeros(len(every), dtype=torch.float64)
@@ -185,16 +188,17 @@ class SlowTwin:
             reasoning = self.reason(example, prompt)[0] if work.with_reasoning else ()
             total += self.indicator_gradient(example, prompt, reasoning, position, work.loss, every).double()
             losses.append(self.total_loss(example, prompt, reasoning, work.loss))
-        proposals = self.proposals(Proposals(work.examples, prompt, position, work.depth, work.token_filter))
-        return ShardGradient(tuple(total.tolist()), tuple(losses), tuple(proposals))
+        proposals = self.ask(Proposals(work.examples, prompt, position, work.depth, work.token_filter))
+        return ShardGradient(tuple(total.tolist()), tuple(losses), tuple(proposals)), Usage()
 
-    def proposals(self, work: Proposals) -> list[TokenIds]:
+    @computes(Proposals)
+    def proposals(self, work: Proposals, layout: Layout | None) -> tuple[list[TokenIds], Usage]:
         lists = []
         for example in work.examples:
             last = self.last_logits(self.spans.head(example) + work.prompt[: work.position]).tolist()
             allowed = [t for t in self._allowed_tokens(work.token_filter) if t < len(last)]
             lists.append(tuple(sorted(allowed, key=lambda t: (-last[t], t))[: work.depth]))
-        return lists
+        return lists, Usage()
 
     def _allowed_tokens(self, token_filter: str) -> list[int]:
         if token_filter not in self._tokens:
@@ -212,10 +216,12 @@ class SlowTwin:
             return text in {".", ","} or (bool(text) and all(c == " " or ("a" <= c.lower() <= "z") for c in text))
         raise AssertionError(token_filter)
 
-    def one_hot_gradient(self, work: OneHotGradient) -> list[float]:
-        return [work.gradient[t] for t in work.tokens]
+    @computes(OneHotGradient)
+    def one_hot_gradient(self, work: OneHotGradient, layout: Layout | None) -> tuple[list[float], Usage]:
+        return [work.gradient[t] for t in work.tokens], Usage()
 
-    def prompt_gradients(self, work: PromptGradients) -> PromptGradient:
+    @computes(PromptGradients)
+    def prompt_gradients(self, work: PromptGradients, layout: Layout | None) -> tuple[PromptGradient, Usage]:
         """The table's rows are the leaves; the factor on the way into the model is measured, not read."""
         prompt, loss = work.prompt, work.loss
         table = self.embed.weight.detach()
@@ -235,20 +241,23 @@ class SlowTwin:
             total += torch.autograd.grad(value, rows)[0].double()
             losses.append(float(value.detach()))
         at = [
-            self.proposals(Proposals(work.examples, prompt, position, work.depth, work.token_filter))
+            self.ask(Proposals(work.examples, prompt, position, work.depth, work.token_filter))
             for position in range(len(prompt) if work.depth else 0)
         ]
-        return PromptGradient(tuple(map(tuple, total.tolist())), tuple(losses), tuple(zip(*at, strict=True)))
+        return PromptGradient(tuple(map(tuple, total.tolist())), tuple(losses), tuple(zip(*at, strict=True))), Usage()
 
-    def steepest_tokens(self, work: SteepestTokens) -> TokenIds:
+    @computes(SteepestTokens)
+    def steepest_tokens(self, work: SteepestTokens, layout: Layout | None) -> tuple[TokenIds, Usage]:
         """The gradient is that of ``gradients``: one number per token."""
         allowed = self._allowed_tokens(work.token_filter)
-        return tuple(sorted(allowed, key=lambda t: (work.gradient[t], t))[: work.count])
+        return tuple(sorted(allowed, key=lambda t: (work.gradient[t], t))[: work.count]), Usage()
 
-    def token_embeddings(self, work: TokenEmbeddings) -> list[list[float]]:
-        return [self.embed.weight[t].double().tolist() for t in work.tokens]
+    @computes(TokenEmbeddings)
+    def token_embeddings(self, work: TokenEmbeddings, layout: Layout | None) -> tuple[list[list[float]], Usage]:
+        return [self.embed.weight[t].double().tolist() for t in work.tokens], Usage()
 
-    def nearest_tokens(self, work: NearestTokens) -> TokenIds:
+    @computes(NearestTokens)
+    def nearest_tokens(self, work: NearestTokens, layout: Layout | None) -> tuple[TokenIds, Usage]:
         nearest = []
         for vector in work.vectors:
             cosines = {}
@@ -257,9 +266,10 @@ class SlowTwin:
                 wide = torch.tensor(list(vector), dtype=torch.float64)
                 cosines[token] = float(row @ wide / (row.norm() * wide.norm()))
             nearest.append(min(cosines, key=lambda t: (-cosines[t], t)))
-        return tuple(nearest)
+        return tuple(nearest), Usage()
 
-    def text_embeddings(self, work: TextEmbeddings) -> list[list[float]]:
+    @computes(TextEmbeddings)
+    def text_embeddings(self, work: TextEmbeddings, layout: Layout | None) -> tuple[list[list[float]], Usage]:
         vectors = []
         for text in work.texts:
             ids = torch.tensor([self.tokenizer(text).input_ids])
@@ -267,15 +277,16 @@ class SlowTwin:
                 hidden_TD = self.model(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states[-1][0]
             mean_D = hidden_TD.double().mean(dim=0)
             vectors.append((mean_D / mean_D.norm()).tolist())
-        return vectors
+        return vectors, Usage()
 
-    def answers(self, work: Answers) -> list[list[Answer]]:
-        return [self._answers(work.examples, prompt) for prompt in work.prompts]
+    @computes(Answers)
+    def answers(self, work: Answers, layout: Layout | None) -> tuple[list[list[Answer]], Usage]:
+        return [self._answers(work.examples, prompt) for prompt in work.prompts], Usage()
 
     def _answers(self, examples: Sequence[Example], prompt: TokenIds) -> list[Answer]:
         results = []
         line_end = {t for t in range(len(self.tokenizer)) if self.tokenizer.decode([t]).startswith("\n")}
-        rollouts = self.rollouts(Rollouts(examples, [prompt], LossSpec()))[0]
+        rollouts = self.ask(Rollouts(examples, [prompt], LossSpec()))[0]
         for example, rollout in zip(examples, rollouts, strict=True):
             ids = list(self.context(example, prompt) + rollout.reasoning + self.spans.extractor)
             begin = len(ids)

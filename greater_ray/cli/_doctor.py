@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from greater_ray.config import TrialConfig, parse
 from greater_ray.errors import ConfigError, GreaterRayError
@@ -11,8 +11,12 @@ from greater_ray.models.endpoint import is_endpoint
 from greater_ray.plugins import load
 from greater_ray.problem import moved, not_run
 from greater_ray.protocols import Problem, Task, reads_likeliest
+from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.types import Example, Layout, LossSpec, TokenIds
 from greater_ray.work import Answers, CheckPrompts, Gradients, Rollouts
+
+if TYPE_CHECKING:
+    from greater_ray.models.engine import Engine
 
 # Sizes that suffice: an error of the cache, of a mask or of the gradient shows on any row and after a few tokens.
 CHECK_ROWS = 2
@@ -51,8 +55,8 @@ class _Patient:
 
     config: TrialConfig
     task: Task
-    model: Any
-    engine: Any
+    model: ShardedModel
+    engine: "Engine"
     prompt: TokenIds
     loss: LossSpec
 
@@ -61,8 +65,13 @@ class _Patient:
         return tuple(self.task.train()[:CHECK_ROWS])
 
     @property
+    def layout(self) -> Layout:
+        assert self.model.layout is not None, "what is measured on rows has one"
+        return self.model.layout
+
+    @property
     def short_layout(self) -> Layout:
-        return shortened(self.model.layout, CHECK_REASONING)
+        return shortened(self.layout, CHECK_REASONING)
 
 
 def shortened(layout: Layout, most: int) -> Layout:
@@ -145,8 +154,13 @@ def _load(config: TrialConfig, add: Callable[[Check], None], progress: Callable[
     except GreaterRayError as error:
         add(Check(name, "fail", str(error), error=error))
         return None
+    from greater_ray.models.engine import Engine
+
     loss = getattr(method_config, "loss", None)
-    engine: Any = getattr(model.executor, "engine")  # noqa: B009 - load_subject computes in this process
+    # ``local_models`` loads into this process, and ``resolve`` finds no model of one's own.
+    assert isinstance(model.executor, LocalExecutor)
+    engine = model.executor.engine
+    assert isinstance(engine, Engine)
     return _Patient(config, task, model, engine, prompt, loss if isinstance(loss, LossSpec) else LossSpec())
 
 
@@ -171,7 +185,7 @@ def _graded(error: float, dtype: str) -> Status:
 def _bos(patient: _Patient) -> Check:
     from greater_ray.models.checks import check_bos
 
-    found, expected = check_bos(patient.engine, patient.model.layout, patient.few[0])
+    found, expected = check_bos(patient.engine, patient.layout, patient.few[0])
     status: Status = "ok" if found == expected else "fail"
     message = f"sequences begin with {found} BOS token{'' if found == 1 else 's'}, {expected} expected"
     return Check("bos", status, message, {"found": found, "expected": expected})
@@ -246,7 +260,7 @@ def _extractor(patient: _Patient) -> Check:
     config, task, engine = patient.config, patient.task, patient.engine
     shard = tuple(task.train()[:EXTRACTOR_ROWS])
     chosen = config.task.extractor
-    limits = shortened(patient.model.layout, EXTRACTOR_REASONING)
+    limits = shortened(patient.layout, EXTRACTOR_REASONING)
     ((rollouts,), _) = engine.rollouts(Rollouts(shard, [patient.prompt], patient.loss), limits)
     rates: dict[str, dict[str, float]] = {}
     for variant in dict.fromkeys([chosen, *extractor_variants()]):
@@ -257,7 +271,7 @@ def _extractor(patient: _Patient) -> Check:
         rates[variant] = {
             "right": sum(s.correct for s in scores) / len(shard),
             "readable": sum(s.prediction is not None for s in scores) / len(shard),
-            "hit": sum(a.rollout.label_hit for a in answers) / len(shard),
+            "hit": sum(bool(a.rollout.label_hit) for a in answers) / len(shard),
         }
     shown = ", ".join(
         f"{name if name in extractor_variants() else 'your own'} "
@@ -282,7 +296,7 @@ def _memory(patient: _Patient) -> Check:
     method_config = patient.config.method_config
     candidates = int(method_config.get("num_evaluated", 1)) if method_config else 1
     rows = patient.config.shard_size * max(1, candidates)
-    figures = memory_estimate(patient.engine, patient.model.layout, patient.task.train(), patient.prompt, rows)
+    figures = memory_estimate(patient.engine, patient.layout, patient.task.train(), patient.prompt, rows)
     needed = figures["questions"] + max(figures["decoding"], figures["backward"])
     free = figures["available"]
     message = (

@@ -13,10 +13,22 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from greater_ray.cli._completion import COMPLETIONS, complete_set
+from greater_ray.cli._completion import COMPLETIONS, complete_cell, complete_set
 from greater_ray.cli._errors import Complaint, Written, sentence, spelled_out, written_keys
 from greater_ray.errors import ConfigError, GreaterRayError
 from greater_ray.plugins import outside
+
+# Cells of a grid, by any command that takes a prompt out of a folder.
+CellOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cell",
+        metavar="AXIS=PATTERN,...",
+        help="Cell of a grid, for instance method=greater,seed=1.",
+        show_default=False,
+        autocompletion=complete_cell,
+    ),
+]
 
 
 class Setting(NamedTuple):

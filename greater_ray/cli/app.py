@@ -12,15 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from greater_ray.cli._completion import COMPLETIONS, among, complete_cell, complete_format
+from greater_ray.cli._completion import COMPLETIONS, among
+from greater_ray.cli._display import complain, progress_line
 from greater_ray.cli._errors import Complaint, UsageError, of_the_system, usage
 from greater_ray.cli._help import Command, Group
-from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, Given, collect, read_prompt, with_options
+from greater_ray.cli._options import ONLY_FOR_OPTIMIZE, CellOption, Given, collect, read_prompt, with_options
+from greater_ray.cli.exchange import export, import_
 from greater_ray.cli.grid import register
 from greater_ray.cli.paper import paper
 from greater_ray.cli.schema import schema
 from greater_ray.errors import ConfigError, Interrupted, redacted, shortened, unknown_name
-from greater_ray.progress.door import door, hand_out, rewrite_line
+from greater_ray.progress.door import door
 from greater_ray.shown import escaped
 
 
@@ -54,17 +56,6 @@ def _application(
 _Split = Annotated[
     str,
     typer.Option("--split", metavar="NAME", help="train, dev or test.", autocompletion=COMPLETIONS["--split"]),
-]
-
-_Cell = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--cell",
-        metavar="AXIS=PATTERN,...",
-        help="Cell of a grid, for instance method=greater,seed=1.",
-        show_default=False,
-        autocompletion=complete_cell,
-    ),
 ]
 
 
@@ -103,10 +94,10 @@ def optimize(
                     models=local_models(screen.message),
                 )
         except Interrupted as error:
-            _complain(str(error))
+            complain(str(error))
             raise typer.Exit(stop.exit_code) from None
         except KeyboardInterrupt:
-            _complain("aborted; finished steps are kept, the same command continues.")
+            complain("aborted; finished steps are kept, the same command continues.")
             raise typer.Exit(stop.exit_code) from None
     if not stop.graceful:
         print("this run was finished before; nothing was computed", file=stream)
@@ -130,7 +121,7 @@ def evaluate(
         Path | None,
         typer.Option("--run", metavar="FOLDER", help="Best prompt and settings of a run.", show_default=False),
     ] = None,
-    cell: _Cell = None,
+    cell: CellOption = None,
     split: _Split = "test",
 ) -> None:
     """Measure one prompt on the rows of a split."""
@@ -159,13 +150,13 @@ def evaluate(
     from greater_ray.runs import evaluate_prompt
 
     config = resolve_config(collect(given, base))
-    progress = _progress_line(given)
+    progress = progress_line()
     result = evaluate_prompt(
         config,
         text,
         split,
         on_rows=lambda done, of: progress(f"{done} of {of} rows"),
-        message=_complain,
+        message=complain,
         models=local_models(progress),
     )
     progress("")
@@ -213,7 +204,7 @@ def doctor(given: Given) -> None:
     from greater_ray.progress.screen import console
 
     screen = console(sys.stdout, given.no_color)
-    progress = _progress_line(given)
+    progress = progress_line()
 
     def show(check: Check) -> None:
         progress("")
@@ -233,72 +224,8 @@ def doctor(given: Given) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-@app.command(cls=Command, rich_help_panel="One prompt")
-@with_options(settings=False)
-def export(
-    given: Given,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of a grid.")],
-    cell: _Cell = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="FORM",
-            help="text, messages, json, openai, promptfoo, lm-eval, lm-eval-results, dspy, inspect or dataset.",
-            autocompletion=complete_format,
-        ),
-    ] = "text",
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="PATH", help="Write a file or folder instead.", show_default=False)
-    ] = None,
-) -> None:
-    """Print the best prompt of a run, or write it in the form of another program."""
-    from greater_ray.cli._runs import exported
-    from greater_ray.export import as_text, save
-
-    if given.json and form == "text":
-        form = "json"
-    content = exported(run, form, cell or ())
-    if to is not None:
-        for path in save(content, to):
-            _complain(f"wrote {path}")
-        return
-    text = as_text(content)
-    if text is None:
-        why = f"'{form}' is no text to print; name a file or folder by §to."
-        raise ConfigError(why, setting="format", value=form)
-    hand_out(text + "\n")
-
-
-@app.command("import", cls=Command, rich_help_panel="One prompt")
-@with_options(settings=False)
-def import_(
-    given: Given,
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="Text, chat messages, DSPy, promptfoo or lm-eval.", show_default=False),
-    ],
-    settings: Annotated[
-        bool, typer.Option("--settings", help="Print YAML for --config: the prompt as start prompt, placed as it was.")
-    ] = False,
-) -> None:
-    """Print the prompt that a file of another program holds."""
-    from dataclasses import asdict
-
-    from greater_ray.cli._display import as_json
-    from greater_ray.published import read_published
-
-    found = read_published(file)
-    if found.left_out:
-        _complain(f"{found.left_out} worked examples are left out; evaluation.demonstrations takes some")
-    if given.json:
-        sys.stdout.write(as_json(asdict(found)) + "\n")
-    elif settings:
-        import yaml
-
-        hand_out(yaml.safe_dump(found.settings(), sort_keys=False, allow_unicode=True))
-    else:
-        hand_out(found.prompt.strip() + "\n")
+app.command(cls=Command, rich_help_panel="One prompt")(export)
+app.command("import", cls=Command, rich_help_panel="One prompt")(import_)
 
 
 @app.command(cls=Command, rich_help_panel="Look around")
@@ -320,8 +247,8 @@ def report(
 
     path = to or folder / "report.html"
     if watching:
-        _complain(f"open {path} in a browser; Ctrl-C ends the watch, not what it watches")
-        progress = _progress_line(given)
+        complain(f"open {path} in a browser; Ctrl-C ends the watch, not what it watches")
+        progress = progress_line()
         made = watch(folder, path, lambda report: progress(_states(report.overview["states"])))
         progress("")
     else:
@@ -344,22 +271,6 @@ app.command(cls=Command, rich_help_panel="Look around")(schema)
 app.add_typer(paper, rich_help_panel="Grids")
 
 
-def _progress_line(given: Given) -> Any:
-    """Return a function that shows one changing line on standard error, or nothing where it is no terminal."""
-    if not sys.stderr.isatty():
-        return lambda text: None
-
-    def show(text: str) -> None:
-        rewrite_line(text)
-
-    return show
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 def run(args: list[str]) -> int:
     """Run one command and return its exit code; an error is one sentence, with a traceback only for --debug."""
     with door():
@@ -373,7 +284,7 @@ def _run(args: list[str]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (typer.Abort, KeyboardInterrupt):
-        _complain("stopped.")
+        complain("stopped.")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone; nothing more can be written there, not even at exit.
@@ -389,17 +300,17 @@ def _report(error: Exception, args: list[str]) -> int:
     if isinstance(error, UsageError):
         message = usage(error, args)
         if message:
-            _complain(f"error: {message}")
+            complain(f"error: {message}")
         return 2
     if isinstance(error, Complaint):
-        _complain(f"error: {error}")
+        complain(f"error: {error}")
         return error.code
     said = of_the_system(error) if isinstance(error, OSError) else None
     if said is not None:
-        _complain(f"error: {redacted(said[0])}")
+        complain(f"error: {redacted(said[0])}")
         return said[1]
     reason = redacted(shortened(" ".join(str(error).split()))) or "no message"
-    _complain(f"internal error: {type(error).__name__}: {reason}; run again with --debug to see where.")
+    complain(f"internal error: {type(error).__name__}: {reason}; run again with --debug to see where.")
     return 1
 
 

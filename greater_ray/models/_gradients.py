@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from greater_ray.models._choices import choice_loss
-from greater_ray.models._decode import Decoder, Parts, RowBatch, widen
+from greater_ray.models._decode import Decoder, Parts, RowBatch
 from greater_ray.models._kv import NEVER, Prefix
+from greater_ray.models._logits import widen
 from greater_ray.types import LossSpec, TokenIds
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from greater_ray.errors import ConfigError
 from greater_ray.models._backward import TorchEngine
-from greater_ray.models._decode import best_tokens
+from greater_ray.models._logits import best_tokens
 from greater_ray.models._placement import markup_tokens
 from greater_ray.models._turns import Turns
 from greater_ray.types import Layout, TokenIds, Usage

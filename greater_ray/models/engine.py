@@ -18,26 +18,20 @@ from greater_ray.errors import DataError
 from greater_ray.models._attention import SHARED, WIDE
 from greater_ray.models._backward import layer_without_gradient
 from greater_ray.models._choices import choice_ids, rollout_of
-from greater_ray.models._decode import (
-    Decoder,
-    Parts,
-    RowBatch,
-    RowResult,
-    choice_room,
-    common_beginning,
-    ranked_tokens,
-)
+from greater_ray.models._decode import Decoder, Parts, RowBatch
 from greater_ray.models._device import hardware
 from greater_ray.models._fitted import fit
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, begin, row_gradients
 from greater_ray.models._head import widen_head
 from greater_ray.models._kv import Masks, Prefix
+from greater_ray.models._logits import ranked_tokens
 from greater_ray.models._memory import MicroBatch
 from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
 from greater_ray.models._probe import refuse_unsupported, takes_common_prefix
+from greater_ray.models._rows import PromptedRows
 from greater_ray.models._spans import SpanBuilder
 from greater_ray.models._spread import devices_of
 from greater_ray.models._vocabulary import Vocabulary
@@ -215,8 +209,9 @@ class Engine(Vocabulary):
         """
         given = None if work.reasoning is None else list(work.reasoning) * len(work.prompts)
         size, choices = len(work.shard), choice_ids(self.spans(layout), work.shard, work.loss)
-        rows, usage = self._run_rows(
-            work.shard, layout, work.prompts, work.loss.ce_temperature, reasoning=given, answer=False, choices=choices
+        asked = self._prompted(work.shard, work.prompts, layout)
+        rows, usage = asked.run(
+            self.decoder, self._decode_batch, layout, work.loss.ce_temperature, reasoning=given, choices=choices
         )
         labels = [choices.index(self.spans(layout).label(e)) if choices else 0 for e in work.shard] * len(work.prompts)
         rollouts = [rollout_of(row, label) for row, label in zip(rows, labels, strict=True)]
@@ -228,8 +223,9 @@ class Engine(Vocabulary):
         given, size = work.reasoning, len(work.shard)
         choices = self.spans(layout).choices if work.score_choices else ()
         given = given and given * len(work.prompts)
-        rows, usage = self._run_rows(
-            work.shard, layout, work.prompts, 1.0, reasoning=given, answer=True, choices=choices
+        asked = self._prompted(work.shard, work.prompts, layout)
+        rows, usage = asked.run(
+            self.decoder, self._decode_batch, layout, reasoning=given, choices=choices, line_ends=self._line_ends
         )
         decode = self.tokenizer.decode
         # Chat markup is no text: what is quoted from here into a question to the writer must not hold any.
@@ -240,60 +236,11 @@ class Engine(Vocabulary):
         ]
         return [answers[k : k + size] for k in range(0, len(answers), size)], usage
 
-    @torch.no_grad()
-    def _run_rows(
-        self,
-        shard: Shard,
-        layout: Layout,
-        prompts: Sequence[TokenIds],
-        temperature: float,
-        *,
-        reasoning: Sequence[TokenIds] | None,
-        answer: bool,
-        choices: Sequence[TokenIds] = (),
-    ) -> tuple[list[RowResult], Usage]:
-        spans = self.spans(layout)
+    def _prompted(self, shard: Shard, prompts: Sequence[TokenIds], layout: Layout) -> PromptedRows:
+        """The rows of a shard under every prompt, with the keys and values of their heads."""
         parts = [p for prompt in prompts for p in self._parts(shard, prompt, layout, layout.max_reasoning_tokens)]
         heads, prefix = self._prefix(parts[: len(shard)], layout)
-        longest = max(len(p.label) for p in parts)
-        tail = 1 + len(spans.extractor) + max(longest, layout.max_answer_tokens, choice_room(choices))
-        common = 0 if spans.shared_head or len(prompts) == 1 else len(common_beginning(prompts))
-        passes = 0
-
-        def work(start: int, stop: int) -> list[RowResult]:
-            nonlocal passes
-            if spans.shared_head:
-                batch = RowBatch.behind_prompts(self.decoder, prefix, parts[start:stop])
-            else:
-                members = [k % len(shard) for k in range(start, stop)]
-                batch = RowBatch.behind_beginning(self.decoder, prefix, members, parts[start:stop])
-            if reasoning is None:
-                logits = batch.prefill(layout.max_reasoning_tokens + tail)
-                batch.reason(logits, layout.max_reasoning_tokens)
-            else:
-                batch.given(reasoning[start:stop], max(map(len, reasoning)) + tail)
-            logits = batch.score(spans.extractor, temperature)
-            if choices:
-                passes += batch.score_choices(logits, choices, temperature)
-            if answer:
-                batch.answer(logits, layout.max_answer_tokens, self._line_ends)
-            passes += 2 + (spans.shared_head or common > 0) + max(r.generated for r in batch.results)
-            return batch.results
-
-        rows = self._decode_batch.map(work, len(parts))
-        usage = Usage(
-            calls=len(parts),
-            prefix_tokens=fed_tokens(heads),
-            prefill_tokens=sum(1 + len(p.prompt) for p in (parts[:: len(shard)] if spans.shared_head else parts))
-            + sum(spans.shared_head + len(p.suffix) for p in parts)
-            - (common * (len(parts) - len(shard)) - len(shard) if common else 0)
-            + (sum(map(len, reasoning)) if reasoning is not None else 0),
-            generated_tokens=sum(r.generated for r in rows),
-            scored_tokens=sum(len(spans.extractor) + len(p.label) for p in parts)
-            + len(parts) * sum(len(choice) - 1 for choice in choices),
-            passes=passes,
-        )
-        return rows, usage
+        return PromptedRows(parts, len(shard), heads, prefix, self.spans(layout))
 
     @computes(Generate)
     def generate(self, work: Generate, layout: Layout | None) -> tuple[list[Generation], Usage]:

@@ -9,7 +9,7 @@ from greater_ray.methods.greater import PLUGIN as GREATER
 from greater_ray.methods.greater_textual import PLUGIN as GREATER_TEXTUAL
 from greater_ray.plugins import load
 from greater_ray.protocols import Problem
-from greater_ray.types import Rollout
+from greater_ray.types import Layout, Rollout, Usage
 from greater_ray.work import Rollouts
 from tests.all_methods import NEEDED, WRITING
 from tests.babbler import babble
@@ -24,12 +24,12 @@ WHOLE_PROMPTS = [name for name in WRITING if load("methods", name) is not GREATE
 class GoodWords(LetterModel):
     """A prompt answers one more row in three rightly for each of three words that it holds."""
 
-    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+    def rollouts(self, work: Rollouts, layout: Layout | None) -> tuple[list[list[Rollout]], Usage]:
         found = [_good(self.text(prompt)) for prompt in work.prompts]
         return [
             [Rollout(p, False, 3.0 - n, 0.0, n > int(e.id[1:]) % 3) for e in work.examples]
             for p, n in zip(work.prompts, found, strict=True)
-        ]
+        ], Usage()
 
 
 def _good(text: str) -> int:

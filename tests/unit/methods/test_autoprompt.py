@@ -10,7 +10,7 @@ from greater_ray.errors import ConfigError
 from greater_ray.methods._tokens import mean_fit
 from greater_ray.methods.autoprompt import PLUGIN, AutoPromptConfig
 from greater_ray.protocols import MethodState, Problem, StepInfo
-from greater_ray.types import Example, LossSpec, Rollout
+from greater_ray.types import Example, Layout, LossSpec, Rollout, Usage
 from greater_ray.work import Gradients, Rollouts
 from tests.scripted import START, Distance, ScriptedModel, evaluated, rows
 
@@ -24,14 +24,14 @@ class TwoSets(ScriptedModel):
 
     on_dev: Mapping[str, float] = field(default_factory=dict)
 
-    def rollouts(self, work: Rollouts) -> list[list[Rollout]]:
+    def rollouts(self, work: Rollouts, layout: Layout | None) -> tuple[list[list[Rollout]], Usage]:
         assert work.reasoning_of == (), "no reasoning anywhere"
-        results, examples, prompts = super().rollouts(work), work.examples, work.prompts
+        results, examples, prompts = super().rollouts(work, layout)[0], work.examples, work.prompts
         if examples[0].id.startswith("dev"):
             self.asked[-1] = ("dev", self.asked[-1][1][0])
             ces = [self.on_dev.get(self.text(p), rows[0].label_ce) for p, rows in zip(prompts, results, strict=True)]
-            return [[Rollout((), False, ce, 0.0, False)] * len(examples) for ce in ces]
-        return results
+            return [[Rollout((), False, ce, 0.0, False)] * len(examples) for ce in ces], Usage()
+        return results, Usage()
 
 
 def at(position: int, word: str) -> str:
@@ -150,13 +150,13 @@ def test_positions_are_drawn_by_seed_and_step():
 
 def test_gradient_and_trial_take_rows_of_their_own():
     class Noting(TwoSets):
-        def gradients(self, work: Gradients) -> Any:
+        def gradients(self, work: Gradients, layout: Layout | None) -> tuple[Any, Usage]:
             self.asked.append(("rows", [e.id for e in work.examples]))
-            return super().gradients(work)
+            return super().gradients(work, layout)
 
-        def rollouts(self, work: Rollouts) -> Any:
+        def rollouts(self, work: Rollouts, layout: Layout | None) -> tuple[Any, Usage]:
             self.asked.append(("rows", [e.id for e in work.examples]))
-            return super().rollouts(work)
+            return super().rollouts(work, layout)
 
     model = Noting(slope=SLOPE)
     problem = problem_with(model, num=9)

@@ -10,7 +10,7 @@ from greater_ray.methods.few_shot import PLUGIN, FewShotConfig, FewShotState, Wo
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.records import ExampleRecord
 from greater_ray.tasks import load_task
-from greater_ray.types import Answer, Example, Rollout, TokenIds
+from greater_ray.types import Answer, Example, Layout, Rollout, TokenIds, Usage
 from greater_ray.work import Answers
 from tests.scripted import ScriptedModel
 
@@ -29,7 +29,7 @@ class Reader(ScriptedModel):
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens))
 
-    def answers(self, work: Answers) -> list[list[Answer]]:
+    def answers(self, work: Answers, layout: Layout | None) -> tuple[list[list[Answer]], Usage]:
         self.asked.append(("answers", ([self.text(p) for p in work.prompts], [e.id for e in work.examples])))
         return [
             [
@@ -41,7 +41,7 @@ class Reader(ScriptedModel):
                 for e in work.examples
             ]
             for _ in work.prompts
-        ]
+        ], Usage()
 
 
 def read(example: Example, answer: Answer) -> ExampleRecord:

@@ -14,7 +14,7 @@ from greater_ray.methods import gepa as module
 from greater_ray.methods.gepa import PLUGIN, GepaConfig, GepaState, Iteration
 from greater_ray.protocols import Problem, StepInfo
 from greater_ray.tasks import load_task
-from greater_ray.types import Answer, Conversation, Example, Rollout, TokenIds
+from greater_ray.types import Answer, Conversation, Example, Layout, Rollout, TokenIds, Usage
 from greater_ray.work import Answers
 from tests.babbler import babble
 from tests.scripted import ScriptedModel, ScriptedWriter, read, rows
@@ -37,7 +37,7 @@ class Characters(ScriptedModel):
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens))
 
-    def answers(self, work: Answers) -> list[list[Answer]]:
+    def answers(self, work: Answers, layout: Layout | None) -> tuple[list[list[Answer]], Usage]:
         texts = [self.text(p).strip() for p in work.prompts]
         self.asked.append(("answers", (texts, [e.id for e in work.examples])))
         return [
@@ -46,7 +46,7 @@ class Characters(ScriptedModel):
                 for e in work.examples
             ]
             for text in texts
-        ]
+        ], Usage()
 
 
 def by_chance(text: str, row: str) -> bool:

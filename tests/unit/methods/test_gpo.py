@@ -266,7 +266,7 @@ def test_embeddings_are_asked_for_in_the_first_step_so_that_a_model_without_any_
     assert model.questions("text_embeddings") == [["Begin."]]
 
     class Without(LetterModel):
-        def text_embeddings(self, work):
+        def text_embeddings(self, work, layout):
             raise UnsupportedError("'it' cannot give text embeddings.", setting="model.name")
 
     why = r"^method_config\.similarity: .*cannot give text embeddings; .*similarity may be tf-idf"

@@ -12,7 +12,7 @@ from greater_ray.methods._moves import showing
 from greater_ray.methods._race import Lead, Runner, cut, lead, race, row_loss
 from greater_ray.methods.greater_race import PLUGIN, GreaterRaceConfig, GreaterRaceState, _starts
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.types import Answer, Example, Rollout, Shown, TokenIds
+from greater_ray.types import Answer, Example, Layout, Rollout, Shown, TokenIds, Usage
 from greater_ray.work import Answers, Proposals
 from tests.scripted import ScriptedModel, read, rows
 
@@ -38,9 +38,9 @@ class Answering(ScriptedModel):
             return self
         return Answering(**{**self.__dict__, "shown": shown, "under": prompt})
 
-    def answers(self, work: Answers) -> list[list[Answer]]:
+    def answers(self, work: Answers, layout: Layout | None) -> tuple[list[list[Answer]], Usage]:
         self.asked.append(("answers", ([self.text(p) for p in work.prompts], [e.id for e in work.examples])))
-        return [[self._answer(prompt, row) for row in work.examples] for prompt in work.prompts]
+        return [[self._answer(prompt, row) for row in work.examples] for prompt in work.prompts], Usage()
 
     def _answer(self, prompt: TokenIds, row: Example) -> Answer:
         text, number = self.text(prompt), int(row.id.strip("devr"))
@@ -49,8 +49,8 @@ class Answering(ScriptedModel):
         hit = number < share * 20
         return Answer(Rollout((), False, 1.0, 0.0, hit), "", "Yes" if hit else "No")
 
-    def proposals(self, work: Proposals) -> list[TokenIds]:
-        return [self._ranked(example, work.depth) for example in work.examples]
+    def proposals(self, work: Proposals, layout: Layout | None) -> tuple[list[TokenIds], Usage]:
+        return [self._ranked(example, work.depth) for example in work.examples], Usage()
 
 
 def problem_with(model: ScriptedModel, dev: Sequence[Example] = DEV, seed: int = 0) -> Problem:

@@ -7,7 +7,7 @@ import pytest
 from greater_ray.errors import ConfigError
 from greater_ray.methods.pez import PLUGIN, Descent, PezConfig, PezState, readable
 from greater_ray.protocols import Problem, StepInfo
-from greater_ray.types import Rollout
+from greater_ray.types import Layout, Rollout, Usage
 from greater_ray.work import CheckPrompts, Rollouts
 from tests.scripted import ScriptedModel, rows
 
@@ -131,12 +131,12 @@ def test_a_projected_prompt_is_used_as_its_text_reads():
 
 def test_a_projection_without_words_is_not_scored_and_the_start_stays():
     class Blank(ScriptedModel):
-        def check_prompts(self, work: CheckPrompts) -> Any:
-            return [c._replace(text=" ", survives=False) for c in super().check_prompts(work)]
+        def check_prompts(self, work: CheckPrompts, layout: Layout | None) -> tuple[Any, Usage]:
+            return [c._replace(text=" ", survives=False) for c in super().check_prompts(work, layout)[0]], Usage()
 
-        def rollouts(self, work: Rollouts) -> Any:
+        def rollouts(self, work: Rollouts, layout: Layout | None) -> tuple[Any, Usage]:
             assert [self.text(p) for p in work.prompts] == [" think"]
-            return [[Rollout((), False, 5.0, 0.0, False)] * len(work.examples)]
+            return [[Rollout((), False, 5.0, 0.0, False)] * len(work.examples)], Usage()
 
     state, (info,) = run(Blank(table=TABLE, pull={" think": TURN}), config())
     assert [(c.status, c.loss) for c in info.candidates] == [("empty", None)]

@@ -178,10 +178,10 @@ def test_twice_as_many_can_be_tried_on_the_wrong_answers_first():
     class Longest(LetterModel):
         """A prompt whose text ends in a, b, c, d gets its parent's mistakes right."""
 
-        def rollouts(self, work):
+        def rollouts(self, work, layout):
             texts = [self.text(p).strip() for p in work.prompts]
             self.right = {t: ids("t", 30) for t in texts if t[-1] in "abcd" and t != START}
-            return super().rollouts(work)
+            return super().rollouts(work, layout)
 
     model = Longest()
     state, info, _ = expanded(author(), model, train=30, max_expansion_factor=3, reject_on_errors=True)
