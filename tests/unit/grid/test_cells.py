@@ -288,15 +288,15 @@ def test_how_a_model_is_served_is_said_by_its_entry_over_the_grid():
 @pytest.mark.parametrize(
     ("changes", "setting"),
     [
-        ({"models": ({"name": "a"}, {"name": "b", "replicas": {"gpus": 2}})}, "models.1.replicas.gpus"),
-        ({"transfer": {"models": ({"name": "far", "replicas": {"gpus": 2}},)}}, "transfer.models.0.replicas.gpus"),
-        ({"include": ({"models": ({"name": "c", "replicas": {"gpus": 2}},)},)}, "include.0.models.0.replicas.gpus"),
+        ({"models": ({"name": "a"}, {"name": "b", "replicas": {"gpus": 2.5}})}, "models.1.replicas.gpus"),
+        ({"transfer": {"models": ({"name": "far", "replicas": {"gpus": 2.5}},)}}, "transfer.models.0.replicas.gpus"),
+        ({"include": ({"models": ({"name": "c", "replicas": {"gpus": 2.5}},)},)}, "include.0.models.0.replicas.gpus"),
     ],
 )
 def test_a_mistake_in_how_a_model_is_served_has_the_place_of_its_entry(changes: dict, setting: str):
     with pytest.raises(ConfigError, match="a part of one GPU") as raised:
         replica_configs(GridConfig(**changes))
-    assert (raised.value.setting, raised.value.value) == (setting, 2)
+    assert (raised.value.setting, raised.value.value) == (setting, 2.5)
 
 
 def test_two_variants_of_a_model_are_served_and_named_apart():
