@@ -221,7 +221,7 @@ def grid_files(shop: Workshop, rng: random.Random) -> Iterator[Case]:
         {"tasks": []}, {"tasks": "bbh/navigat"}, {"tasks": {"name": "bbh/navigate"}}, {"tasks": [None]},
         {"tasks": ["bbh/*"]}, {"tasks": [{"name": "bbh/navigate", "train_size": "x"}]}, {"models": []},
         {"models": [""]}, {"models": [{"name": SIMULATED, "dtype": "int8"}]},
-        {"models": [{"name": SIMULATED, "replicas": 3}]}, {"models": [{"name": SIMULATED, "replicas": {"gpus": 2}}]},
+        {"models": [{"name": SIMULATED, "replicas": 3}]}, {"models": [{"name": SIMULATED, "replicas": {"gpus": 2.5}}]},
         {"seeds": []}, {"seeds": [-1]}, {"seeds": ["a"]}, {"seeds": [0.5]},
         {"seeds": 3}, {"seeds": [True]}, {"settings": [1]}, {"settings": "x"}, {"settings": {"sed": 1}},
         {"settings": {"seed": 1}}, {"settings": {"budget": 3}}, {"settings": {"task": []}}, {"settings": {"model": 3}},

@@ -139,7 +139,9 @@ def resolve_config(settings: Mapping[str, Any]) -> TrialConfig:
     names = expand(config.task.name)
     if len(names) > 1:
         raise ConfigError(
-            f"'{config.task.name}' is a group of {len(names)} tasks; name one of them.", setting="task.name"
+            f"'{config.task.name}' is a group of {len(names)} tasks; name one of them.",
+            setting="task.name",
+            value=config.task.name,
         )
     extractor(load_task(config.task), config.task.extractor)
     method_config = parse(method.config_type, config.method_config, "method_config")
@@ -216,8 +218,8 @@ class Subject(NamedTuple):
     rendered: str | None = None
 
 
-def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
-    """Load rows first, then the model: a mistake in the data shows before the long part.
+def load_subject(config: TrialConfig, models: Models | None = None, task: Task | None = None) -> Subject:
+    """Load rows first (unless ``task`` holds them), then the model: a mistake in the data shows before the long part.
 
     Raises:
         DataError: rows are missing or broken.
@@ -225,7 +227,7 @@ def load_subject(config: TrialConfig, models: Models | None = None) -> Subject:
     """
     from greater_ray.tasks import extractor, load_task
 
-    task = load_task(config.task)
+    task = load_task(config.task) if task is None else task
     task.train(), task.dev()
     served = (models or local_models())(config.model)
     layout = config.make_layout(*extractor(task, config.task.extractor))
@@ -265,8 +267,8 @@ class Parts:
     rendered: str | None = None
 
 
-def assemble(config: TrialConfig, models: Models | None = None) -> Parts:
-    """Load what a config names; ``models`` says where its models run.
+def assemble(config: TrialConfig, models: Models | None = None, task: Task | None = None) -> Parts:
+    """Load what a config names; ``models`` says where its models run, ``task`` is the config's where it is at hand.
 
     Raises:
         GreaterRayError: as ``load_subject``; also where an option of the method is wrong or the writer cannot be used.
@@ -274,7 +276,7 @@ def assemble(config: TrialConfig, models: Models | None = None) -> Parts:
     models = models or local_models()
     check_method(config)
     method, method_config = load_method(config)
-    subject = load_subject(config, models)
+    subject = load_subject(config, models, task)
     task, facts = subject.task, subject.facts
     if subject.kinds is not None:
         _refuse_missing(config, method, method_config, subject.kinds)

@@ -1,4 +1,4 @@
-"""What is kept between runs: converted models, and rows that a program had at hand."""
+"""What is kept between runs: converted models, rows that a program had at hand, and a machine's rates."""
 
 import os
 from pathlib import Path

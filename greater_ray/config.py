@@ -111,6 +111,8 @@ class TrialConfig(Config):
             endpoint = model.pop("endpoint")
             if model["weights"] == "safetensors":
                 del model["weights"]  # all that there was before
+            if model["quantization"] is None:
+                del model["quantization"]
             if endpoint is not None and endpoint["answers"] != "auto":
                 model["answers"] = endpoint["answers"]
         return fingerprint(value)
@@ -153,7 +155,8 @@ def parse(config_type: type[Any], values: Mapping[str, Any], where: str = "") ->
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
-        option = f"{where}.{path}" if where else path
+        # What is wrong between settings has no path of its own.
+        option = ".".join(filter(None, (where, path))) or None
         if first["type"] == "extra_forbidden":
             allowed = _keys_at(config_type, first["loc"][:-1])
             hint = did_you_mean(str(first["loc"][-1]), allowed)
@@ -161,7 +164,8 @@ def parse(config_type: type[Any], values: Mapping[str, Any], where: str = "") ->
             raise ConfigError(why, setting=option, allowed=allowed) from None
         if first["type"] == "missing":
             raise ConfigError("missing.", setting=option) from None
-        message = first["msg"][0].lower() + first["msg"][1:]
+        message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+        message = message[0].lower() + message[1:]
         if first["type"] == MAY_BE_SECRET or first["loc"][-1:] in (("endpoint",), ("base_url",), ("api_key_env",)):
             raise ConfigError(f"{message}.", setting=option) from None
         raise ConfigError(f"{message}, not {first['input']!r}.", setting=option, value=first["input"]) from None

@@ -61,7 +61,7 @@ def unwritable(path: Path, error: OSError) -> StoreError:
     if code == errno.ENOENT:
         why = f"'{folder}' is gone, or its disk is; bring it back and run again."
         return DiskError(why, setting="out")
-    return StoreError(f"'{path}' cannot be written ({error.strerror}).", setting="out")
+    return StoreError(f"'{path}' cannot be written ({error.strerror}).", setting="out", value=path)
 
 
 def sync(path: Path) -> None:

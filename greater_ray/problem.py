@@ -74,5 +74,7 @@ def refuse_long_prompts(parts: Parts, problem: Problem, prompts: Collection[Toke
     raise DataError(
         f"row '{rows[0].id}': beside it, up to {parts.config.decoding.max_reasoning_tokens} tokens of reasoning and "
         f"the answer, the model's context window has room for {max(0, left)} tokens of prompt, the start prompt "
-        f"has {length}; lower decoding.max_reasoning_tokens, shorten the prompt or leave the row out."
+        f"has {length}; lower it, shorten the prompt or leave the row out.",
+        setting="decoding.max_reasoning_tokens",
+        value=parts.config.decoding.max_reasoning_tokens,
     )

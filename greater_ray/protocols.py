@@ -7,7 +7,7 @@ and reads answers, ``Method`` is one optimizer.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -281,6 +281,11 @@ class MethodState(BaseModel, frozen=True, extra="forbid"):
     def result(self) -> TokenIds:
         """The best prompt so far; the current one where none has been scored."""
         return self.best[0][1] if self.best else self.prompt_ids
+
+    def stepped(self, *, improved: bool, **changes: Any) -> Self:
+        """Return the state one step further, with ``changes``; ``improved``: it has found a prompt better than all."""
+        since = 0 if improved else self.steps_since_best + 1
+        return self.model_copy(update={"step": self.step + 1, "steps_since_best": since, **changes})
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

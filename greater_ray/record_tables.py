@@ -42,11 +42,11 @@ def _score(record: "TrialRecord", split: str) -> list[list[str]]:
     if before is None or after is None:
         return []
     change = next((c for c in record.comparisons if c.split == split), None)
-    chose = " (chose the prompt)" if split in record.chosen_by else ""
+    selection = " (selection)" if split in record.chosen_by else ""
     told = [points(change.difference), f"{change.p_value:.2g}"] if change else ["-", "-"]
     losses = f"{_loss(before.label_ce)} to {_loss(after.label_ce)}" if change else _loss(after.label_ce)
     figures = [percent(before.accuracy), f"<b>{percent(after.accuracy)}</b>", percents(after.accuracy_interval)]
-    return [[f"{split}{chose}", str(after.num_examples), *figures, *told, losses]]
+    return [[f"{split}{selection}", str(after.num_examples), *figures, *told, losses]]
 
 
 def _loss(value: float | None) -> str:

@@ -185,7 +185,7 @@ class TrialRecord(Record):
     ``optimization_usage`` is the task model's cost of the search, a choice among finalists on dev rows included.
     ``proposals`` counts what the writer proposed by what became of it, for instance ``{"scored": 5, "duplicate": 1}``.
     ``rendered`` are the turns that asked, as the chat template wrote them, with ``{question}`` and ``{prompt}``.
-    ``chosen_by`` names the splits whose scores chose the prompt: the search's first, then that of the finalists.
+    ``chosen_by`` names the splits that the prompt was selected on: the search's first, then that of the finalists.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -38,15 +38,17 @@ def run_config(
         return run_parts(assemble(config, models), out, observer=observer, should_stop=should_stop)
     with RunStore(out, config) as store:
         # A folder that is finished, or belongs to another run, is told before the long part.
+        task = None
         if config.task.data != "hub" or config.task.rows is not None:
             from greater_ray.tasks import load_task
 
-            store.match_inputs(row_hash(load_task(config.task)))
+            task = load_task(config.task)
+            store.match_inputs(row_hash(task))
         record = store.load_record()
         if record is not None:
             (observer or Observer()).finished(record)
             return record
-        parts = assemble(config, models)
+        parts = assemble(config, models, task)
         store.match_inputs(parts.inputs)
         return Trial(parts, store, observer, should_stop).run()
 
@@ -94,9 +96,9 @@ def evaluate_prompt(
         raise unknown_name("split", split, SPLITS)
     ids = encoded(model, prompt) if isinstance(prompt, str) else prompt
     if not ids:
-        raise ConfigError(f"{prompt!r} has no tokens; give at least one word.", setting="prompt")
+        raise ConfigError(f"{prompt!r} has no tokens; give at least one word.", setting="prompt", value=prompt)
     rows = rows_of(task, split)
     if not rows:
-        raise ConfigError(f"'{split}' of '{config.task.name}' has no rows.", setting="split")
+        raise ConfigError(f"'{split}' of '{config.task.name}' has no rows.", setting="split", value=split)
     shown = fitting(model, evaluation_demonstrations(config, task), [ids], rows, message)
     return evaluate(task, model.showing(shown, ids), split, rows, ids, NoLines(), on_rows=on_rows).record

@@ -87,7 +87,14 @@ class ModelConfig(Config):
         description="Numbers of the weights; `auto` is float32 on a CPU, elsewhere as saved. `bfloat16` is faster on "
         "CPUs that have it; decisions are taken in float32 all the same.",
     )
-    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, ...")
+    device: str = Field(
+        default="auto",
+        description="`auto`, `cpu`, `cuda`, `cuda:1`, ...; `cuda:0,cuda:1` spreads the layers over GPUs.",
+    )
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        default=None,
+        description="Quantize the weights while they are read, with the package bitsandbytes; none: as saved.",
+    )
     attn_implementation: Name | None = Field(
         default=None, description="`sdpa` or `eager`; none: what transformers has."
     )

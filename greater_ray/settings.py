@@ -73,7 +73,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
-        raise ConfigError(f"'{path}' cannot be read ({error.strerror}).", setting="config") from error
+        raise ConfigError(f"'{path}' cannot be read ({error.strerror}).", setting="config", value=path) from error
     except _NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         place = Place(str(path), mark.line + 1 if mark is not None else None)
@@ -81,7 +81,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         why = f"{error.problem}." if isinstance(error, _RefusedError) else "not valid YAML."
         raise ConfigError(why, setting="config", place=place) from None
     if not isinstance(values, dict):
-        raise ConfigError(f"'{path}' must hold a mapping of options, not {type(values).__name__}.", setting="config")
+        raise ConfigError(
+            f"'{path}' must hold a mapping of options, not {type(values).__name__}.", setting="config", value=path
+        )
     return values
 
 
@@ -142,7 +144,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         key, equals, text = assignment.partition("=")
         if not equals or not all(key.split(".")):
             raise ConfigError(
-                f"'{assignment}' must have the form key=value, for instance method_config.top_k=20.", setting="set"
+                f"'{assignment}' must have the form key=value, for instance method_config.top_k=20.",
+                setting="set",
+                value=assignment,
             )
         try:
             value = yaml.load(text, _Loader)
@@ -154,7 +158,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             child = node.setdefault(parent, {})
             if not isinstance(child, dict):
                 raise ConfigError(
-                    f"'{assignment}' sets a value below '{parent}', which is already a value.", setting="set"
+                    f"'{assignment}' sets a value below '{parent}', which is already a value.",
+                    setting="set",
+                    value=assignment,
                 )
             node = child
         node[last] = value

@@ -137,7 +137,7 @@ def refuse_foreign(folder: Path) -> None:
     with writing(folder):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
     if "config.json" not in names and any(not name.startswith(".") for name in names):
-        raise StoreError(f"'{folder}' is not empty and holds no run; choose a new folder.", setting="out")
+        raise StoreError(f"'{folder}' is not empty and holds no run; choose a new folder.", setting="out", value=folder)
 
 
 class RunStore:
@@ -187,6 +187,7 @@ class RunStore:
                     f"'{self.folder}' holds a different run (differs in: {changed}); "
                     "choose another folder, or repeat that run's settings to continue it.",
                     setting="out",
+                    value=self.folder,
                 )
             self._noted_config()
             return
@@ -206,6 +207,7 @@ class RunStore:
                 raise StoreError(
                     f"'{self.folder}' was begun with other {name}, which have changed since; choose another folder.",
                     setting="out",
+                    value=self.folder,
                 )
         if not inputs.keys() <= file.inputs.keys():
             noted = file.model_copy(update={"inputs": {**file.inputs, **inputs}})

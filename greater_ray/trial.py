@@ -96,10 +96,12 @@ class Trial:
 
     def _save_step(self, search: Search, state: MethodState, info: StepInfo) -> None:
         if info.accepted is not None and info.accepted not in range(len(info.candidates)):
-            raise MethodError(
-                f"method '{self.parts.config.method}': step {state.step} has {len(info.candidates)} candidates, and "
-                f"StepInfo.accepted is {info.accepted}; it must be the index of one of them, or None."
+            name = self.parts.config.method
+            why = (
+                f"'{name}': step {state.step} has {len(info.candidates)} candidates, and StepInfo.accepted is "
+                f"{info.accepted}; it must be the index of one of them, or None."
             )
+            raise MethodError(why, setting="method", value=name)
         record = step_record(self.parts, state, info, search.elapsed)
         search.state = state
         search.proposals.update(info.written)

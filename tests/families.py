@@ -209,6 +209,8 @@ def tiny_model(
     config = tiny_config(family, tokenizer)
     if layers != 2:
         config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = (list(config.layer_types) * layers)[:layers]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float64)

@@ -1,7 +1,8 @@
 """A GPU that is none: its tensors say that they lie on a device and lie in the host's memory.
 
 What a GPU makes fail or slow is seen without one. An operation on tensors of two devices raises, as CUDA would; kernel
-launches, waits for a result and copies to the device are counted. Numbers are those of the CPU, and nothing is said of
+launches, waits for a result and copies to the device are counted. There may be several cards: tensors of two of them do
+not meet either, and a copy from one to the other is counted. Numbers are those of the CPU, and nothing is said of
 time. Attention without a gradient counts as one launch, as fused kernels are; CPU kernels else stand for CUDA's one by
 one, so launches are those of torch's own operators.
 """
@@ -9,7 +10,7 @@ one, so launches are those of torch's own operators.
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -31,11 +32,11 @@ class MixedDevicesError(RuntimeError):
 
 
 class Counts(Counter[str]):
-    """Launches by operator, ``sync ...`` by what waited, and ``upload`` for copies to the device."""
+    """Launches by operator, ``sync ...`` by what waited, ``upload`` for copies to the device and ``across`` cards."""
 
     @property
     def launches(self) -> int:
-        return sum(number for name, number in self.items() if not name.startswith(("sync", "upload")))
+        return sum(number for name, number in self.items() if not name.startswith(("sync", "upload", "across")))
 
     @property
     def syncs(self) -> int:
@@ -43,12 +44,16 @@ class Counts(Counter[str]):
 
 
 class OnDevice(Tensor):
-    """A tensor of the pretended device; ``held`` is where its numbers are."""
+    """A tensor of the pretended device; ``held`` is where its numbers are, ``card`` which one it lies on.
+
+    For torch itself all cards are the first one: the way back of autograd knows no more of them.
+    """
 
     held: Tensor
+    card: int
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> "OnDevice":
+    def __new__(cls, held: Tensor, card: int = 0) -> "OnDevice":
         made: OnDevice = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             held.size(),
@@ -57,11 +62,18 @@ class OnDevice(Tensor):
             dtype=held.dtype,
             device=device(),
         )
-        made.held = held
+        made.held, made.card = held, card
         return made
 
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device(NAME, self.card)
+
+    def data_ptr(self) -> int:
+        return self.held.data_ptr()
+
     def __repr__(self) -> str:  # type: ignore[override]
-        return f"OnDevice({tuple(self.shape)}, {self.dtype})"
+        return f"OnDevice({tuple(self.shape)}, {self.dtype}, {self.device})"
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -99,6 +111,19 @@ def move(model: nn.Module) -> None:
                     held[name] = nn.Parameter(moved, requires_grad=False) if held is module._parameters else moved
 
 
+class _Across(torch.autograd.Function):
+    """A copy on another card, whose gradient goes back to the first."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: OnDevice, card: int) -> OnDevice:
+        ctx.card = tensor.card
+        return OnDevice(tensor.held.clone(), card)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: OnDevice) -> tuple[OnDevice, None]:
+        return OnDevice(gradients[0].held.clone(), ctx.card), None
+
+
 class _Operators(TorchDispatchMode):
     """Sees every operator, also those that make tensors from nothing."""
 
@@ -122,6 +147,15 @@ class _Calls(TorchFunctionMode):
         if func is Tensor.tolist and isinstance(args[0], OnDevice):
             self.counts["sync tolist"] += 1
             return args[0].held.tolist()
+        if (
+            func is Tensor.to
+            and isinstance(args[0], OnDevice)
+            and (card := _card_asked(*args[1:], **kwargs)) is not None
+        ) and card != args[0].card:
+            self.counts["across"] += 1
+            dtype = torch._C._nn._parse_to(*args[1:], **kwargs)[1]  # type: ignore[attr-defined]
+            moved = _Across.apply(args[0], card)  # type: ignore[no-untyped-call]
+            return moved if dtype is None else moved.to(dtype)
         if func is torch.tensor and _is_device(kwargs.get("device")):
             # In torch, too, it is made on the host and copied.
             target = kwargs.pop("device")
@@ -139,7 +173,7 @@ class _Calls(TorchFunctionMode):
     def _attention(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
         mask = options.pop("attn_mask", None)
         given = [query, key, value] + ([] if mask is None else [mask])
-        if not all(isinstance(t, OnDevice) for t in given):
+        if len({t.device for t in given}) > 1:
             raise MixedDevicesError(f"attention over {[str(t.device) for t in given]}")
         if torch.is_grad_enabled() and any(t.requires_grad for t in given):
             groups = query.shape[1] // key.shape[1]
@@ -149,15 +183,24 @@ class _Calls(TorchFunctionMode):
             return torch.softmax(scores if mask is None else scores + mask, dim=-1) @ value
         self.counts["fused attention"] += 1
         held = [t.held for t in given if isinstance(t, OnDevice)]
+        card = query.device.index
         with torch._C.DisableTorchFunction():
             mixed = torch.nn.functional.scaled_dot_product_attention(
                 held[0], held[1], held[2], attn_mask=held[3] if len(held) > 3 else None, **options
             )
-        return OnDevice(mixed)
+        return OnDevice(mixed, card)
 
 
 def _is_device(value: Any) -> bool:
     return value is not None and torch.device(value).type == NAME
+
+
+def _card_asked(*args: Any, **kwargs: Any) -> int | None:
+    """Return the card that the arguments of ``Tensor.to`` name, if any."""
+    if args and isinstance(args[0], Tensor):
+        return args[0].device.index if isinstance(args[0], OnDevice) else None
+    device = torch._C._nn._parse_to(*args, **kwargs)[0]  # type: ignore[attr-defined]
+    return (device.index or 0) if _is_device(device) else None
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any], counts: Counts) -> Any:
@@ -192,16 +235,21 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], counts: Counts) -> Any:
         counts["sync copy"] += bool(on_device) and not here
     elif on_device and any(t.dim() for t in on_host):
         raise MixedDevicesError(f"{name} of tensors on {[str(t.device) for t in on_device + on_host]}")
+    if name != "copy_" and len({t.card for t in on_device}) > 1:
+        raise MixedDevicesError(f"{name} of tensors on {[str(t.device) for t in on_device]}")
     counts["sync item"] += name == "_local_scalar_dense" and bool(on_device)
     counts["sync nonzero"] += name == "nonzero" and bool(on_device)
     if here and name not in _NO_LAUNCH and name != "_local_scalar_dense":
         counts[name] += 1
+    card = on_device[0].card if on_device else 0
     if here and "device" in own_kwargs:
+        # Where torch asks for room beside a tensor, it means the tensor's card.
+        card = (wanted.index or card) if wanted is not None else card
         own_kwargs["device"] = torch.device("cpu")
     result = func(*own_args, **own_kwargs)
     if name.endswith("_") and isinstance(args[0], OnDevice):
         return args[0]
-    return _each(result, _wrapped) if here else result
+    return _each(result, partial(_wrapped, card=card)) if here else result
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -209,5 +257,5 @@ def _each(value: Any, change: Callable[[Any], Any]) -> Any:
     return type(value)(_each(v, change) for v in value) if isinstance(value, (list, tuple)) else change(value)
 
 
-def _wrapped(value: Any) -> Any:
-    return OnDevice(value) if isinstance(value, Tensor) and not isinstance(value, OnDevice) else value
+def _wrapped(value: Any, card: int) -> Any:
+    return OnDevice(value, card) if isinstance(value, Tensor) and not isinstance(value, OnDevice) else value

@@ -31,8 +31,8 @@ OUTSIDE = {
 # The pages of the sidebar, by caption.
 CHAPTERS = {
     "Use": (
-        "settings", "own-tasks", "placement", "endpoints", "grids", "deploy", "results", "report", "export",
-        "reproducing", "statistics", "extending",
+        "settings", "own-tasks", "placement", "endpoints", "grids", "large-models", "deploy", "results", "report",
+        "export", "reproducing", "statistics", "extending",
     ),
     "Reference": ("methods", "tasks", "commands/index", "options/index", "python"),
     "How it works": (

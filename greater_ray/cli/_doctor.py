@@ -13,7 +13,7 @@ from greater_ray.problem import moved, not_run
 from greater_ray.protocols import Problem, Task, reads_likeliest
 from greater_ray.sharding import LocalExecutor, ShardedModel
 from greater_ray.types import Example, Layout, LossSpec, TokenIds
-from greater_ray.work import Answers, CheckPrompts, Rollouts
+from greater_ray.work import Answers, CheckPrompts, Gradients, Rollouts
 
 if TYPE_CHECKING:
     from greater_ray.models.engine import Engine
@@ -105,7 +105,7 @@ def examine(config: TrialConfig, on_check: Callable[[Check], None], progress: Ca
             ("extractor", f"{EXTRACTOR_ROWS} rows, {EXTRACTOR_REASONING} tokens of reasoning", _extractor),
             ("memory", "an estimate", _memory),
         ):
-            if name == "half" and patient.engine.facts["dtype"] not in ("bfloat16", "float16"):
+            if name == "half" and (_quantized(patient) or patient.engine.facts["dtype"] not in ("bfloat16", "float16")):
                 continue
             progress(f"checking {name} ({what})")
             try:
@@ -172,6 +172,11 @@ def _counts(provenance: dict[str, Any]) -> str:
     return f"{provenance.get('task')}: {sizes}{shares}"
 
 
+def _quantized(patient: _Patient) -> bool:
+    """Tell whether weights have fewer bits: transformers makes no copy in other numbers, and kernels may round more."""
+    return "quantization" in patient.engine.facts
+
+
 def _graded(error: float, dtype: str) -> Status:
     fine, usable = TOLERANCE.get(dtype, TOLERANCE["float32"])
     return "ok" if error <= fine else "warn" if error <= usable else "fail"
@@ -203,7 +208,8 @@ def _losses(patient: _Patient) -> Check:
 
     result = check_losses(patient.engine, patient.short_layout, patient.few, patient.prompt)
     worst = max(result.label, result.prompt)
-    status = _graded(worst / max(1.0, result.scale), patient.engine.facts["dtype"])
+    dtype = "bfloat16" if _quantized(patient) else patient.engine.facts["dtype"]
+    status = _graded(worst / max(1.0, result.scale), dtype)
     message = f"cached, batched losses differ from plain ones by at most {worst:.1e} (losses up to {result.scale:.3g})"
     return Check("losses", status, message, result._asdict())
 
@@ -211,11 +217,15 @@ def _losses(patient: _Patient) -> Check:
 def _gradient(patient: _Patient) -> Check:
     from greater_ray.models.checks import available_memory, check_gradient
 
-    engine = patient.engine
-    precise = engine.facts["parameters"] * 10 < available_memory(engine.device)
+    engine, quantized = patient.engine, _quantized(patient)
+    if Gradients not in engine.kinds:
+        why = "a layer has no backward pass, so methods that need gradients are refused; all others run"
+        return Check("gradient", "warn", why)
+    precise = not quantized and engine.facts["parameters"] * 10 < available_memory(*engine.devices)
     row, layout = patient.few[:1], patient.short_layout
     result = check_gradient(engine, layout, row, patient.prompt, patient.loss, precise=precise, directions=1)
-    coarsest = max(engine.facts["dtype"], result.dtype, key=lambda name: TOLERANCE.get(name, (0.0, 0.0)))
+    dtype = "bfloat16" if quantized else engine.facts["dtype"]
+    coarsest = max(dtype, result.dtype, key=lambda name: TOLERANCE.get(name, (0.0, 0.0)))
     status = _graded(result.error, coarsest)
     message = (
         f"differs from central differences ({result.dtype}) by {result.error:.1e} of its length {result.length:.3g} "
@@ -230,7 +240,7 @@ def _half(patient: _Patient) -> Check:
     from greater_ray.models.half import check_half
 
     engine, dtype = patient.engine, patient.engine.facts["dtype"]
-    if engine.facts["parameters"] * 6 > available_memory(engine.device):
+    if engine.facts["parameters"] * 6 > available_memory(*engine.devices):
         why = f"what {dtype} changes is not known: a copy in float32 beside the model does not fit into memory"
         return Check("half", "ok", why)
     shard = tuple(patient.task.train()[:HALF_ROWS])

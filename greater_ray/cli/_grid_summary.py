@@ -25,7 +25,7 @@ _Row = tuple[CellResult, tuple[str, ...]]
 
 _ACCURACY = "accuracy with 95 % intervals; loss of the right answer, * beyond noise"
 _COSTS = "tokens of search, writer and final evaluation; time of own calls"
-_SELECTION = "; rows marked (selection) are those by which the prompt was chosen"
+_SELECTION = "; the prompt was selected on rows marked (selection)"
 _SCORE_COLUMNS = ("split", "before", "after", "change", "p", "loss")
 _COST_COLUMNS = ("search", "writer", "eval", "time")
 _LEFT = (*AXES, "split")  # columns of words; figures stand on the right
@@ -168,19 +168,22 @@ def _loss(score: SplitScore) -> str:
 
 
 def status_of(folder: Path) -> dict[str, Any]:
-    """Return the cells of a grid's folder with their states, and the figures of a grid that runs now.
+    """Return the cells of a grid's folder, with their states, and the figures of a grid that runs now.
+
+    Where none runs, finished cells have their scores and costs too, as ``cell_json`` has them: what ``print_status``
+    shows in tables.
 
     Raises:
         StoreError: there is no grid.
     """
-    store = GridStore(folder)
-    noted = store.read_grid()
-    states = store.states(dict.fromkeys(entry["trial_id"] for entry in noted["cells"]))
+    noted = {(entry["trial_id"], entry["source"]): entry for entry in GridStore(folder).read_grid()["cells"]}
+    results, running = load(folder), _running(folder)
     cells = []
-    for entry in noted["cells"]:
-        state = states[entry["trial_id"]]
-        cells.append({**entry, "state": state.state, "reason": state.reason})
-    return {"name": noted["name"], "cells": cells, "running": _running(folder)}
+    for cell in results.cells:
+        own = {"state": cell.state, "reason": cell.reason} if running else {"reason": None, **cell_json(cell)}
+        known = noted.get((cell.trial_id, cell.source), {})
+        cells.append({**known, **cell.labels, "trial_id": cell.trial_id, "source": cell.source, **own})
+    return {"name": results.name, "cells": cells, "running": running}
 
 
 def _running(folder: Path) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ SETTINGS = (
     Setting("--model", "model.name", str, "NAME", "Built-in name, folder, GGUF file or hub id (org/name).", _MODEL),
     Setting("--revision", "model.revision", str, "REV", "Branch, tag or commit of a hub model.", _MODEL),
     Setting("--dtype", "model.dtype", str, "TYPE", "auto, float32, bfloat16, float16 or float64.", _MODEL),
-    Setting("--device", "model.device", str, "DEVICE", "auto, cpu, cuda, cuda:1, ...", _MODEL),
+    Setting("--device", "model.device", str, "DEVICE", "auto, cpu, cuda, cuda:1, several as cuda:0,cuda:1", _MODEL),
     Setting("--attn-implementation", "model.attn_implementation", str, "NAME", "sdpa or eager.", _MODEL),
     Setting("--threads", "model.threads", int, "N", "Threads of the CPU to use.", _MODEL),
     Setting("--task", "task.name", str, "NAME", "See `greater-ray list tasks`; not needed with --rows.", _TASK),
@@ -326,18 +326,19 @@ def read_prompt(prompt: str | None, file: Path | None) -> str:
         ConfigError: neither or both are given, the file cannot be read, or there is no text.
     """
     if (prompt is None) == (file is None):
-        raise ConfigError("--prompt: give exactly one of --prompt TEXT, --prompt-file FILE and --run FOLDER.")
-    option, text = "--prompt", prompt or ""
+        why = "give exactly one of --prompt TEXT, --prompt-file FILE and --run FOLDER."
+        raise ConfigError(why, setting="prompt", value=prompt)
+    option, text = "prompt", prompt or ""
     if file is not None:
-        option = "--prompt-file"
+        option = "prompt_file"
         try:
             text = file.read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            raise ConfigError(f"--prompt-file: '{file}' cannot be read ({error.strerror}).") from error
+            raise ConfigError(f"'{file}' cannot be read ({error.strerror}).", setting=option, value=file) from error
         except UnicodeDecodeError as error:
-            raise ConfigError(f"--prompt-file: '{file}' is not UTF-8 text.") from error
+            raise ConfigError(f"'{file}' is not UTF-8 text.", setting=option, value=file) from error
     if re.search("[\ud800-\udfff]", text):
-        raise ConfigError(f"{option}: the prompt is not UTF-8 text.")
+        raise ConfigError("the prompt is not UTF-8 text.", setting=option, value=text)
     if not text.strip():
-        raise ConfigError(f"{option}: {text!r} has no tokens; give at least one word.")
+        raise ConfigError(f"{text!r} has no tokens; give at least one word.", setting=option, value=text)
     return text

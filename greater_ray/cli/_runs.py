@@ -24,7 +24,7 @@ def read_run(folder: Path, option: str = "RUN", cell: Sequence[str] = ()) -> Tri
     try:
         results = load(folder)
     except StoreError as error:
-        raise StoreError(f"{option}: {error}") from error
+        raise error.about(option) from error
     if (folder / GRID_FILE).exists():
         return results.one(parse_only(cell, "cell")).record
     if cell:
@@ -32,7 +32,8 @@ def read_run(folder: Path, option: str = "RUN", cell: Sequence[str] = ()) -> Tri
         raise ConfigError(why, setting="cell", value=",".join(cell))
     (single,) = results.cells
     if not single.done:
-        raise StoreError(f"{option}: the run in '{folder}' is not finished; the command that began it continues it.")
+        why = f"the run in '{folder}' is not finished; the command that began it continues it."
+        raise StoreError(why, setting=option, value=folder)
     return single.record
 
 
@@ -47,11 +48,11 @@ def exported(folder: Path, form: str, cell: Sequence[str] = ()) -> Any:
     try:
         results = load(folder)
     except StoreError as error:
-        raise StoreError(f"RUN: {error}") from error
+        raise error.about("RUN") from error
     if cell:
         results = replace(results, cells=tuple(results.select(parse_only(cell, "cell"))))
     if not results.finished:
-        raise StoreError(f"RUN: nothing in '{folder}' is finished yet.")
+        raise StoreError(f"nothing in '{folder}' is finished yet.", setting="RUN", value=folder)
     return export_results(results, form)
 
 

@@ -90,7 +90,8 @@ class Where:
         for_ray = {f"--{f.name}": getattr(self, f.name) for f in fields(self) if f.name != "replicas"}
         if self.here and any(for_ray.values()):
             wrong = ", ".join(option for option, value in for_ray.items() if value)
-            raise ConfigError(f"--replicas: 0 runs in this process, without Ray; leave out {wrong}.")
+            why = f"0 runs in this process, without Ray; leave out {wrong}."
+            raise ConfigError(why, setting="replicas.count", value=0)
         return {"concurrency": self.concurrency} | ({"replicas": {"count": self.replicas}} if self.replicas else {})
 
 
@@ -280,7 +281,8 @@ def _of_targets(values: dict[str, Any]) -> dict[str, Any]:
     allowed = ModelConfig.model_fields.keys() - {"name"}
     model = values.get("model", {})
     if not isinstance(model, dict):
-        raise ConfigError(f"--set: model={model} must name a setting, for instance model.dtype=bfloat16.")
+        why = f"model={model} must name a setting, for instance model.dtype=bfloat16."
+        raise ConfigError(why, setting="set", value=model, allowed=allowed)
     for key in model:
         if key not in allowed:
             raise unknown_name("--set: model", key, allowed)

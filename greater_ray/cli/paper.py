@@ -95,7 +95,7 @@ _Format = Annotated[
 
 @paper.command("list", cls=Command)
 @with_options(settings=False)
-def list_(
+def list_(  # noqa: PLR0913 - every option of the command is a parameter
     given: Given,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of tables.", show_default=False)
@@ -108,6 +108,9 @@ def list_(
     probe: Annotated[
         bool, typer.Option("--probe", help="Load the models and measure what the estimate is made of.")
     ] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure how fast this machine is, once, for the hours here.")
+    ] = False,
 ) -> None:
     """Show every table with its cells, how many are done, and an estimate of what is missing."""
     from greater_ray.cli._paper_display import print_list
@@ -116,7 +119,7 @@ def list_(
     _note(given, assignments)
     store = _store(out) if out is not None else None
     view = _view(store, scale, model, only, seeds, assignments)
-    print_list(plan_tables("all", view), store, given, probe=probe)
+    print_list(plan_tables("all", view), store, given, probe=probe, measure=measure)
 
 
 @paper.command(cls=Command)
@@ -253,5 +256,6 @@ def _numbers(seeds: str | None) -> tuple[int, ...] | None:
         return None
     parts: list[Any] = [part.strip() for part in seeds.split(",")]
     if not all(part.isdigit() for part in parts):
-        raise ConfigError(f"--seeds: '{seeds}' must be numbers from 0 with commas, for instance 0,1,2.")
+        why = f"'{seeds}' must be numbers from 0 with commas, for instance 0,1,2."
+        raise ConfigError(why, setting="--seeds", value=seeds)
     return tuple(dict.fromkeys(map(int, parts)))

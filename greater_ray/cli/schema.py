@@ -43,6 +43,6 @@ def schema(
     try:
         to.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"'{to}' cannot be written ({error.strerror}).", setting="to") from error
+        raise ConfigError(f"'{to}' cannot be written ({error.strerror}).", setting="to", value=to) from error
     sys.stderr.write(f"wrote {to}; the first line of a YAML file beside it:\n")
     sys.stdout.write(editor_line(to.name) + "\n")

@@ -74,6 +74,7 @@ class RayBackend:
             try:
                 for model, demand, nodes in self._filled(wave.demands):
                     number = f"{demand.count} replica{'s' if demand.count != 1 else ''}"
+                    number += f" on {demand.gpus:g} GPUs each" if demand.gpus > 1 else ""
                     observer.message(f"loading '{demand.model}' into {number}")
                     pools.append(Pool.launch(model, demand, self._config(model), nodes))
                 self._run_wave(wave.cells(), pools, store, observer)
@@ -92,10 +93,7 @@ class RayBackend:
 
     def _demand(self, model: ModelConfig, title: str) -> Demand:
         config = self._config(model)
-        gpus = config.gpus
-        if gpus is None:
-            gpus = 1.0 if model.device.startswith("cuda") or (model.device == "auto" and connect.has_gpus()) else 0.0
-        return Demand(title, config.count, float(model.threads or 1), gpus)
+        return Demand(title, config.count, float(model.threads or 1), config.gpus_of(model, connect.has_gpus))
 
     def _config(self, model: ModelConfig) -> ReplicaConfig:
         return self.replicas.get(model, self.default)

@@ -26,7 +26,8 @@ class Demand:
 
     def sentence(self) -> str:
         """Say what is needed."""
-        each = f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+        where = " of one machine" if self.gpus > 1 else ""
+        each = f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU{where}" if self.gpus else "")
         number = self.count or 1
         return f"{number} replica{'s' if number > 1 else ''} of '{self.model}' with {each} each"
 
@@ -86,10 +87,13 @@ def _parts(gpus: float) -> list[float]:
 
 
 def _without(gpus: list[float], need: float) -> list[float] | None:
-    """Return the free parts of GPUs once one replica more is there, which lies on one of them; None if none has room.
+    """Return the free parts of GPUs once one replica more is there, on one of them or on whole ones; None without room.
 
     As Ray does, it takes the one with the least room that is enough, so that whole ones stay whole.
     """
     rest = sorted(gpus)
+    if need > 1:
+        free = [part for part in rest if part + _TINY >= 1]
+        return rest[: len(rest) - round(need)] if len(free) >= round(need) else None
     place = next((n for n, part in enumerate(rest) if part + _TINY >= need), None)
     return None if place is None else [*rest[:place], rest[place] - need, *rest[place + 1 :]]

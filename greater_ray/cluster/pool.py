@@ -132,7 +132,7 @@ class Pool:
         answered, _ = ray.wait([asked], timeout=_ANSWER)
         self._asked = None if answered else asked
         stats: dict[str, Any] | None = _get(asked) if answered else None
-        return stats and stats | {"model": self.demand.model}
+        return stats and stats | {"model": self.demand.model, "gpus": self.demand.gpus}
 
     def stop(self) -> None:
         """End broker and replicas and free their GPUs."""

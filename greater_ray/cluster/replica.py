@@ -6,7 +6,8 @@ from typing import Any
 
 from greater_ray.assembly import load_engine
 from greater_ray.config import ModelConfig
-from greater_ray.errors import ModelError
+from greater_ray.errors import ConfigError, ModelError
+from greater_ray.grid.config import ALL_GPUS
 from greater_ray.models.faults import device_faults
 from greater_ray.provenance import processor
 from greater_ray.types import Usage
@@ -38,19 +39,32 @@ class Replica:
             ModelError: the model cannot be loaded, or the device is not the one this replica was given.
             DeviceError: nothing can be computed on the device.
         """
-        with device_faults():
-            engine = self.engine = load_engine(config)
+        spread = config
+        if self.gpus > 1 and config.device in ALL_GPUS:
+            # Ray shows a process the GPUs that it was given, and numbers them from 0.
+            cards = ",".join(f"cuda:{number}" for number in range(round(self.gpus)))
+            spread = config.model_copy(update={"device": cards})
+        try:
+            with device_faults():
+                engine = self.engine = load_engine(spread)
+        except ConfigError as error:
+            if spread is config or error.setting != "model.device":
+                raise
+            raise self._elsewhere(config, "none of its GPUs") from error  # the setting is ours
         # A model of one's own need not tell its device.
         device = engine.facts.get("device")
         if self.gpus and device not in (None, "cuda"):
-            where = f"the {device} of {socket.gethostname()}"
-            raise ModelError(
-                f"'{config.device}' put '{config.name}' on {where}, though its replica was given "
-                f"{self.gpus:g} GPU; install a torch that can use it, or set replicas.gpus to 0.",
-                setting="model.device",
-            )
+            raise self._elsewhere(config, f"the {device}")
         engine.limit_prefix_memory(self.prefix_memory)
         return {"model": engine.facts, "hardware": engine.hardware or processor()}
+
+    def _elsewhere(self, config: ModelConfig, where: str) -> ModelError:
+        why = (
+            f"'{config.device}' put '{config.name}' on {where} of {socket.gethostname()}, though its replica was given "
+            f"{self.gpus:g} GPU; install a torch that can use {'them' if self.gpus > 1 else 'it'}, or set "
+            "replicas.gpus to 0."
+        )
+        return ModelError(why, setting="model.device")
 
     def run(self, unit: Unit) -> tuple[Any, Usage]:
         """Compute one unit of work.

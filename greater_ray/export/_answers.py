@@ -4,10 +4,8 @@ from greater_ray.errors import ConfigError, DataError
 from greater_ray.models.endpoint import ASK
 from greater_ray.protocols import Task
 from greater_ray.records import EvaluationRecord, ExampleRecord, TrialRecord
+from greater_ray.results.scores import SPLITS_SHOWN
 from greater_ray.types import Example, Layout
-
-# The rows that tell most about a prompt first.
-_SPLITS = ("test", "dev", "train")
 
 
 def measured(record: TrialRecord, form: str) -> tuple[EvaluationRecord, Task, dict[str, Example]]:
@@ -19,7 +17,7 @@ def measured(record: TrialRecord, form: str) -> tuple[EvaluationRecord, Task, di
     """
     from greater_ray.tasks import load_task
 
-    found = next((e for split in _SPLITS if (e := record.evaluation(split, record.best)) is not None), None)
+    found = next((e for split in SPLITS_SHOWN if (e := record.evaluation(split, record.best)) is not None), None)
     if found is None:
         raise ConfigError("the prompt was measured on no rows.", setting="format", value=form)
     task = load_task(record.config.task)
@@ -32,9 +30,8 @@ def _rows(task: Task, found: EvaluationRecord) -> dict[str, Example]:
     # Of an answer its record holds the target alone, which tells whether the row is still the one.
     other = [a.id for a in found.examples if a.id not in rows or rows[a.id].target != a.target]
     if other:
-        raise DataError(
-            f"the {found.split} rows of '{task.name}' are others than those that were measured ({other[0]})."
-        )
+        why = f"the {found.split} rows of '{task.name}' are others than those that were measured ({other[0]})."
+        raise DataError(why, setting="task.name", value=task.name)
     return rows
 
 

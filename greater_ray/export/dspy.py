@@ -6,7 +6,7 @@ from pprint import pformat
 from typing import Any
 
 from greater_ray.export import Files, Format
-from greater_ray.export._asked import Asked, asked, has_system_role
+from greater_ray.export._turns import PromptTurns, has_system_role, prompt_turns
 from greater_ray.export.openai import template_arguments
 from greater_ray.models.endpoint import ASK, pieces
 from greater_ray.records import TrialRecord
@@ -109,7 +109,7 @@ def dspy(record: TrialRecord) -> Files:
         ConfigError: every question has demonstrations of its own.
         DataError: the rows that decide how the extractor reads are gone.
     """
-    how = asked(record, "dspy")
+    how = prompt_turns(record, "dspy")
     layout = how.layout
     system_role = has_system_role(record)
     first = f"{layout.system}\n\n" if layout.system and not system_role else ""
@@ -175,7 +175,7 @@ def _parts(text: str) -> str:
     return f"[{', '.join(parts)}]"
 
 
-def _demos(how: Asked) -> list[dict[str, str]]:
+def _demos(how: PromptTurns) -> list[dict[str, str]]:
     """Return the demonstrations: the question, and what the assistant says to it."""
     demos = []
     for shown in how.layout.demonstrations:

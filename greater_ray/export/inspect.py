@@ -5,7 +5,7 @@ from typing import Any
 
 from greater_ray.export import Format
 from greater_ray.export._answers import measured, said_by
-from greater_ray.export._asked import has_system_role, layout_of
+from greater_ray.export._turns import has_system_role, layout_of
 from greater_ray.records import ExampleRecord, TrialRecord
 from greater_ray.types import Example, Layout
 

@@ -6,7 +6,7 @@ from typing import Any
 from greater_ray.config import TrialConfig
 from greater_ray.errors import GreaterRayError
 from greater_ray.export import Format
-from greater_ray.export._asked import has_system_role, layout_of
+from greater_ray.export._turns import has_system_role, layout_of
 from greater_ray.records import TrialRecord
 from greater_ray.types import SWITCHES, Layout
 

@@ -8,8 +8,8 @@ import yaml
 
 from greater_ray.errors import ConfigError
 from greater_ray.export import Files, Format
-from greater_ray.export._asked import asked, template
 from greater_ray.export._reading import ignores_case, pattern_of
+from greater_ray.export._turns import prompt_turns, template
 from greater_ray.protocols import Task
 from greater_ray.records import TrialRecord
 
@@ -28,7 +28,7 @@ def lm_eval(record: TrialRecord) -> Files:
         ConfigError: every question has demonstrations of its own, or answers are free text.
         DataError: the rows are gone.
     """
-    how = asked(record, "lm-eval")
+    how = prompt_turns(record, "lm-eval")
     pattern = pattern_of(how.task)
     if pattern is None:
         why = f"answers of '{how.task.name}' are free text, which no rule of lm-eval finds in a reasoning."

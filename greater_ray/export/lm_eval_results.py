@@ -8,7 +8,7 @@ from typing import Any
 
 from greater_ray.export import Files, Format
 from greater_ray.export._answers import measured, said_by
-from greater_ray.export._asked import has_system_role, layout_of
+from greater_ray.export._turns import has_system_role, layout_of
 from greater_ray.export.lm_eval import task_name
 from greater_ray.records import TrialRecord
 

@@ -1,7 +1,7 @@
 """Chat messages, with ``{question}`` for the question."""
 
 from greater_ray.export import Format
-from greater_ray.export._asked import has_system_role, layout_of, refuse_nearest
+from greater_ray.export._turns import has_system_role, layout_of, refuse_nearest
 from greater_ray.records import TrialRecord
 
 

@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from greater_ray.export import Format
-from greater_ray.export._asked import Asked, Turn, asked
+from greater_ray.export._turns import PromptTurns, Turn, prompt_turns
 from greater_ray.models.endpoint import ASK, CONTINUES, pieces
 from greater_ray.records import TrialRecord
 from greater_ray.types import SWITCHES, Layout
@@ -105,7 +105,7 @@ def snippet(record: TrialRecord) -> str:
         ConfigError: every question has demonstrations of its own.
         DataError: the rows that decide how the extractor reads are gone.
     """
-    how = asked(record, "openai")
+    how = prompt_turns(record, "openai")
     layout = how.layout
     behind = _BEHIND_REASONING.format(glue=layout.glue, ask=ASK, longer=len(pieces(layout.extractor)))
     return _FILE.format(
@@ -128,7 +128,7 @@ def template_arguments(layout: Layout) -> dict[str, Any]:
     return given if layout.thinking is None else given | dict.fromkeys(SWITCHES, layout.thinking)
 
 
-def _turns(how: Asked) -> str:
+def _turns(how: PromptTurns) -> str:
     return "\n".join(f'        {{"role": {turn.role!r}, "content": {_content(turn)}}},' for turn in how.turns)
 
 

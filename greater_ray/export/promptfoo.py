@@ -9,8 +9,8 @@ import yaml
 
 from greater_ray.errors import ConfigError
 from greater_ray.export import Format
-from greater_ray.export._asked import asked
 from greater_ray.export._reading import ignores_case, pattern_of
+from greater_ray.export._turns import prompt_turns
 from greater_ray.models.endpoint import ASK
 from greater_ray.protocols import Task, metric_of
 from greater_ray.records import TrialRecord
@@ -31,7 +31,7 @@ def promptfoo(record: TrialRecord) -> str:
         ConfigError: every question has demonstrations of its own, or answers are graded.
         DataError: the rows are gone.
     """
-    how = asked(record, "promptfoo")
+    how = prompt_turns(record, "promptfoo")
     layout, task = how.layout, how.task
     if metric_of(task) != "accuracy":
         why = f"answers of '{task.name}' are graded by {metric_of(task)}, which is no assertion of promptfoo."

@@ -30,7 +30,11 @@ def model_settings(own: Mapping[str, Any], shared: Mapping[str, Any] | None = No
 
 @dataclass(frozen=True)
 class Cell:
-    """One trial of a grid. ``source`` is the trial whose prompt it measures on another model, in phase two."""
+    """One trial of a grid.
+
+    In phase two, ``source`` is the trial whose prompt it measures on another model, and ``source_model`` the label of
+    the model that the prompt was found on.
+    """
 
     config: TrialConfig
     method: str
@@ -38,6 +42,7 @@ class Cell:
     model: str
     seed: str
     source: str | None = None
+    source_model: str | None = None
 
     @property
     def trial_id(self) -> str:
@@ -52,7 +57,7 @@ class Cell:
     @property
     def title(self) -> str:
         """Name for people."""
-        return title_of(self.labels)
+        return title_of(self.labels, self.source_model)
 
     @property
     def slug(self) -> str:
@@ -66,10 +71,11 @@ class Cell:
         return tuple(model for model in named if not is_endpoint(model.name))
 
 
-def title_of(labels: Mapping[str, str]) -> str:
-    """Return a name for people that is made of a cell's labels."""
+def title_of(labels: Mapping[str, str], source_model: str | None = None) -> str:
+    """Return a name for people that is made of a cell's labels, and the model that a transferred prompt is from."""
+    found = "" if source_model is None else f" (prompt found on {source_model})"
     seed = "" if labels["seed"] == "-" else f", seed {labels['seed']}"
-    return f"{labels['method']} on {labels['task']} with {labels['model']}{seed}"
+    return f"{labels['method']} on {labels['task']} with {labels['model']}{found}{seed}"
 
 
 def slug_of(labels: Mapping[str, Any]) -> str:
@@ -89,12 +95,24 @@ def expand_grid(grid: GridConfig, only: Mapping[str, list[str]] | None = None) -
         for cell in _product(grid, axes, below(number)):
             if not any(matches(rule, cell.labels) for rule in grid.exclude):
                 cells.setdefault(cell.trial_id, cell)
-    chosen = [cell for cell in cells.values() if _is_wanted(cell, only or {})]
     if not cells:
-        raise ConfigError("methods, tasks, models: the grid has no cells; name at least one of each.")
+        raise _no_cells(grid)
+    chosen = [cell for cell in cells.values() if _is_wanted(cell, only or {})]
     if not chosen:
-        raise ConfigError(f"no cell of the {len(cells)} in this grid matches {dict(only or {})}.", setting="only")
+        why = f"no cell of the {len(cells)} in this grid matches {dict(only or {})}."
+        raise ConfigError(why, setting="only", value=dict(only or {}))
     return chosen
+
+
+def _no_cells(grid: GridConfig) -> ConfigError:
+    """Return the error of a grid without cells, as one of its first empty axis, or of what excludes them all."""
+    for axis in ("methods", "tasks", "models", "seeds"):
+        if not getattr(grid, axis):
+            return ConfigError(
+                f"the grid has no cells; name at least one of its {axis}, not [].", setting=axis, value=()
+            )
+    why = f"the grid has no cells; these rules leave none of them: {grid.exclude}."
+    return ConfigError(why, setting="exclude", value=grid.exclude)
 
 
 def _is_wanted(cell: Cell, only: Mapping[str, list[str]]) -> bool:
@@ -179,12 +197,14 @@ def _own(entry: Entry, config_type: type[Any]) -> Entry:
 
 def replica_configs(grid: GridConfig) -> dict[ModelConfig, ReplicaConfig]:
     """Return how each model is served: the entry's own ``replicas`` over the grid's."""
-    entries = [entry for axes in (grid, *grid.include) for entry in axes.models] + list(grid.transfer.models)
+    parts = [(f"{below(number)}models", axes.models) for number, axes in enumerate((grid, *grid.include))]
+    entries = {f"{axis}.{k}": entry for axis, models in parts for k, entry in enumerate(models)}
+    entries |= {f"transfer.models.{k}": entry for k, entry in enumerate(grid.transfer.models)}
     return {
         task_model(grid, entry): parse(
-            ReplicaConfig, merged(grid.replicas.model_dump(), entry["replicas"]), f"models: {entry['name']}"
+            ReplicaConfig, merged(grid.replicas.model_dump(), entry["replicas"]), f"{place}.replicas"
         )
-        for entry in entries
+        for place, entry in entries.items()
         if "replicas" in entry
     }
 

@@ -8,7 +8,7 @@ seeds: [0, 1]
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,8 @@ AXES = ("method", "task", "model", "seed")
 # Sections of a trial's config that an entry of an axis may set beside its own keys.
 SECTIONS = ("method_config", "preset", "layout", "decoding", "budget", "evaluation", "shard_size", "optimizer_model")
 
+ALL_GPUS = ("auto", "cuda")  # devices that stand for all GPUs of a replica
+
 # Where in a word of ``parse_only`` an axis begins that is not its first.
 _AXIS_BEGINS = re.compile(r",(?=[A-Za-z_]+=)")
 
@@ -37,8 +39,8 @@ class ReplicaConfig(Config):
     gpus: float | None = Field(
         default=None,
         ge=0,
-        description="GPUs per replica: 1, a part of one, or 0, as a replica computes on one device; none: one where "
-        "the cluster has GPUs when the grid starts.",
+        description="GPUs per replica: 0, a part of one, or whole ones of one machine, over which the layers are "
+        "spread; none: as many as `model.device` names, else one where the cluster has GPUs when the grid starts.",
     )
     prefix_memory_gib: float = Field(
         default=4.0, gt=0, description="Memory for the questions' keys and values that a replica keeps."
@@ -51,11 +53,25 @@ class ReplicaConfig(Config):
         "have taken long.",
     )
 
+    def gpus_of(self, model: ModelConfig, has_gpus: Callable[[], bool]) -> float:
+        """Return how many GPUs one replica of a model takes; ``has_gpus`` tells whether the cluster has any now.
+
+        Raises:
+            ConfigError: the model's device names others than the replica gets.
+        """
+        named = len(model.device.split(","))
+        if self.gpus is None:
+            return named if model.device.startswith("cuda") or (model.device == "auto" and has_gpus()) else 0
+        if max(self.gpus, named) > 1 and self.gpus != named and model.device not in ALL_GPUS:
+            why = f"'{model.device}' is not the {self.gpus:g} GPU that a replica has; leave it unset, or name as many."
+            raise ConfigError(why, setting="model.device", value=model.device)
+        return self.gpus
+
     @field_validator("gpus")
     @classmethod
-    def _one_device(cls, value: float | None) -> float | None:
-        if value is not None and value > 1:
-            raise PydanticCustomError("one_gpu", "input should be 0, 1 or a part of one GPU, as a replica uses no more")
+    def _part_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value % 1:
+            raise PydanticCustomError("gpus", "input should be 0, a part of one GPU or a whole number of them")
         return value
 
 

@@ -55,6 +55,7 @@ class PoolStatus:
         return {
             "model": self.stats["model"],
             "replicas": len(slots),
+            **({"gpus": gpus} if (gpus := self.stats.get("gpus", 0)) > 1 else {}),  # of each
             "loaded": sum(s["state"] in ("idle", "busy") for s in slots),
             "hosts": len({s["host"] for s in slots if s["host"] != "-"}),
             "busy": round(self.busy, 3),

@@ -93,7 +93,11 @@ class GridStore:
         try:
             held = list(self.folder.iterdir()) if self.folder.exists() else []
             if not self.exists and any(not p.name.startswith(".") for p in held) and not self._lost_its_file():
-                raise StoreError(f"'{self.folder}' is not empty and holds no grid; choose a new folder.", setting="out")
+                raise StoreError(
+                    f"'{self.folder}' is not empty and holds no grid; choose a new folder.",
+                    setting="out",
+                    value=self.folder,
+                )
             for folder in (self.cells, self.failures):
                 make_folder(folder)
             self._lock = FileLock(self.folder / ".lock", timeout=0)
@@ -170,7 +174,8 @@ class GridStore:
         """
         path = self.folder / GRID_FILE
         if not path.exists():
-            raise StoreError(f"'{self.folder}' holds no grid ({GRID_FILE} is missing).")
+            why = f"'{self.folder}' holds no grid ({GRID_FILE} is missing)."
+            raise StoreError(why, setting="folder", value=self.folder)
         value = read_object(path)
         try:
             _NotedGrid.model_validate(value)

@@ -94,6 +94,7 @@ def transfer_cell(record: TrialRecord, source: Cell, entry: Entry, splits: Itera
         model=str(entry.get("label", entry["name"])),
         seed=source.seed,
         source=record.trial_id,
+        source_model=source.model,
     )
 
 

@@ -112,15 +112,11 @@ def advanced(state: TextState, archive: tuple[Scored, ...], current: Scored, fai
     """Return the next state: one step further, the archive's best prompts, and the steps since the best was found."""
     best = best_of(archive)
     improved = not state.best or best[0][0] < state.best[0][0]
-    return state.model_copy(
-        update={
-            "step": state.step + 1,
-            "prompt_ids": current.ids,
-            "archive": archive,
-            "best": best,
-            "failed": state.failed + failed,
-            "steps_since_best": 0 if improved else state.steps_since_best + 1,
-            "initial_loss": 1 - archive[0].score if archive else None,
-            **changes,
-        }
-    )
+    told = {
+        "prompt_ids": current.ids,
+        "archive": archive,
+        "best": best,
+        "failed": state.failed + failed,
+        "initial_loss": 1 - archive[0].score if archive else None,
+    }
+    return state.stepped(improved=improved, **(told | changes))

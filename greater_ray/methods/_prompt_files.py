@@ -40,11 +40,11 @@ def _read(file: str) -> Any:
         return json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(
-            f"'{file}' cannot be read ({error.strerror}).", setting="method_config.prompts_file"
+            f"'{file}' cannot be read ({error.strerror}).", setting="method_config.prompts_file", value=file
         ) from error
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"'{file}' is neither valid JSON nor valid YAML.", setting="method_config.prompts_file"
+            f"'{file}' is neither valid JSON nor valid YAML.", setting="method_config.prompts_file", value=file
         ) from error
 
 
@@ -78,13 +78,15 @@ def _prompt(node: Any, file: str, key: str) -> str:
     if isinstance(node, dict) and isinstance(node.get("prompt"), str):
         if node.get("abridged") is True:
             raise ConfigError(
-                f"'{key}' in '{file}' is marked as abridged, so it is not the prompt.", setting="method_config.key"
+                f"'{key}' in '{file}' is marked as abridged, so it is not the prompt.",
+                setting="method_config.key",
+                value=key,
             )
         node = node["prompt"]
     if isinstance(node, str) and node.strip():
         return node
     if isinstance(node, str):
-        raise ConfigError(f"'{key}' in '{file}' is an empty prompt.", setting="method_config.key")
+        raise ConfigError(f"'{key}' in '{file}' is an empty prompt.", setting="method_config.key", value=key)
     if isinstance(node, list) and (several := _telling(node)):
         raise ConfigError(
             f"{len(node)} prompts in '{file}' match '{key}'; add one of: {', '.join(several)}.",
@@ -92,7 +94,7 @@ def _prompt(node: Any, file: str, key: str) -> str:
         )
     names = [name for name, _ in _children(node)]
     shown = f"; below it stand: {_shown(names)}" if names else ""
-    raise ConfigError(f"'{key}' in '{file}' is no prompt{shown}.", setting="method_config.key")
+    raise ConfigError(f"'{key}' in '{file}' is no prompt{shown}.", setting="method_config.key", value=key)
 
 
 def _telling(records: list[Any]) -> list[str]:
@@ -113,7 +115,7 @@ def _missing(content: Any, file: str, keys: list[str]) -> ConfigError:
     part = min((rest.partition(joint)[0] for joint in JOINTS), key=len)
     hint = did_you_mean(rest, names) or did_you_mean(part, names) or f" There is: {_shown(names)}."
     below = f" below '{path}'" if path else ""
-    return ConfigError(f"'{rest}' is not in '{file}'{below}.{hint}", setting="method_config.key")
+    return ConfigError(f"'{rest}' is not in '{file}'{below}.{hint}", setting="method_config.key", value=rest)
 
 
 def _deepest(node: Any, rest: str, path: str) -> Iterator[tuple[Any, str, str]]:

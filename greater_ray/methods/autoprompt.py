@@ -111,14 +111,7 @@ class AutoPrompt:
             ),
             notes=tuple(notes),
         )
-        update = {
-            "step": state.step + 1,
-            "prompt_ids": prompt,
-            "best": best,
-            "steps_since_best": 0 if improved else state.steps_since_best + 1,
-            "initial_loss": initial_loss,
-        }
-        return state.model_copy(update=update), info
+        return state.stepped(improved=improved, prompt_ids=prompt, best=best, initial_loss=initial_loss), info
 
 
 def steepest(

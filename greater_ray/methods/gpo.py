@@ -69,7 +69,7 @@ class GpoConfig(TextConfig):
         if self.decay in ("cosine", "linear") and self.min_edit > self.max_edit:
             raise ValueError(f"min_edit ({self.min_edit}) must not be above max_edit ({self.max_edit})")
         if self.reflections and not self.feedback:
-            raise ValueError("reflections are the feedback of earlier steps, so they need feedback")
+            raise ValueError("reflections are the feedback of earlier steps, so true needs feedback: true")
         return self
 
 

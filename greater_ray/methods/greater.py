@@ -186,15 +186,7 @@ class Greater:
             candidates=choice.candidates,
             notes=tuple(notes),
         )
-        state = state.model_copy(
-            update={
-                "step": state.step + 1,
-                "prompt_ids": prompt,
-                "best": best,
-                "steps_since_best": 0 if improved else state.steps_since_best + 1,
-                "initial_loss": initial_loss,
-            }
-        )
+        state = state.stepped(improved=improved, prompt_ids=prompt, best=best, initial_loss=initial_loss)
         if _released.restarts(config.restart_below, loss, len(problem.examples)):
             return state.model_copy(update=_released.restart(prompt)), info
         return self._advance(problem, config, state, text), info
@@ -238,7 +230,8 @@ class Greater:
             return state.model_copy(update={"position": 0, "open": False})
         placeholder = problem.model.ask(EncodePrompt(config.placeholder))
         if not placeholder:
-            raise ConfigError(f"{config.placeholder!r} has no tokens.", setting="method_config.placeholder")
+            given = config.placeholder
+            raise ConfigError(f"{given!r} has no tokens.", setting="method_config.placeholder", value=given)
         prompt = (*state.prompt_ids, placeholder[0])
         return state.model_copy(update={"position": position, "prompt_ids": prompt, "open": True})
 

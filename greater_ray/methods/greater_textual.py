@@ -107,10 +107,8 @@ class GreaterTextual:
         for proposal, value in zip(usable, losses, strict=True):
             improved = improved or not best or value < best[0][0]
             best = remember(best, value, proposal.ids)
-        update: dict[str, Any] = {
-            "step": state.step + 1,
+        changes: dict[str, Any] = {
             "best": best,
-            "steps_since_best": 0 if improved else state.steps_since_best + 1,
             "tuned": 0,
             "rewrites": (*state.rewrites, *by_text),
             "failed": state.failed + len(proposals) - len(usable),
@@ -120,8 +118,8 @@ class GreaterTextual:
         if first is not None and losses[first] < loss:
             ids, loss = usable[first].ids, losses[first]
             accepted = proposals.index(usable[first])
-            update |= {"prompt_ids": ids, "initial_length": len(ids), "position": 0, "open": False}
-        state = state.model_copy(update=update)
+            changes |= {"prompt_ids": ids, "initial_length": len(ids), "position": 0, "open": False}
+        state = state.stepped(improved=improved, **changes)
         info = StepInfo(
             position=None,
             prompt_ids=state.prompt_ids,

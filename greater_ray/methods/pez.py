@@ -98,15 +98,8 @@ class Pez:
             candidates=(Candidate(None, text, None, loss, "empty" if loss is None else "scored"),),
             notes=tuple(notes),
         )
-        update = {
-            "step": state.step + 1,
-            "prompt_ids": prompt,
-            "best": best,
-            "steps_since_best": 0 if improved else state.steps_since_best + 1,
-            "initial_loss": initial_loss,
-            **moved._asdict(),
-        }
-        return state.model_copy(update=update), info
+        changes = {"prompt_ids": prompt, "best": best, "initial_loss": initial_loss, **moved._asdict()}
+        return state.stepped(improved=improved, **changes), info
 
 
 def readable(problem: Problem, projected: TokenIds) -> tuple[TokenIds, str, list[str]]:

@@ -230,14 +230,7 @@ class Protegi:
         improved = not state.best or (loss is not None and loss < state.best[0][0])
         if changes.get("finished") and not best:
             notes = [*notes, "no proposal could be used: the start prompt stays"]
-        new = state.model_copy(
-            update={
-                "step": state.step + 1,
-                "prompt_ids": beam[0].ids,
-                "steps_since_best": 0 if improved else state.steps_since_best + 1,
-                **changes,
-            }
-        )
+        new = state.stepped(improved=improved, **({"prompt_ids": beam[0].ids} | changes))
         # A round's end takes its winner; until then nothing is accepted.
         ended = "beam" in changes
         accepted = next((k for k, c in enumerate(shown) if ended and c.text == beam[0].text), None)

@@ -92,14 +92,16 @@ def _behind_common(
     count, width, each = lanes.count, lanes.width, query_heads // heads * num_queries
     own = query.reshape(rows, heads, each, size)
 
+    # Whole rows are gathered, and the heads put in order by a plain copy: half the time of one indexing of both.
     def by_prefix(states: Tensor) -> Tensor:
         """``[B, H, each, X]`` to ``[N * H, width * each, X]``."""
-        states = states[lanes.asked].view(count, width, heads, each, -1)
+        states = states.reshape(rows, -1).index_select(0, lanes.asked).view(count, width, heads, each, -1)
         return states.transpose(1, 2).reshape(count * heads, width * each, -1)
 
     def by_row(states: Tensor) -> Tensor:
         """The way back."""
-        return states.view(count, heads, width, each, -1)[lanes.members, :, lanes.numbers]
+        states = states.view(count, heads, width, each, -1).transpose(1, 2).reshape(count * width, -1)
+        return states.index_select(0, lanes.of_place).view(rows, heads, each, -1)
 
     before = by_row(torch.bmm(by_prefix(own), common.keys.flatten(0, 1).transpose(1, 2)))
     scores = torch.cat([before, own @ key.transpose(2, 3)], dim=-1)

@@ -1,21 +1,25 @@
 """What a model on torch cannot do, above all gradients: kernels of some quantizations have a forward pass only.
 
 Where such a layer stands beside a residual connection, the gradient of the whole model is there, and wrong: nothing
-fails. So layers are looked at one by one, in one pass over a few tokens.
+fails. So every layer is asked for its own gradient, in one pass over a few tokens.
 """
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from greater_ray.errors import UnsupportedError
-from greater_ray.models.faults import device_faults
+from greater_ray.models.faults import device_faults, is_fault, is_out_of_memory
 from greater_ray.types import Usage
 from greater_ray.work import BaseEngine, Unit, Work
 from greater_ray.work.kinds import BackwardWork
 
 _TOKENS = 4
+# What torch warns of where an operator knows nothing of autograd.
+_NO_BACKWARD = "an autograd kernel was not registered"
 
 
 class TorchEngine(BaseEngine):
@@ -50,14 +54,15 @@ class TorchEngine(BaseEngine):
 def layer_without_gradient(model: Any) -> str | None:
     """Return the class of the first layer with weights that cuts its output off from its input, or None.
 
-    Only a missing backward is seen; whether one is right, the finite differences of ``doctor`` tell.
+    Only a missing backward is seen; whether one is right, the finite differences of ``doctor`` tell. Some layers change
+    for good in their first pass without autograd (bitsandbytes' of 4 bits on a CPU), so one must have been before.
     """
     cut: list[str] = []
 
     def look(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         given = [t for t in args if isinstance(t, Tensor) and t.requires_grad]
         got = [t for t in _tensors(output) if t.is_floating_point()]
-        if given and got and not any(t.requires_grad for t in got):
+        if given and got and not cut and not _passes_on(given, got):
             cut.append(type(module).__name__)
 
     layers = [module for module in model.modules() if _has_weights(module)]
@@ -68,15 +73,37 @@ def layer_without_gradient(model: Any) -> str | None:
             ids = torch.arange(_TOKENS, device=embed.weight.device)[None]
             embeds = embed(ids).detach().requires_grad_(True)
             logits = model(inputs_embeds=embeds, use_cache=False).logits
-            if cut or not logits.requires_grad:
-                return cut[0] if cut else type(model).__name__
-            torch.autograd.grad(logits.float().sum(), embeds)
-    except NotImplementedError:  # what torch raises on the way back through an operator without a derivative
-        return type(model).__name__
+        # Attention and the like have no weights; the way through all of them is tried as one.
+        return cut[0] if cut else None if _passes_on([embeds], [logits]) else type(model).__name__
     finally:
         for hook in hooks:
             hook.remove()
-    return None
+
+
+def _passes_on(given: Sequence[Tensor], got: Sequence[Tensor]) -> bool:
+    """Tell whether a gradient of what a part of a model gave reaches what it was given.
+
+    An operator without a backward pass says so in three ways: its output needs no gradient; the way back through it
+    raises an error; or torch warns, goes on, and its gradient is missing, as with kernels in C++ that know nothing of
+    autograd.
+    """
+    through = [tensor for tensor in got if tensor.requires_grad]
+    if not through:
+        return False
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            with torch.enable_grad():
+                found = torch.autograd.grad(
+                    [tensor.float().sum() for tensor in through], given, retain_graph=True, allow_unused=True
+                )
+        except RuntimeError as error:
+            if is_out_of_memory(error) or is_fault(error):
+                raise
+            return False
+    if any(_NO_BACKWARD in str(warning.message) for warning in said):
+        return False
+    return any(gradient is not None for gradient in found)
 
 
 def _has_weights(module: nn.Module) -> bool:

@@ -10,12 +10,14 @@ Shape suffixes: B rows, Q query tokens, V vocabulary.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from greater_ray.models._head import largest_only
 from greater_ray.models._kv import NEVER, Masks, Prefix, SlotStore
 from greater_ray.models._logits import mean, token_losses, widen
 from greater_ray.types import TokenIds
@@ -52,7 +54,7 @@ class Decoder:
     model: Any
     masks: Masks
     num_layers: int
-    device: torch.device
+    device: torch.device  # of ids and positions
     stop_tokens: frozenset[int]
     blank_tokens: frozenset[int]
     pad: int
@@ -166,7 +168,7 @@ class RowBatch:
             )
             positions.append([NEVER] * pad + [*range(begin, middle)] + [NEVER] * gap + [*range(middle, end)])
             self.next_position.append(end)
-        keep = torch.tensor([*range(longest), width - 1], device=decoder.device)
+        keep = torch.tensor([*range(longest), width - 1])  # on the host: it fits hidden states on any device
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         for result, (_, nll) in zip(self.results, self.begun, strict=True):
             result.prompt_nll = nll
@@ -202,7 +204,8 @@ class RowBatch:
                 break
             positions = [[self.next_position[row] + len(texts[row]) - 1] for row in self.order[:running]]
             ids = self._tensor([[token] for token in chosen[:running]])
-            logits_BV = self._feed(ids, self._tensor(positions), 1)[:, -1]
+            with largest_only(self.decoder.model) if choose is greedy else nullcontext():
+                logits_BV = self._feed(ids, self._tensor(positions), 1)[:, -1]
         self.store.extent.rows = len(self.parts)
         for row, text in enumerate(texts):
             kept = len(text)
@@ -252,7 +255,7 @@ class RowBatch:
             ids.append([first[0], *tail])
             positions.append([first[1], *range(end, end + len(tail))])
             self.answer_position[row] = end + len(extractor)
-        keep = torch.arange(len(extractor), len(extractor) + longest, device=self.decoder.device)
+        keep = torch.arange(len(extractor), len(extractor) + longest)
         self.label_slot = self.store.extent.cursor + 1 + len(extractor)
         logits_BQV = self._feed(self._tensor(ids), self._tensor(positions), keep)
         labels = [self.parts[row].label for row in self.order]
@@ -275,7 +278,7 @@ class RowBatch:
         pass do not see each other. Return the number of passes; choices of one token need none.
         """
         first_BV = widen(logits_BV).div(temperature).log_softmax(dim=-1)
-        begun = torch.tensor([choice[0] for choice in choices], device=self.decoder.device)
+        begun = torch.tensor([choice[0] for choice in choices], device=first_BV.device)
         sums: list[list[float]] = first_BV[:, begun].tolist()
         passes = _packed([len(choice) - 1 for choice in choices], CHOICE_TOKENS)
         for numbers in passes:
@@ -295,7 +298,7 @@ class RowBatch:
             for number in numbers:
                 following = choices[number][1:]
                 log_p = widen(logits_BQV[:, begin : begin + len(following)]).div(temperature).log_softmax(dim=-1)
-                index = self._tensor([following] * len(self.order))[..., None]
+                index = self._tensor([following] * len(self.order)).to(log_p.device)[..., None]
                 for place, rest in enumerate(log_p.gather(2, index).sum(dim=(1, 2)).tolist()):
                     sums[place][number] += rest
                 begin += len(following)
@@ -325,7 +328,8 @@ class RowBatch:
             if all(done) or step + 1 == limit:
                 break
             positions = [[self.answer_position[row] + step] for row in self.order]
-            logits_BV = self._feed(self._tensor([[t] for t in chosen]), self._tensor(positions), 1)[:, -1]
+            with largest_only(self.decoder.model):
+                logits_BV = self._feed(self._tensor([[t] for t in chosen]), self._tensor(positions), 1)[:, -1]
         for result, text in zip(self.results, texts, strict=True):
             result.answer = tuple(text)
 

@@ -1,6 +1,8 @@
 """Which device computes, in which numbers, and how exactly."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +45,49 @@ def find(name: str) -> "torch.device":
     return device
 
 
+def find_all(names: str) -> "tuple[torch.device, ...]":
+    """Return the devices of ``cuda:0,cuda:1``, over which a model is spread, or the one device of ``find``.
+
+    Raises:
+        ConfigError: one of them is not there or named twice, or they are of two kinds.
+        ModelError: one of them has no memory left at all.
+    """
+    if "," not in names:
+        return (find(names),)
+    found = tuple(find(name.strip()) for name in names.split(","))
+    if len(set(found)) < len(found) or any(device.index is None for device in found):
+        why = f"'{names}' must name every GPU once, with its number, as in cuda:0,cuda:1."
+        raise ConfigError(why, setting="model.device")
+    return found
+
+
+def hardware(devices: "Sequence[torch.device]") -> str | None:
+    """Return the names of GPUs, with how many there are of each; None for a CPU."""
+    import torch
+
+    names = Counter(torch.cuda.get_device_name(device) for device in devices if device.type == "cuda")
+    return ", ".join(f"{number} x {name}" if number > 1 else name for name, number in names.items()) or None
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Tell, without torch, whether a driver has put a GPU there that is not hidden."""
+    return not _hidden() and bool(_gpus(devices))
+
+
+def _hidden() -> bool:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+
+
+def _gpus(devices: Path) -> list[Path]:
+    return sorted(file for pattern in _GPUS for file in devices.glob(pattern))
+
+
 def gpu_left_out(name: str, device: "torch.device", devices: Path = Path("/dev")) -> str | None:
     """Say that ``auto`` has come to the CPU of a machine with a GPU, unless the GPU was hidden on purpose."""
     import torch
 
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
-    found = sorted(file for pattern in _GPUS for file in devices.glob(pattern))
-    if name != "auto" or device.type != "cpu" or hidden or not found:
+    found = _gpus(devices)
+    if name != "auto" or device.type != "cpu" or _hidden() or not found:
         return None
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     return (

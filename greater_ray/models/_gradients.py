@@ -99,7 +99,7 @@ def row_gradients(
         position_ids=positions_BT.clamp(min=0),
         past_key_values=store.as_prefix().cache(),
         use_cache=True,
-        logits_to_keep=keep.to(decoder.device),
+        logits_to_keep=keep,
     )
     logits_BQV = output.logits
     sums, scores = [], []

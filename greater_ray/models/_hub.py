@@ -29,7 +29,7 @@ def find(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
         RevisionNotFoundError,
     )
 
-    cached = _snapshot(name, revision)
+    cached = snapshot(name, revision)
     if cached is not None and _has_weights(cached):
         return cached.name, _read(cached / "config.json", name)
     if constants.HF_HUB_OFFLINE:
@@ -64,11 +64,11 @@ def find(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
 
 def is_complete(name: str, revision: str | None) -> bool:
     """Tell whether the cache holds the weights of this revision, so that loading needs no hub."""
-    cached = _snapshot(name, revision)
+    cached = snapshot(name, revision)
     return cached is not None and _has_weights(cached)
 
 
-def _snapshot(name: str, revision: str | None) -> Path | None:
+def snapshot(name: str, revision: str | None) -> Path | None:
     """Return the cached folder of a revision when it holds at least the config.
 
     Raises:

@@ -62,8 +62,8 @@ class Extent:
 class Lanes:
     """Which places of a batch stand behind which row of a common prefix of ``count`` rows; a lane is one for each row.
 
-    ``asked`` ``[count * width]`` is the place in every row's lanes (0 where a lane is empty), ``members`` and
-    ``numbers`` ``[places]`` the row and lane of every place.
+    ``asked`` ``[count * width]`` is the place in every row's lanes (0 where a lane is empty), ``of_place`` ``[places]``
+    where every place is among those, ``members`` ``[places]`` its row.
     """
 
     def __init__(self, count: int, members: Sequence[int], device: torch.device) -> None:
@@ -88,7 +88,8 @@ class Lanes:
             asked = [place for lane in lanes for place in [*lane, *[0] * (self.width - len(lane))]]
             self.asked = torch.tensor(asked, device=self.device)
             self.members = torch.tensor(self._members[:places], device=self.device)
-            self.numbers = torch.tensor(numbers, device=self.device)
+            of_place = [self.width * member + number for member, number in zip(self._members, numbers, strict=False)]
+            self.of_place = torch.tensor(of_place, device=self.device)
             self._places = places
         return self
 

@@ -28,7 +28,7 @@ def token_losses(logits_BQV: Tensor, targets_BQ: Tensor, temperature: float = 1.
     num_rows, num_places, size = logits_BQV.shape
     entries = _LOSS_ENTRIES_CPU if logits_BQV.device.type == "cpu" else _LOSS_ENTRIES
     step = max(1, entries // (num_places * size))
-    parts = []
+    targets_BQ, parts = targets_BQ.to(logits_BQV.device), []
     for start in range(0, num_rows, step):
         wide = widen(logits_BQV[start : start + step])
         wide = wide if temperature == 1.0 else wide / temperature
@@ -50,7 +50,7 @@ def best_tokens(logits_V: Tensor, banned_V: Tensor, depth: int) -> TokenIds:
 
 def ranked_tokens(logits_NV: Tensor, banned_V: Tensor, depth: int) -> list[TokenIds]:
     """``best_tokens`` of several rows of logits."""
-    masked = widen(logits_NV).masked_fill(banned_V, -torch.inf)
+    masked = widen(logits_NV).masked_fill(banned_V.to(logits_NV.device), -torch.inf)
     values, tokens = masked.topk(min(depth, masked.shape[1]))
     return [
         tuple(token for value, token in sorted(pairs, key=lambda pair: (-pair[0], pair[1])) if value > -torch.inf)

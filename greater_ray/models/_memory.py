@@ -94,6 +94,11 @@ def _collect() -> bool:
     if not torch.cuda.is_available():
         gc.collect()
         return False
-    before = torch.cuda.memory_allocated()
+    before = _allocated()
     gc.collect()
-    return torch.cuda.memory_allocated() < before
+    return _allocated() < before
+
+
+def _allocated() -> int:
+    """Return the bytes that tensors hold on all GPUs."""
+    return sum(torch.cuda.memory_allocated(number) for number in range(torch.cuda.device_count()))

@@ -25,7 +25,32 @@ class PackedLinear(nn.Linear):
         """Apply the layer; under autograd as usual, else on the packed weight."""
         if self._packed is None or (torch.is_grad_enabled() and input.requires_grad):
             return nn.functional.linear(input, self.weight, self.bias)
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(input, self._packed, self.bias, "none", [], "")
+        return self._product(input, self._packed, "none")
+
+    def silu(self, input: Tensor) -> Tensor:
+        """Return silu of what the layer gives, rounded once; without autograd."""
+        if self._packed is None:
+            return nn.functional.silu(nn.functional.linear(input, self.weight, self.bias))
+        return self._product(input, self._packed, "swish")
+
+    def times(self, input: Tensor, other: Tensor) -> Tensor:
+        """Return what the layer gives times ``other``, of the same shape, rounded once; without autograd."""
+        if self._packed is None:
+            return nn.functional.linear(input, self.weight, self.bias) * other
+        return self._combined(input, other, self._packed, "mul")
+
+    def plus(self, input: Tensor, other: Tensor) -> Tensor:
+        """Return what the layer gives plus ``other``, of the same shape, rounded once; without autograd."""
+        if self._packed is None:
+            return nn.functional.linear(input, self.weight, self.bias) + other
+        return self._combined(input, other, self._packed, "add")
+
+    def _product(self, input: Tensor, packed: Tensor, what: str) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise.default(input, packed, self.bias, what, [], "")
+        return result
+
+    def _combined(self, input: Tensor, other: Tensor, packed: Tensor, what: str) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(input, other, packed, self.bias, what)
         return result
 
 

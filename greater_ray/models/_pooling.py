@@ -31,7 +31,7 @@ def mean_hidden_states(decoder: Decoder, texts: Sequence[TokenIds], batch: Micro
             output_hidden_states=True,
             logits_to_keep=1,
         ).hidden_states[-1]
-        read_BT1 = (positions_BT >= 0)[:, :, None]
+        read_BT1 = (positions_BT >= 0)[:, :, None].to(hidden_BTD.device)
         mean_BD = (hidden_BTD.double() * read_BT1).sum(dim=1) / read_BT1.sum(dim=1)
         vectors: list[list[float]] = torch.nn.functional.normalize(mean_BD, dim=-1).tolist()
         return vectors

@@ -155,14 +155,14 @@ def memory_estimate(
         "decode_rows": decode_rows,
         "backward_rows": backward_rows,
         "tokens_per_row": width,
-        "available": available_memory(engine.device),
+        "available": available_memory(*engine.devices),
     }
 
 
-def available_memory(device: torch.device) -> int:
-    """Return the free bytes on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+def available_memory(*devices: torch.device) -> int:
+    """Return the free bytes on a model's devices: of several, all have room for as much as the fullest one."""
+    if devices[0].type == "cuda":
+        return len(devices) * min(int(torch.cuda.mem_get_info(device)[0]) for device in devices)
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file)

@@ -15,26 +15,28 @@ from torch import Tensor
 
 from greater_ray.config import ModelConfig
 from greater_ray.errors import DataError
-from greater_ray.models._attention import SHARED, WIDE, use_own_attention
+from greater_ray.models._attention import SHARED, WIDE
 from greater_ray.models._backward import layer_without_gradient
 from greater_ray.models._choices import choice_ids, rollout_of
 from greater_ray.models._decode import Decoder, Parts, RowBatch
+from greater_ray.models._device import hardware
+from greater_ray.models._fitted import fit
 from greater_ray.models._generation import Writer
 from greater_ray.models._gradients import RowGradient, begin, row_gradients
-from greater_ray.models._head import WideHead, widen_head
+from greater_ray.models._head import widen_head
 from greater_ray.models._kv import Masks, Prefix
 from greater_ray.models._logits import ranked_tokens
-from greater_ray.models._memory import MicroBatch, keep_freed_memory
-from greater_ray.models._packed import can_pack, pack
+from greater_ray.models._memory import MicroBatch
 from greater_ray.models._placement import shows_system
 from greater_ray.models._pooling import mean_hidden_states
 from greater_ray.models._prefixes import Heads, Prefixes, fed_tokens
 from greater_ray.models._probe import refuse_unsupported, takes_common_prefix
 from greater_ray.models._rows import PromptedRows
 from greater_ray.models._spans import SpanBuilder
+from greater_ray.models._spread import devices_of
 from greater_ray.models._vocabulary import Vocabulary
 from greater_ray.models.faults import device_faults, is_out_of_memory
-from greater_ray.models.identity import brings_code, weights_hash
+from greater_ray.models.identity import peculiar, weights_hash
 from greater_ray.models.sources import ModelSource, load, resolve, too_large
 from greater_ray.types import (
     Answer,
@@ -87,7 +89,8 @@ class Engine(Vocabulary):
         self.model = model.eval().requires_grad_(False)
         widen_head(model)
         self.tokenizer = tokenizer
-        self.device = next(model.parameters()).device
+        # Where ids and positions go; a model may be spread over several devices.
+        self.device, self.devices = model.get_input_embeddings().weight.device, devices_of(model)
         self.facts = {
             **(facts or {}),
             "architecture": type(model).__name__,
@@ -98,11 +101,9 @@ class Engine(Vocabulary):
             "attn_implementation": model.config._attn_implementation,
             "threads": torch.get_num_threads(),
             "system_role": shows_system(tokenizer),
-            # Only where there is some, so that records of all other models are what they were.
-            **({"code_not_run": True} if brings_code(model, tokenizer) else {}),
-            **({"logits": "float32"} if isinstance(model.get_output_embeddings(), WideHead) else {}),
+            **peculiar(model, tokenizer),
         }
-        self.hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+        self.hardware = hardware(self.devices)
         self.config = model.config.get_text_config()
         self._spans: dict[Layout, SpanBuilder] = {}
         self._filters: dict[str, Tensor] = {}
@@ -145,19 +146,14 @@ class Engine(Vocabulary):
         model, tokenizer = load(source, config, progress)
         facts = {"name": source.name, "kind": source.kind, "revision": source.revision, "sha256": source.sha256}
         device = next(model.parameters()).device
-        use_own_attention(model)
-        if device.type == "cpu":
-            keep_freed_memory()
-        widen_head(model)  # first, or its half would be packed for nothing
-        if can_pack(model):
-            pack(model)
+        fit(model)
         # Measured on CPU: beyond these sizes a batch gets no faster, only larger.
         rows = {"decode_rows": 96, "gradient_rows": 8} if device.type == "cpu" else {}
         try:
             return cls(model, tokenizer, facts=facts, **rows)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise too_large(source.name, device) from error
+                raise too_large(source.name, devices_of(model)) from error
             raise
 
     # -- rows --------------------------------------------------------------------------------------------------------
@@ -322,13 +318,9 @@ class Engine(Vocabulary):
             return read(gradients)
 
         rows = self._gradient_batch.map(differentiate, len(parts))
+        common = 1 + len(work.prompt) + len(spans.extractor)
         lengths = [
-            1
-            + len(work.prompt)
-            + len(p.suffix)
-            + len(r)
-            + len(spans.extractor)
-            + (sum(map(len, choices)) or len(p.label))
+            common + len(p.suffix) + len(r) + (sum(map(len, choices)) or len(p.label))
             for r, p in zip(reasoning, parts, strict=True)
         ]
         usage = Usage(

@@ -9,6 +9,7 @@ from typing import Any
 from greater_ray.config import ModelConfig
 from greater_ray.errors import ModelError
 from greater_ray.models import _hub
+from greater_ray.models._quantized import saved_as
 from greater_ray.models.endpoint import is_endpoint
 from greater_ray.models.sources import is_on_hub
 
@@ -69,6 +70,18 @@ def weights_hash(model: Any, tokenizer: Any) -> str:
         sample = flat[:: max(1, flat.numel() // 64)].double().cpu()
         digest.update(f"{name}{tuple(weight.shape)}{sample.tolist()}".encode())
     return digest.hexdigest()[:16]
+
+
+def peculiar(model: Any, tokenizer: Any) -> dict[str, Any]:
+    """Return facts that few models have; without them the records of all others are what they were."""
+    from greater_ray.models._head import WideHead  # with torch, which whoever compares files does without
+
+    quantized = saved_as(model.config)
+    return {
+        **({"code_not_run": True} if brings_code(model, tokenizer) else {}),
+        **({"logits": "float32"} if isinstance(model.get_output_embeddings(), WideHead) else {}),
+        **({"quantization": quantized} if quantized is not None else {}),
+    }
 
 
 def brings_code(model: Any, tokenizer: Any) -> bool:

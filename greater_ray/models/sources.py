@@ -6,7 +6,7 @@ reading profiles stays instant.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -224,51 +224,63 @@ def load(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    device = _device.find(config.device)
+    from greater_ray.models import _quantized, _spread
+
+    devices = _device.find_all(config.device)
+    device = devices[0]
     _device.round_once(device)
     left_out = _device.gpu_left_out(config.device, device)
     if left_out is not None and progress is not None:
         progress(left_out)
+    places: dict[str, Any] = {"": device}
     # Weights go to a GPU file by file, with no copy of the model on the host; moving a quantized one is forbidden.
-    place = {} if device.type == "cpu" else {"device_map": {"": device}}
     # Where it is not said that code of a model is not run, transformers asks on the terminal.
     origin: dict[str, Any] = {"pretrained_model_name_or_path": source.path, "trust_remote_code": False}
     if source.kind == "hub":
         offline = _hub.is_complete(source.path, source.revision)
         origin |= {"revision": source.revision, "local_files_only": offline}
+    dtype = _device.numbers(config.dtype, device)
     with _gguf_cache.quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(**origin)
             model_config = AutoConfig.from_pretrained(**origin)
             attention = _attention(model_config, config.attn_implementation, source.name)
+            if len(devices) > 1:
+                places = _spread.spread_map(model_config, devices, source.name)
             model = AutoModelForCausalLM.from_pretrained(
                 **origin,
                 config=model_config,
-                dtype=_device.numbers(config.dtype, device),
+                dtype=dtype,
                 attn_implementation=attention,
                 use_safetensors=config.weights != "pickle",
-                **place,
+                **_quantized.arguments(config, model_config, dtype, source.name),
+                **({} if device.type == "cpu" else {"device_map": places}),
             )
-        except ModelError:
+        except (ConfigError, ModelError):
             raise
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others alike.
             if is_fault(error):
                 raise
             if is_out_of_memory(error):
-                raise too_large(source.name, device) from error
+                raise too_large(source.name, devices) from error
             raise _unloadable(source.name, error) from error
     if not tokenizer.is_fast:
         raise WrongModelError(
             f"'{source.name}' has only a slow tokenizer; a tokenizer.json is needed.", setting="model.name"
         )
+    if len(devices) > 1:
+        _spread.connect(model, places)
     model.eval()
     model.requires_grad_(False)
     return model, tokenizer
 
 
-def too_large(name: str, device: "torch.device") -> ModelError:
-    """Return the error for a model that does not fit into the memory of a device."""
-    why = f"'{name}' does not fit into the memory of {device}; try model.dtype=bfloat16."
+def too_large(name: str, devices: "Sequence[torch.device]") -> ModelError:
+    """Return the error for a model that does not fit into the memory of its devices."""
+    more = ""
+    if devices[0].type != "cpu":
+        more = ", model.quantization=4bit, or more GPUs (§replicas.gpus on Ray, else model.device=cuda:0,cuda:1)"
+    why = f"'{name}' does not fit into the memory of {', '.join(map(str, devices))}; try model.dtype=bfloat16{more}."
     return ModelError(why, setting="model.name")
 
 

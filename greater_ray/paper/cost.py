@@ -1,11 +1,13 @@
 """What is missing will cost: by a probe with the models themselves (``grid.estimate``), or supposed from counts.
 
+Hours of this machine are the cost model's (``prediction``), for the same counts.
+
 Counted is how many rows one step of a method gives to the task model for every training row, how many of them
 backwards, and how many texts it asks of the writer (``costs.yaml``, measured by ``benchmarks/paper_costs.py`` at the
 settings of every scale). What a row and a text take is supposed (``settings.yaml``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -14,13 +16,23 @@ from typing import NamedTuple
 import yaml
 
 from greater_ray.assembly import load_method
-from greater_ray.config import Config, TrialConfig, parse
+from greater_ray.config import Config, ModelConfig, TrialConfig, parse
 from greater_ray.grid.cells import Cell
 from greater_ray.grid.estimate import Estimate, Rows
 from greater_ray.paper.catalog import scale, shared
+from greater_ray.prediction import Known, Load, per_row
 from greater_ray.trial import steps_at_most
 
 SMALL = 0.135  # billions of parameters of a model that nobody has told the size of: the built-in one
+
+
+_ENDPOINT = "openai/"
+_PROMPT = 8  # tokens, of those that are read
+
+
+def is_endpoint(model: ModelConfig) -> bool:
+    """Tell whether others compute a model."""
+    return model.name.startswith(_ENDPOINT)
 
 
 class Counts(Config):
@@ -66,21 +78,11 @@ def rows_of(config: TrialConfig) -> Rows:
 
 def supposed(cell: Cell, size: str) -> Estimate:
     """Return what a cell of a scale costs, by counts; ``note`` says why that is not known."""
-    config, given, rows = cell.config, scale(size).supposed, rows_of(cell.config)
-    measured = rows.test * sum(split == "test" for split in config.evaluation.splits)
-    prompts = 1 if config.method in ("fixed", "zero-shot-cot") and not config.method_config.get("reference") else 2
-    answers, scored = float(measured * prompts), 0.0
-    if config.evaluation.dev_select_top > 1:
-        answers += config.evaluation.dev_select_top * rows.dev
-    backward = texts = 0.0
-    if config.method not in ("fixed", "zero-shot-cot"):
-        known = counts(size).get(config.method)
-        steps = steps_at_most(config.budget, *load_method(config), rows.train)
-        if known is None or steps is None:
-            return Estimate(0, 0, "its steps are not known" if known else "its counts are not known")
-        searched = known.rows * rows.train * steps
-        answers, scored = (answers + searched, 0.0) if known.written else (answers, searched)
-        backward, texts = known.backward * rows.train * steps, known.texts * steps
+    work, given = counted(cell, size), scale(size).supposed
+    if isinstance(work, str):
+        return Estimate(0, 0, work)
+    config = cell.config
+    answers, scored, backward, texts = work
     parameters, writer = _billions(config.model.name), _billions((config.optimizer_model or config.model).name)
     written = min(given.written_tokens, config.decoding.max_reasoning_tokens)
     read = given.answer_tokens - given.written_tokens
@@ -92,13 +94,85 @@ def supposed(cell: Cell, size: str) -> Estimate:
     return Estimate(tokens, seconds)
 
 
-def transferred(cell: Cell, size: str) -> Estimate:
-    """Return what it costs to measure the prompt that a cell finds, and the one it began with, on a model of its size.
+def here(cell: Cell, size: str, known: Callable[[ModelConfig], Known | str]) -> float | str:
+    """Return the seconds that a cell takes on this machine, by the cost model with the same counts; or what lacks.
+
+    ``known`` tells sizes and rates for a model, or what lacks. What an endpoint computes takes no time of ours.
+    """
+    work, given = counted(cell, size), scale(size).supposed
+    if isinstance(work, str):
+        return work
+    config = cell.config
+    answers, scored, backward, texts = work
+    written = min(given.written_tokens, config.decoding.max_reasoning_tokens)
+    row = Load(
+        rows=config.shard_size,
+        question=given.answer_tokens - given.written_tokens - _PROMPT,
+        prompt=_PROMPT,
+        reasoning=max(1, written),
+        candidates=1,
+        shard_size=config.shard_size,
+    )
+    text = Load(
+        rows=1,
+        question=given.writer_tokens - given.writer_written_tokens,
+        prompt=0,
+        reasoning=given.writer_written_tokens,
+        candidates=1,
+    )
+    seconds = 0.0
+    if not is_endpoint(config.model):
+        found = known(config.model)
+        if isinstance(found, str):
+            return found
+        answer, gradient = per_row(*found, row)
+        score, _ = per_row(*found, replace(row, reasoning=1, answer=0))
+        seconds += answers * answer + backward * gradient + scored * score
+    writer = config.optimizer_model or config.model
+    if texts and not is_endpoint(writer):
+        found = known(writer)
+        if isinstance(found, str):
+            return found
+        seconds += texts * per_row(*found, text)[0]
+    return seconds
+
+
+class Counted(NamedTuple):
+    """What a cell computes: rows that are answered, scored only, and differentiated, and texts of the writer."""
+
+    answers: float
+    scored: float
+    backward: float
+    texts: float
+
+
+def counted(cell: Cell, size: str) -> Counted | str:
+    """Return how much a cell of a scale computes, or why that is not known."""
+    config, rows = cell.config, rows_of(cell.config)
+    measured = rows.test * sum(split == "test" for split in config.evaluation.splits)
+    prompts = 1 if config.method in ("fixed", "zero-shot-cot") and not config.method_config.get("reference") else 2
+    answers, scored = float(measured * prompts), 0.0
+    if config.evaluation.dev_select_top > 1:
+        answers += config.evaluation.dev_select_top * rows.dev
+    backward = texts = 0.0
+    if config.method not in ("fixed", "zero-shot-cot"):
+        known = counts(size).get(config.method)
+        steps = steps_at_most(config.budget, *load_method(config), rows.train)
+        if known is None or steps is None:
+            return "its steps are not known" if known else "its counts are not known"
+        searched = known.rows * rows.train * steps
+        answers, scored = (answers + searched, 0.0) if known.written else (answers, searched)
+        backward, texts = known.backward * rows.train * steps, known.texts * steps
+    return Counted(answers, scored, backward, texts)
+
+
+def transferred(cell: Cell) -> Cell:
+    """Return a cell that costs what it does to measure the prompt that a cell finds, and the one it began with.
 
     The target is as large as the source to this estimate.
     """
     measuring = {"method": "fixed", "method_config": {"prompt": "-", "reference": "-"}}
-    return supposed(replace(cell, config=cell.config.model_copy(update=measuring)), size)
+    return replace(cell, config=cell.config.model_copy(update=measuring))
 
 
 def total(estimates: Sequence[Estimate]) -> Total:
@@ -113,7 +187,7 @@ def total(estimates: Sequence[Estimate]) -> Total:
 
 def _billions(name: str) -> float:
     """Return the size of a model; 0 for an endpoint, whose hours are others'."""
-    if name.startswith("openai/"):
+    if name.startswith(_ENDPOINT):
         return 0.0
     return next(
         (float(m["billions"]) for m in shared().models.values() if m["name"] == name and "billions" in m), SMALL

@@ -146,7 +146,7 @@ def plan_table(name: str, view: View) -> TablePlan:
     numbers = tuple(_number(found, view, size, row, column) for row in found.rows for column in columns)
     if not any(number.cells for number in numbers):
         if view.only:
-            raise ConfigError(f"no cell of '{name}' matches {view.only}.", setting="only")
+            raise ConfigError(f"no cell of '{name}' matches {view.only}.", setting="only", value=view.only)
         raise ConfigError(f"nothing of '{name}' can be run: {numbers[0].reason}.", setting="table", value=name)
     if view.only:
         found, columns, numbers = _narrowed(found, columns, numbers)
@@ -267,7 +267,12 @@ def _tasks(entry: Entry, size: Scale) -> list[str]:
 def _number(found: Table, view: View, size: Scale, row: Entry, column: Column) -> Number:
     alias = row.model or column.entry.model
     if alias is None:
-        raise ConfigError(f"'{found.name}': row '{row.label}' and column '{column.label}' name no model.")
+        known = shared().models
+        told = (
+            f"row '{row.label}' and column '{column.label}' of '{found.name}' name no model; one of them must, "
+            f"allowed: {', '.join(known)}."
+        )
+        raise ConfigError(told, setting="table", value=found.name, allowed=known)
     measured = row.transfer or alias
     model = _model(alias, view, size, column.choice, target=row.transfer is None)
     target = _target(measured, view, size, column.choice) if row.transfer else None
@@ -316,7 +321,12 @@ def _method(row: Entry, column: Entry, task: str) -> tuple[dict[str, Any] | None
     if row.prompts is None:
         name = row.method or column.method
         if name is None:
-            raise ConfigError(f"row '{row.label}' names neither a method nor prompts.")
+            known = shared().methods
+            why = (
+                f"row '{row.label}' and column '{column.label}' name neither a method nor prompts; one of them must, "
+                f"allowed methods: {', '.join(known)}."
+            )
+            raise ConfigError(why, setting="table", value=row.label, allowed=known)
         changes = [_without_writer(entry) for entry in (row, column) if entry.settings]
         label = f"{name} ({', '.join(changes)})" if changes else name
         return merged({"label": label}, shared().methods[name], row.settings, column.settings), None, False

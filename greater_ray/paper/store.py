@@ -71,19 +71,21 @@ class PaperStore:
         if self._noted is None:
             if self.grid.exists and self.grid.entries():
                 why = f"'{self.folder}' holds a grid, and no tables ({PAPER_FILE} is missing); choose a new folder."
-                raise ConfigError(why, setting="out")
+                raise ConfigError(why, setting="out", value=self.folder)
             if scale is None:
-                raise ConfigError(f"'{self.folder}' holds no tables ({PAPER_FILE} is missing).", setting="out")
+                raise ConfigError(
+                    f"'{self.folder}' holds no tables ({PAPER_FILE} is missing).", setting="out", value=self.folder
+                )
             return scale
         if self._noted.version != package_version():
             why = (
                 f"'{self.folder}' holds numbers of version {self._noted.version}, and this is {package_version()}; "
                 "choose a new folder."
             )
-            raise ConfigError(why, setting="out")
+            raise ConfigError(why, setting="out", value=self.folder)
         if scale is not None and scale != self._noted.scale:
             why = f"'{self.folder}' holds numbers of scale '{self._noted.scale}', not '{scale}'; choose a new folder."
-            raise ConfigError(why, setting="out")
+            raise ConfigError(why, setting="out", value=self.folder)
         return self._noted.scale
 
     def begin(self, views: dict[str, View]) -> None:

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from greater_ray.errors import ConfigError
 from greater_ray.records import StepRecord, TrialRecord
 from greater_ray.results import CellResult, Results
-from greater_ray.store import read_steps
+from greater_ray.results.scores import SPLITS_SHOWN
 
 if TYPE_CHECKING:
     from greater_ray.results.frames import Frame
 
 Row = dict[str, Any]
 ValueT = TypeVar("ValueT")
-# Rows that chose no prompt come first: they tell about new rows.
-_SPLITS = ("test", "dev", "train")
 
 
 def cells_of(given: "Results | CellResult | Sequence[CellResult]") -> list[CellResult]:
@@ -47,12 +45,12 @@ def on_split(rows: Sequence[Row], split: str | None, *, transfers: bool) -> tupl
     """
     own = [row for row in rows if (row["source"] is not None) == transfers]
     splits = {row["split"] for row in own}
-    found = split or next((known for known in _SPLITS if known in splits), None)
+    found = split or next((known for known in SPLITS_SHOWN if known in splits), None)
     chosen = [row for row in own if row["split"] == found]
     if not chosen:
         what = "transfer" if transfers else "finished cell"
         why = f"there is no {what}" + (f" with scores on '{split}' rows" if split else "") + " to be drawn."
-        raise ConfigError(why, setting="split" if split else None, value=split, allowed=splits)
+        raise ConfigError(why, setting="split" if split else "cells", value=split, allowed=splits)
     return chosen, str(found)
 
 
@@ -62,9 +60,7 @@ def read(cell: CellResult) -> tuple[list[StepRecord], TrialRecord | None]:
     Raises:
         StoreError: one of them cannot be read.
     """
-    if cell.folder is None:
-        return [], None
-    return read_steps(cell.folder), cell.record if cell.done else None
+    return cell.step_records, cell.record if cell.done else None
 
 
 def grouped(values: Iterable[ValueT], key: Callable[[ValueT], Any]) -> dict[Any, list[ValueT]]:

@@ -37,7 +37,7 @@ def accuracy(cells: "Results | Sequence[CellResult] | Frame", split: str | None 
     panels = grouped(rows, lambda row: (row["task"], row["model"]))
     if len(panels) > _MOST_PANELS:
         why = f"{len(panels)} tasks and models are too many for one figure (at most {_MOST_PANELS}); choose some."
-        raise ConfigError(why)
+        raise ConfigError(why, setting="cells", value=len(panels))
     numbers = {method: k for k, method in enumerate(dict.fromkeys(row["method"] for row in rows))}
     across = min(_ACROSS, len(panels))
     down = -(-len(panels) // across)
@@ -54,8 +54,8 @@ def accuracy(cells: "Results | Sequence[CellResult] | Frame", split: str | None 
         panel.tick_params(labelbottom=True)
     for panel in axes.flat[len(panels) :]:
         panel.set_visible(False)
-    chose = "; these rows chose the prompt" if any(row["selection"] for row in rows) else ""
-    heading(figure, f"Accuracy on {split} rows with 95 % intervals; grey: start prompt{chose}")
+    selected = "; the prompt was selected on these rows" if any(row["selection"] for row in rows) else ""
+    heading(figure, f"Accuracy on {split} rows with 95 % intervals; grey: start prompt{selected}")
     return figure
 
 
@@ -111,9 +111,11 @@ def transfer(cells: "Results | Sequence[CellResult] | Frame", split: str | None 
     rows = rows_of(cells)
     moved, split = on_split(rows, split, transfers=True)
     sources = {row["trial_id"]: row for row in rows if row["source"] is None and row["split"] == split}
+    absent = list(dict.fromkeys(row["source"] for row in moved if row["source"] not in sources))
     moved = [row for row in moved if row["source"] in sources]
     if not moved:
-        raise ConfigError("the cells whose prompts were transferred are missing; give them too.")
+        why = f"trial {absent[0]}, whose prompt was transferred, is missing on '{split}' rows; give the sources too."
+        raise ConfigError(why, setting="cells", value=absent)
     groups = grouped(moved, lambda row: (row["method"], sources[row["source"]]["model"]))
     targets = sorted({row["model"] for row in moved})
     columns = ["its own model", *targets]

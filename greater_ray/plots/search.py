@@ -32,11 +32,13 @@ def steps(cell: "CellResult | Results") -> "Figure":
     """
     cells = cells_of(cell)
     if len(cells) != 1:
-        raise ConfigError(f"steps are drawn for one cell, and there are {len(cells)}; choose one.", setting="cell")
+        why = f"steps are drawn for one cell, and there are {len(cells)}; choose one."
+        raise ConfigError(why, setting="cell", value=len(cells), allowed=[one.title for one in cells])
     taken, record = read(cells[0])
     scored = [step for step in taken if step.loss is not None]
     if not scored:
-        raise ConfigError(f"{cells[0].title} has taken no step that was scored.", setting="cell")
+        title = cells[0].title
+        raise ConfigError(f"{title} has taken no step that was scored.", setting="cell", value=title)
     figure = new_figure(7.2, 4.0)
     axes = figure.subplots()
     begin = [(0, record.initial.loss)] if record is not None and record.initial.loss is not None else []
@@ -92,13 +94,17 @@ def ranks(cells: "Results | Sequence[CellResult]") -> "Figure":
         ConfigError: no step has two candidates with a gradient and a criterion, or matplotlib is missing.
         StoreError: a record or a file of steps cannot be read.
     """
-    page = MethodPage()
-    for cell in cells_of(cells):
-        if cell.source is None:
-            page.add(cell.labels["method"], cell.trial_id, *read(cell))
+    page, own = MethodPage(), [cell for cell in cells_of(cells) if cell.source is None]
+    for cell in own:
+        page.add(cell.labels["method"], cell.trial_id, *read(cell))
     found = [figures for figures in page.to_json() if figures["ranked"] > 0]
     if not found:
-        raise ConfigError("no step has two candidates with both a gradient and a criterion.")
+        methods = list(dict.fromkeys(cell.labels["method"] for cell in own))
+        why = (
+            f"no step of {', '.join(methods) or 'no method'} has two candidates with both a gradient and a criterion; "
+            "choose cells of a method that goes by gradients, for instance greater."
+        )
+        raise ConfigError(why, setting="cells", value=methods)
     figure = new_figure(1.0 + 4.4 * len(found), 3.6)
     for axes, figures in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
         places = range(1, len(figures["histogram"]) + 1)

@@ -7,7 +7,7 @@ from greater_ray.drawing import line_style
 from greater_ray.errors import ConfigError
 from greater_ray.plots._figure import heading, legend, name, new_figure, percents, thousands, tidy
 from greater_ray.plots._given import Row, cells_of, counted, grouped, mean, on_split, read, rows_of
-from greater_ray.report.curves import CurvePoint, curve, on_training_rows
+from greater_ray.report.curves import CurvePoint, curve
 from greater_ray.results import CellResult, Results
 
 if TYPE_CHECKING:
@@ -175,10 +175,10 @@ def curves(cells: "Results | Sequence[CellResult]", measure: str | None = None) 
 
 def _read_curve(cell: CellResult) -> list[CurvePoint]:
     steps, record = read(cell)
-    if not steps or cell.folder is None:
+    if not steps:
         return []
     prompts = [step.prompt_ids for step in steps] + ([record.initial.ids] if record else [])
-    return curve(steps, record, on_training_rows(cell.folder, prompts))
+    return curve(steps, record, cell.on_training_rows(prompts))
 
 
 def _lines(searched: Sequence[tuple[CellResult, list[CurvePoint]]], measure: str) -> list[_Line]:

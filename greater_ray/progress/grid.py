@@ -171,8 +171,9 @@ def pool_line(pool: dict[str, Any]) -> str:
     still = f", {pool['still']} standing still" if pool.get("still") else ""
     twice = pool.get("repeated")
     repeated = f", {twice} call{'s' if twice != 1 else ''} run twice" if twice else ""
+    each = f" on {pool['gpus']:g} GPUs each" if pool.get("gpus", 0) > 1 else ""
     return (
-        f"{pool['model']}: {pool['loaded']} of {pool['replicas']} replicas{deaths}{still}{repeated}, "
+        f"{pool['model']}: {pool['loaded']} of {pool['replicas']} replicas{each}{deaths}{still}{repeated}, "
         f"{100 * pool['busy']:.0f} % busy, queue {pool['queue']}, {pool['tokens_per_second']:.0f} tokens/s"
     )
 

@@ -13,13 +13,13 @@ from typing import Any
 from greater_ray.errors import StoreError
 from greater_ray.provenance import package_version
 from greater_ray.records import StepRecord, TrialRecord
-from greater_ray.report.curves import LARGEST_FILE, OnRows, curve, on_training_rows, too_large
+from greater_ray.report.curves import curve
 from greater_ray.report.gradient import MethodPage
 from greater_ray.report.life import FEW_ROWS, MOST_ROWS, demonstrations, rows_won_and_lost, shortened, timeline
 from greater_ray.results import CellResult, Results
+from greater_ray.results.remembered import LARGEST_FILE, OnRows
 from greater_ray.results.scores import Outcome, outcome
 from greater_ray.statistics.tables import ALPHA, holm
-from greater_ray.store import read_record, read_steps
 from greater_ray.types import TokenIds
 
 # Points of a cell's curve in the overview; its own page has all of them.
@@ -101,7 +101,7 @@ def collect(results: Results) -> Report:
 
 
 def _selection(cell: CellResult, chosen_by: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the splits by which the prompt of a transfer was chosen; sources stand before their transfers."""
+    """Return the splits that the prompt of a transfer was selected on; sources stand before their transfers."""
     known = chosen_by.get(cell.source or "")
     return cell.selection_splits if known is None else known
 
@@ -118,24 +118,22 @@ class _Shown:
         self.notes: list[str] = []
 
     def read(self) -> None:
-        folder = self.cell.folder
-        if folder is None:
-            return
-        if self.cell.done:
+        cell = self.cell
+        if cell.done:
             try:
-                self.record = read_record(folder / "record.json")
+                self.record = cell.record
             except StoreError as error:
                 self.problem = str(error)
         try:
-            self.steps = read_steps(folder)
+            self.steps = cell.step_records
             prompts = [step.prompt_ids for step in self.steps]
-            self.measured = on_training_rows(folder, [*prompts, *([self.record.initial.ids] if self.record else [])])
+            self.measured = cell.on_training_rows([*prompts, *([self.record.initial.ids] if self.record else [])])
         except StoreError as error:
             self.notes.append(f"The steps cannot be shown in full: {error}")
-        if self.steps and too_large(folder):
+        if self.steps and cell.remembers_too_much:
             self.notes.append(
-                f"Loss and hits on training rows are left out: the remembered rollouts in '{folder}' are larger than "
-                f"{LARGEST_FILE // 2**20} MiB."
+                f"Loss and hits on training rows are left out: the remembered rollouts in '{cell.folder}' are larger "
+                f"than {LARGEST_FILE // 2**20} MiB."
             )
 
     def entry(self, selection: Sequence[str]) -> dict[str, Any]:

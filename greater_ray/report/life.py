@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from greater_ray.records import EvaluationRecord, ExampleRecord, PromptRecord, StepRecord, TrialRecord
-from greater_ray.report.curves import OnRows
 from greater_ray.report.marks import Part, token_change, word_changes
+from greater_ray.results.remembered import OnRows
 from greater_ray.types import TokenIds
 
 # Candidates of a step, demonstrations, rows that a split has won or lost, and characters of one text that are shown.

@@ -77,7 +77,7 @@ def compare(answers: Frame, spent: Mapping[str, float], method: str, split: str 
     answers = answers[(answers["split"] == split) & answers["source"].isna()]
     if len(models := list(dict.fromkeys(answers["model"]))) > 1:
         why = f"methods are compared on one model, and there are {', '.join(models)}."
-        raise ConfigError(why, setting="model")
+        raise ConfigError(why, setting="model", value=models)
     own = answers[answers["method"] == method]
     if own.empty:
         raise ConfigError(f"no cell of '{method}' has finished on the {split} rows.", setting="method", value=method)

@@ -1,6 +1,6 @@
 """Cells with their results, as plain values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 from greater_ray.errors import ConfigError, StoreError
 from greater_ray.grid.cells import title_of
 from greater_ray.grid.config import matches
-from greater_ray.records import TrialRecord
+from greater_ray.records import StepRecord, TrialRecord
+from greater_ray.results.remembered import OnRows, on_training_rows, too_large
 from greater_ray.results.scores import Outcome, SplitScore, outcome
-from greater_ray.store import read_record
-from greater_ray.types import Usage
+from greater_ray.store import read_record, read_steps
+from greater_ray.types import TokenIds, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# What the model of a transfer's source is called where the folder does not name that source any more.
+_UNKNOWN = "another model"
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,15 @@ class CellResult:
 
     @property
     def title(self) -> str:
-        """Name for people."""
-        return title_of(self.labels)
+        """Name for people; of a transfer with the model that its prompt was found on."""
+        return title_of(self.labels, self.source_model)
+
+    @property
+    def source_model(self) -> str | None:
+        """The label of the model that the prompt of a transfer was found on; None for other cells."""
+        if self.source is None:
+            return None
+        return self.source_cell.labels.get("model", _UNKNOWN) if self.source_cell is not None else _UNKNOWN
 
     @property
     def done(self) -> bool:
@@ -52,8 +63,31 @@ class CellResult:
             StoreError: the cell is not finished, or its record cannot be read.
         """
         if not self.done or self.folder is None:
-            raise StoreError(f"{self.title} is not finished ({self.state}).")
+            why = f"{self.title} is not finished ({self.state})."
+            raise StoreError(why, setting="cell", value=self.state, allowed=("done",))
         return read_record(self.folder / "record.json")
+
+    @property
+    def step_records(self) -> list[StepRecord]:
+        """The steps so far, of an unfinished cell too, read anew each time; none where nothing has begun.
+
+        Raises:
+            StoreError: a line cannot be read, or was edited; with file and line.
+        """
+        return [] if self.folder is None else read_steps(self.folder)
+
+    def on_training_rows(self, prompts: Iterable[TokenIds]) -> dict[TokenIds, OnRows]:
+        """Return what the search remembers of prompts on training rows, read anew each time.
+
+        Raises:
+            StoreError: a line cannot be read; with file and line.
+        """
+        return {} if self.folder is None else on_training_rows(self.folder, prompts)
+
+    @property
+    def remembers_too_much(self) -> bool:
+        """Whether ``on_training_rows`` leaves something out: a file of remembered results is too large to be read."""
+        return self.folder is not None and too_large(self.folder)
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -77,7 +111,7 @@ class CellResult:
 
     @cached_property
     def selection_splits(self) -> tuple[str, ...]:
-        """Splits by which the prompt of a transfer was chosen; none where its source cannot be read any more."""
+        """Splits that the prompt of a transfer was selected on; none where its source cannot be read any more."""
         if self.source_cell is None or not self.source_cell.done:
             return ()
         try:

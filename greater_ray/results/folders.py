@@ -21,7 +21,7 @@ def load(folder: str | Path) -> Results:
     """
     path = Path(folder)
     if not path.is_dir():
-        raise StoreError(f"there is no folder '{path}'.")
+        raise StoreError(f"there is no folder '{path}'.", setting="folder", value=path)
     store = GridStore(path)
     if store.exists:
         entries = store.entries()
@@ -29,7 +29,8 @@ def load(folder: str | Path) -> Results:
         return Results(store.read_grid()["name"], path, tuple(_results(entries, states)))
     noted = path / "config.json"
     if not noted.exists():
-        raise StoreError(f"'{path}' holds neither a grid (grid.json) nor a run (config.json).")
+        why = f"'{path}' holds neither a grid (grid.json) nor a run (config.json)."
+        raise StoreError(why, setting="folder", value=path)
     try:
         config = RunConfigFile.model_validate(read_object(noted)).config
     except ValidationError as error:

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from greater_ray.results.cells import CellResult, Results
-from greater_ray.store import read_steps
 
 # What every function here returns, by a name for those who do not import pandas.
 Frame = pd.DataFrame
@@ -130,9 +129,7 @@ def _cell_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
 
 
 def _step_rows(cell: CellResult) -> Iterator[dict[str, Any]]:
-    if cell.folder is None:
-        return
-    for step in read_steps(cell.folder):
+    for step in cell.step_records:
         yield {
             **_labels(cell),
             **{name: getattr(step, name) for name in ("step", "position", "loss", "best_loss", "accepted")},

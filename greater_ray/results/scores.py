@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from greater_ray.records import TrialRecord
 from greater_ray.types import Usage
 
+# Which split is shown where there is room for one: rows that no prompt was selected on tell most about new rows.
+SPLITS_SHOWN = ("test", "dev", "train")
+
 
 @dataclass(frozen=True, slots=True)
 class SplitScore:
     """Start prompt against found prompt on the rows of one split. Accuracies are shares from 0 to 1.
 
-    ``selection`` tells that scores on this split chose the prompt, here or under a transfer's source: such rows tell
+    ``selection`` tells that the prompt was selected on this split, here or under a transfer's source: such rows tell
     nothing about new ones. ``interval`` is the 95 % interval of ``after``. ``change`` with its interval and exact p,
     and ``loss_interval`` (of the change in the mean cross-entropy of the label, nats), are paired; they are None where
     the prompt has not changed. Losses are None where the model does not tell likelihoods.

@@ -3,15 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from greater_ray.grid.config import AXES
 from greater_ray.results.cells import CellResult, Results
-from greater_ray.results.scores import SplitScore
+from greater_ray.results.scores import SPLITS_SHOWN, SplitScore
 from greater_ray.shown import block, foreign, line, percent, percents, points, table
 
 # Every cell that is shown is read.
 _MOST = 25
-_AXES = ("method", "task", "model", "seed")
 _FIGURES = ("start", "found", "95 % interval", "change", "p", "tokens")
-_SPLITS = ("test", "dev", "train")
 
 
 def results_html(results: Results) -> str:
@@ -23,19 +22,19 @@ def results_html(results: Results) -> str:
     more = len(results.cells) - len(shown)
     return block(
         line(f"<b>{foreign(results.name)}</b>: {states or 'no cells'}"),
-        table((*_AXES, "", "split", *_FIGURES), [_row(cell) for cell in shown], words=len(_AXES) + 2),
+        table((*AXES, "", "split", *_FIGURES), [_row(cell) for cell in shown], words=len(AXES) + 2),
         *map(line, problems),
         *([line(f"and {more:,} more cells in .cells and .cell_frame()", dim=True)] if more > 0 else []),
     )
 
 
 def _row(cell: CellResult) -> Sequence[str]:
-    labels = [foreign(cell.labels.get(axis, "-"), 60, wrap=False) for axis in _AXES]
+    labels = [foreign(cell.labels.get(axis, "-"), 60, wrap=False) for axis in AXES]
     if cell.problem is not None or not cell.done:
         return [*labels, "failed" if cell.problem is not None else cell.state, "-", *["-"] * len(_FIGURES)]
     cost = f"{sum(usage.tokens for usage in cell.costs.values()):,}"
-    what = "transfer" if cell.source is not None else ""
-    score = min(cell.scores, key=lambda s: _SPLITS.index(s.split), default=None)
+    what = f"from {foreign(cell.source_model, 60, wrap=False)}" if cell.source_model is not None else ""
+    score = min(cell.scores, key=lambda s: SPLITS_SHOWN.index(s.split), default=None)
     figures = _figures(score) if score is not None else ["-"] * len(_FIGURES)
     return [*labels, what, *figures, cost]
 

@@ -127,7 +127,7 @@ def compare_over_tasks(before: Sequence[ArrayLike], after: Sequence[ArrayLike]) 
     """
     tasks = [_moments(*pair) for pair in zip(before, after, strict=True)]
     if not tasks:
-        raise ValueError("a comparison needs at least one task")
+        raise ValueError("before, after: a comparison needs at least one task, not 0")
     num = len(tasks)
     estimate = sum(float(t.row_differences.mean()) for t in tasks) / num
     prompts_p_value = sign_flip(np.concatenate([t.row_differences / (t.rows * num) for t in tasks]).tolist())
@@ -159,7 +159,7 @@ def _scores(values: ArrayLike) -> Scores:
     if scores.ndim != 2 or scores.shape[0] < 1 or scores.shape[1] < 2:
         raise ValueError(f"scores have the shape (seeds, rows) with at least two rows, not {scores.shape}")
     if not np.isfinite(scores).all():
-        raise ValueError("every score must be a finite number")
+        raise ValueError(f"every score must be a finite number, not {scores[~np.isfinite(scores)][0]}")
     return scores
 
 

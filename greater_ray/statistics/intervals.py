@@ -33,7 +33,7 @@ def accuracy(correct: Sequence[bool]) -> Interval:
     """
     hits, num = sum(map(bool, correct)), len(correct)
     if not num:
-        raise ValueError("an interval needs at least one score")
+        raise ValueError("an interval needs at least one score, not 0")
     share = hits / num
     width = 2 * (num + _Z**2)
     center = (2 * num * share + _Z**2) / width
@@ -48,7 +48,7 @@ def score_interval(scores: Sequence[float]) -> Interval:
         ValueError: there are no scores, or one is not from 0 to 1.
     """
     if not len(scores):
-        raise ValueError("an interval needs at least one score")
+        raise ValueError("an interval needs at least one score, not 0")
     for score in scores:
         if not 0 <= score <= 1:  # NaN too
             raise ValueError(f"a score is a number from 0 to 1, not {score}")

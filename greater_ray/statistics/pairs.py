@@ -67,7 +67,8 @@ def sign_flip(differences: Sequence[float]) -> float:
 
     found = np.asarray(differences, dtype=float)
     if not np.isfinite(found).all():
-        raise ValueError("the differences of two scores must be finite numbers")
+        wrong = found[~np.isfinite(found)][0]
+        raise ValueError(f"the differences of two scores must be finite numbers, not {wrong}")
     found = found[found != 0]
     num = len(found)
     # Sums that are equal but for rounding are equal.

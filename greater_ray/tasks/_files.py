@@ -48,11 +48,11 @@ def jsonl_rows(path: Path, setting: str, *, numbers: bool = False) -> Iterator[R
     except OSError as error:
         raise _unreadable(path, setting, error) from error
     if not index:
-        raise DataError(f"'{path}' is empty.", setting=setting)
+        raise DataError(f"'{path}' is empty.", setting=setting, value=path)
 
 
 def _unreadable(path: Path, setting: str, error: OSError) -> DataError:
-    return DataError(f"'{path}' cannot be read ({error.strerror}).", setting=setting)
+    return DataError(f"'{path}' cannot be read ({error.strerror}).", setting=setting, value=path)
 
 
 def _decoded(line: bytes, place: Place, setting: str) -> str:
@@ -143,11 +143,13 @@ def csv_rows(path: Path, setting: str, delimiter: str = ",") -> Iterator[Row]:
         with path.open("rb") as lines:
             for number, raw in enumerate(lines, start=1):
                 _decoded(raw, Place(str(path), number), setting)
-        raise DataError(f"'{path}' is not UTF-8 text.", setting=setting) from error
+        raise DataError(f"'{path}' is not UTF-8 text.", setting=setting, value=path) from error
     except OSError as error:
         raise _unreadable(path, setting, error) from error
     if not index:
-        raise DataError(f"'{path}' {'has a header but no rows' if header else 'is empty'}.", setting=setting)
+        raise DataError(
+            f"'{path}' {'has a header but no rows' if header else 'is empty'}.", setting=setting, value=path
+        )
 
 
 def _refuse_twice(names: list[str], where: str, setting: str, place: Place) -> None:
@@ -179,7 +181,7 @@ def parquet_rows(path: Path, setting: str) -> Iterator[Row]:
                     index += 1
     except (OSError, ArrowException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise DataError(f"'{path}' cannot be read ({reason}).", setting=setting) from error
+        raise DataError(f"'{path}' cannot be read ({reason}).", setting=setting, value=path) from error
 
 
 # Of every ending of a file's name: what reads its rows, given the path and the setting that named it.

@@ -91,7 +91,9 @@ def given(name: str, config: TaskConfig, sources: Mapping[str, Source], make: Ma
                 rows[split].append(example)
         if not rows[split]:
             location = sources[split].origin["location"]
-            raise DataError(f"'{location}' holds no {split} rows of '{name}' ({needs}).", setting="task.data")
+            raise DataError(
+                f"'{location}' holds no {split} rows of '{name}' ({needs}).", setting="task.data", value=location
+            )
     chosen = first_of_each(rows, config, name)
     every = [example for split in SPLITS for example in rows[split]]
     origin = sources["test"].origin

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from greater_ray.errors import DataError, Place
-from greater_ray.tasks._asked import last_turn, options_below
 from greater_ray.tasks._letters import LETTERS
+from greater_ray.tasks._messages import last_turn, options_below
 from greater_ray.tasks._sources import Row
 
 TOLD = (
@@ -34,7 +34,7 @@ def inspect_rows(path: Path, setting: str) -> Iterator[Row]:
     try:
         samples = _zipped(path, setting) if path.suffix.lower() == ".eval" else _plain(path, setting)
     except OSError as error:
-        raise DataError(f"'{path}' cannot be read ({error.strerror or error}).", setting=setting) from error
+        raise DataError(f"'{path}' cannot be read ({error.strerror or error}).", setting=setting, value=path) from error
     seen: set[str] = set()
     for number, sample in enumerate(samples, start=1):
         place = Place(str(path), number)
@@ -44,7 +44,7 @@ def inspect_rows(path: Path, setting: str) -> Iterator[Row]:
             seen.add(name)
             yield Row(len(seen) - 1, number, _values(_with_attachments(sample), setting, place))
     if not seen:
-        raise DataError(f"'{path}' is a log of Inspect without samples.", setting=setting)
+        raise DataError(f"'{path}' is a log of Inspect without samples.", setting=setting, value=path)
 
 
 def _plain(path: Path, setting: str) -> list[Any]:
@@ -66,7 +66,7 @@ def _zipped(path: Path, setting: str) -> list[Any]:
             members = {info.filename: info for info in archive.infolist()}
             header = next((members[name] for name in _HEADERS if name in members), None)
             if header is None:
-                raise DataError(f"'{path}' is no log of Inspect: it has no header.", setting=setting)
+                raise DataError(f"'{path}' is no log of Inspect: it has no header.", setting=setting, value=path)
             told = _decoded(_content(archive, file, header), str(path), setting)
             samples = [
                 _decoded(_content(archive, file, info), str(path), setting)
@@ -75,7 +75,7 @@ def _zipped(path: Path, setting: str) -> list[Any]:
             ]
     # RuntimeError is zipfile's for what is encrypted, or packed in a way that it does not know.
     except (zipfile.BadZipFile, EOFError, RuntimeError, struct.error, zlib.error) as error:
-        raise DataError(f"'{path}' is no whole log of Inspect ({error}).", setting=setting) from error
+        raise DataError(f"'{path}' is no whole log of Inspect ({error}).", setting=setting, value=path) from error
     # Samples stand in the order in which they ended.
     order = {json.dumps(name): k for k, name in enumerate(_ids(told))}
     return sorted(samples, key=lambda sample: order.get(json.dumps(_field(sample, "id")), len(order)))
@@ -118,7 +118,7 @@ def _decoded(content: bytes, path: str, setting: str) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8
-        raise DataError(f"'{path}' holds what is not valid JSON.", setting=setting) from error
+        raise DataError(f"'{path}' holds what is not valid JSON.", setting=setting, value=path) from error
 
 
 def _with_attachments(sample: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from greater_ray.errors import DataError, Place
-from greater_ray.tasks._asked import last_turn, options_below
 from greater_ray.tasks._files import jsonl_rows
 from greater_ray.tasks._letters import LETTERS
+from greater_ray.tasks._messages import last_turn, options_below
 from greater_ray.tasks._sources import Row, plain
 
 TOLD = (

@@ -116,7 +116,7 @@ def _file(setting: str, name: str, split: str | None, config: TaskConfig) -> Par
         more = f" A data set of the hub is {HUB}ORG/NAME." if setting == "task.rows" else ""
         endings = [*READERS, *_inspect.ENDINGS]
         hint = did_you_mean(ending, endings)
-        raise ConfigError(f"'{path}' must end in {', '.join(endings)}.{hint}{more}", setting=setting)
+        raise ConfigError(f"'{path}' must end in {', '.join(endings)}.{hint}{more}", setting=setting, value=path)
     return Part(
         setting=setting,
         place=str(path),
@@ -136,7 +136,9 @@ def _hub_parts(config: TaskConfig) -> list[Part]:
     """Return the split that is named, or all whose names are known; a data set of one split is like one file."""
     repository, _, name = str(config.rows).removeprefix(HUB).partition(":")
     if not repository:
-        raise ConfigError(f"'{config.rows}' names no data set; write {HUB}ORG/NAME.", setting="task.rows")
+        raise ConfigError(
+            f"'{config.rows}' names no data set; write {HUB}ORG/NAME.", setting="task.rows", value=config.rows
+        )
     found = hub_splits(repository, name or None, config.rows_revision, config.rows_split, "task.rows")
     if len(found) > 1:
         named = {key: SPLIT_WORDS.get(key.lower()) for key in found}
@@ -166,4 +168,4 @@ def _with_number(origin: Mapping[str, Any], rows: int) -> Mapping[str, Any]:
 
 def refuse_empty(part: Part) -> DataError:
     """Return the error of a place that holds no rows."""
-    return DataError(f"'{part.place}' has no rows.", setting=part.setting)
+    return DataError(f"'{part.place}' has no rows.", setting=part.setting, value=part.place)

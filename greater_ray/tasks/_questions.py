@@ -7,8 +7,8 @@ from typing import Any
 
 from greater_ray.config import TaskConfig
 from greater_ray.errors import ConfigError, DataError, Place, did_you_mean
-from greater_ray.tasks._asked import options_below
 from greater_ray.tasks._letters import LETTERS
+from greater_ray.tasks._messages import options_below
 from greater_ray.tasks._parts import SPLIT_WORDS, Part
 from greater_ray.tasks._sources import Row, plain
 from greater_ray.tasks._templates import question_from

@@ -83,7 +83,9 @@ def load_task(config: TaskConfig) -> Task:
     groups = available_groups()
     if config.name in groups:
         raise ConfigError(
-            f"'{config.name}' is a group of {len(groups[config.name])} tasks; name one of them.", setting="task.name"
+            f"'{config.name}' is a group of {len(groups[config.name])} tasks; name one of them.",
+            setting="task.name",
+            value=config.name,
         )
     name = _canonical(config.name)
     family = next(family for family in _families() if name in {info.name for info in family.tasks})

@@ -49,7 +49,9 @@ def check_data_option(data: str) -> None:
     if data in ("hub", "synthetic") or Path(data).is_dir():
         return
     hint = did_you_mean(data, ["hub", "synthetic"])
-    raise ConfigError(f"'{data}' is neither 'hub' nor 'synthetic' nor an existing folder.{hint}", setting="task.data")
+    raise ConfigError(
+        f"'{data}' is neither 'hub' nor 'synthetic' nor an existing folder.{hint}", setting="task.data", value=data
+    )
 
 
 def _hub_url() -> SplitResult:
@@ -96,6 +98,7 @@ def _refuse_no_hub(repository: str, setting: str) -> None:
             f"'{repository}' of the hub cannot be loaded because {host} cannot be reached; {_choices(setting)} "
             "(or HF_HUB_OFFLINE=1 for a copy downloaded before).",
             setting=setting,
+            value=repository,
         )
 
 
@@ -105,7 +108,11 @@ def _choices(setting: str) -> str:
 
 def _unloadable(repository: str, error: Exception, setting: str) -> DataError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return DataError(f"'{repository}' of the hub cannot be loaded ({reason}); {_choices(setting)}.", setting=setting)
+    return DataError(
+        f"'{repository}' of the hub cannot be loaded ({reason}); {_choices(setting)}.",
+        setting=setting,
+        value=repository,
+    )
 
 
 def read_hub(
@@ -217,14 +224,16 @@ def read_bbh_json(path: Path) -> Source:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if not text.strip():
-            raise DataError(f"'{path}' is empty.", setting="task.data")
+            raise DataError(f"'{path}' is empty.", setting="task.data", value=path)
         examples = json.loads(text)["examples"]
         rows = tuple(Row(i, 0, {"input": e["input"], "target": e["target"]}) for i, e in enumerate(examples))
     except OSError as error:
-        raise DataError(f"'{path}' cannot be read ({error.strerror}).", setting="task.data") from error
+        raise DataError(f"'{path}' cannot be read ({error.strerror}).", setting="task.data", value=path) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:  # also text that is not UTF-8
         form = '{"examples": [{"input": ..., "target": ...}, ...]}'
-        raise DataError(f"'{path}' is not a BIG-Bench-Hard file of the form {form}.", setting="task.data") from error
+        raise DataError(
+            f"'{path}' is not a BIG-Bench-Hard file of the form {form}.", setting="task.data", value=path
+        ) from error
     return Source(rows, local_origin(path, len(rows)))
 
 

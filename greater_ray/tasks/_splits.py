@@ -30,7 +30,8 @@ def positional(total: int, name: str) -> tuple[dict[str, range], str]:
         ranges = {"train": range(TRAIN), "dev": range(TRAIN, 150), "test": range(150, 250)}
         return ranges, "rows 0-49 train, 50-149 dev, 150-249 test"
     if total < TRAIN + 2:
-        raise DataError(f"'{name}' has {total} rows, but rows 0-49 are for training: at least {TRAIN + 2} are needed.")
+        why = f"'{name}' has {total} rows, but rows 0-49 are for training: at least {TRAIN + 2} are needed."
+        raise DataError(why, setting="task.name", value=name)
     middle = TRAIN + (total - TRAIN) // 2
     ranges = {"train": range(TRAIN), "dev": range(TRAIN, middle), "test": range(middle, total)}
     return ranges, f"rows 0-49 train, then two halves: 50-{middle - 1} dev, {middle}-{total - 1} test"
@@ -50,9 +51,8 @@ def gpo_sizes(total: int, name: str) -> tuple[dict[str, range], str]:
     """
     fifth = (total - 10) // 5
     if fifth < 1:
-        raise DataError(
-            f"'{name}' has {total} rows; at least 15 are needed for a fifth of all but ten in train and dev."
-        )
+        why = f"'{name}' has {total} rows; at least 15 are needed for a fifth of all but ten in train and dev."
+        raise DataError(why, setting="task.name", value=name)
     ranges = {"train": range(fifth), "dev": range(fifth, 2 * fifth), "test": range(2 * fifth, total - 10)}
     shown = ", ".join(f"{rows.start}-{rows.stop - 1} {split}" for split, rows in ranges.items())
     return ranges, f"as many as in GPO: rows {shown}"

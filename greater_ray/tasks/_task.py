@@ -158,7 +158,9 @@ def refuse_other_type(name: str, config: TaskConfig, form: AnswerForm, splits: S
             why = f"goes with rows of one's own (§task.rows), not with '{name}'."
             raise ConfigError(why, setting=f"task.{key}", value=getattr(config, key))
     if config.rows is not None:
-        raise ConfigError(f"'{config.rows}' goes with §task.name rows, not with '{name}'.", setting="task.rows")
+        raise ConfigError(
+            f"'{config.rows}' goes with §task.name rows, not with '{name}'.", setting="task.rows", value=config.rows
+        )
 
 
 def refuse_split(name: str, config: TaskConfig, known: Sequence[str]) -> None:

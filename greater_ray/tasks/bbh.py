@@ -78,7 +78,9 @@ def load(name: str, config: TaskConfig) -> Task:
     refuse_gpo_without_files(name, config, "§task.split gpo-sizes takes as many rows by position.")
     if config.data == "synthetic" and subtask not in GENERATORS:
         names = ", ".join(f"bbh/{known}" for known in sorted(GENERATORS))
-        raise ConfigError(f"'{name}' has no synthetic rows; tasks that have: {names}.", setting="task.data")
+        raise ConfigError(
+            f"'{name}' has no synthetic rows; tasks that have: {names}.", setting="task.data", value="synthetic"
+        )
     title = f"{name} (synthetic)" if config.data == "synthetic" else name
     if config.split == "gpo":
         return RowTask(name, form, partial(_load_gpo_rows, subtask, form, config))

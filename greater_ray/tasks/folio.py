@@ -29,7 +29,9 @@ def load(name: str, config: TaskConfig) -> Task:
     refuse_other_type(name, config, FORM)
     check_data_option(config.data)
     if config.data == "synthetic":
-        raise ConfigError(f"'{name}' has no synthetic rows; see bbh/web_of_lies, which has.", setting="task.data")
+        raise ConfigError(
+            f"'{name}' has no synthetic rows; see bbh/web_of_lies, which has.", setting="task.data", value="synthetic"
+        )
     return RowTask(name, FORM, partial(_load_rows, config))
 
 

@@ -51,7 +51,11 @@ def load(name: str, config: TaskConfig) -> Task:
     refuse_other_type(name, config, FORM, ("gpo",))
     check_data_option(config.data)
     if config.data == "synthetic":
-        raise ConfigError(f"'{name}' has no synthetic rows; see bbh/object_counting, which has.", setting="task.data")
+        raise ConfigError(
+            f"'{name}' has no synthetic rows; see bbh/object_counting, which has.",
+            setting="task.data",
+            value="synthetic",
+        )
     return RowTask(name, FORM, partial(_load_rows if config.split is None else _load_gpo_rows, config))
 
 

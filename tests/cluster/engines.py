@@ -57,6 +57,13 @@ def fragile(config: ModelConfig) -> Fragile:
     return Fragile(folder)
 
 
+class Shown(BaseEngine):
+    """Tells which GPUs its process sees, and which its settings name."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.facts = {"seen": os.environ.get("CUDA_VISIBLE_DEVICES"), "named": config.device}
+
+
 def control(folder: Path, model: Path | None = None) -> dict[str, str]:
     """Make a control folder and return the model's settings."""
     folder.mkdir(parents=True)

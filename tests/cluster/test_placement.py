@@ -15,6 +15,7 @@ from greater_ray.cluster.placement import Demand
 from greater_ray.cluster.pool import Pool
 from greater_ray.cluster.private import read_settings
 from greater_ray.config import ModelConfig
+from greater_ray.errors import ConfigError
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import ReplicaConfig
 from greater_ray.grid.run import run_grid
@@ -24,8 +25,8 @@ LONGEST = 30.0  # seconds after which a grid that waits for ever is stopped
 
 
 @pytest.fixture(scope="module")
-def two_gpus() -> Iterator[list[str]]:
-    """A cluster of two nodes, which asks for no token; gives what was told when it was joined."""
+def joined() -> Iterator[tuple[Any, list[str]]]:
+    """A cluster of two nodes, which asks for no token; gives it with what was told when it was joined."""
     from ray.cluster_utils import Cluster
 
     told: list[str] = []
@@ -39,10 +40,16 @@ def two_gpus() -> Iterator[list[str]]:
             cluster.add_node(num_cpus=3, num_gpus=1)
             cluster.wait_for_nodes()
             with connected(cluster.address, tell=told.append):
-                yield told
+                yield cluster, told
         finally:
             cluster.shutdown()
     read_settings()
+
+
+@pytest.fixture(scope="module")
+def two_gpus(joined: tuple[Any, list[str]]) -> list[str]:
+    """The cluster; gives what was told."""
+    return joined[1]
 
 
 @contextmanager
@@ -111,3 +118,37 @@ def test_small_replicas_that_come_first_leave_a_gpu_to_a_large_one(two_gpus: Non
     finally:
         for pool in pools:
             pool.stop()
+
+
+def test_gpus_of_two_machines_are_no_two_gpus_of_one(two_gpus: None, small_grid: Callable, tmp_path: Path):
+    why = r"^replicas\.count: 1 replica of .* with 1 CPU and 2 GPU of one machine each do not fit: .* 2 GPU on 2 nodes"
+    with pytest.raises(ConfigError, match=why):
+        run_grid(small_grid(models=TWO[:1]), tmp_path, backend(default=ReplicaConfig(count=1, gpus=2)))
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda:0,cuda:1", 1), ("cuda:0,cuda:1", 3), ("cuda:1", 2), ("cpu", 2)])
+def test_devices_that_are_not_the_gpus_of_a_replica_are_refused(two_gpus: None, device: str, gpus: float):
+    model = ModelConfig(name=TWO[0], device=device)
+    with pytest.raises(ConfigError, match=rf"^model\.device: '{device}' is not the {gpus} GPU that a replica has"):
+        backend(default=ReplicaConfig(gpus=gpus))._demands([model])
+
+
+def test_a_replica_has_as_many_gpus_as_its_device_names(two_gpus: None):
+    models = [ModelConfig(name=TWO[0], device=device) for device in ("auto", "cuda", "cuda:0,cuda:1", "cpu")]
+    assert [demand.gpus for demand in backend()._demands(models).values()] == [1, 1, 2, 0]
+
+
+def test_a_replica_of_several_gpus_gets_them_on_the_one_node_that_has_them(joined: tuple[Any, list[str]]):
+    cluster, _ = joined
+    node = cluster.add_node(num_cpus=2, num_gpus=2)
+    cluster.wait_for_nodes()
+    model = ModelConfig(name="tests.cluster.engines:Shown")
+    (_, demand, _), *_ = backend(default=ReplicaConfig(gpus=2))._filled({model: Demand("large", None, 1, 2)})
+    assert demand.count == 1
+    pool = Pool.launch(model, demand, ReplicaConfig())
+    try:
+        facts, _ = ray.get(pool.broker.ready.remote())
+        assert facts == {"seen": "0,1", "named": "cuda:0,cuda:1"}
+    finally:
+        pool.stop()
+        cluster.remove_node(node)

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "openai/": "tests/unit/models/test_openai.py",
     ".gguf": "tests/unit/models/test_gguf_cache.py",
     " paper run all ": "tests/unit/cli/test_paper_command.py",
+    "model.quantization=": "tests/unit/models/test_quantized.py",
 }
 SMALL = ("--train-size", "3", "--dev-size", "2", "--test-size", "2", "--max-reasoning-tokens", "4")
 YAML_FILE = re.compile(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -123,6 +123,20 @@ def test_only_the_command_line_speaks_of_flags():
     assert not found
 
 
+def test_what_is_wrong_with_settings_and_folders_has_a_setting_or_a_place():
+    found = []
+    for file in PACKAGE.rglob("*.py"):
+        # The command line speaks of options, which are no fields.
+        if file.is_relative_to(PACKAGE / "cli"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("ConfigError", "StoreError"):
+                continue
+            if not {"setting", "place"} & {keyword.arg for keyword in node.keywords}:
+                found.append(f"{file.relative_to(PACKAGE)}:{node.lineno}")
+    assert not found
+
+
 def not_an_engine(config: object) -> object:
     """Stand for a model of one's own that is none."""
     return object()

@@ -68,7 +68,7 @@ function scoresOf(cell) {
     isNumber(score.loss_after) ? `${fixed(score.loss_before, 2)} \u2192 ${fixed(score.loss_after, 2)}` : "-",
   ]);
   return el("div", {}, plainTable(["Rows", "Number", "Start", "Found", "Change, points", "p", "Loss, nats"], rows),
-    cell.splits.some((score) => score.selection) && el("p", { class: "dim" }, "\u2020 These rows chose the prompt: they tell nothing about new ones."));
+    cell.splits.some((score) => score.selection) && el("p", { class: "dim" }, "\u2020 The prompt was selected on these rows: they tell nothing about new ones."));
 }
 
 function prompts(cell, life) {

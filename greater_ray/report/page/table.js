@@ -36,7 +36,7 @@ function tableNotes(rows) {
     ". Changes in points, losses of the right answer in nats, costs in tokens of search, writer and final evaluation. Bold: best of a task and model. ",
     "\u25b2 better and \u25bc worse than the start prompt by more than noise (p < 0.05, exact paired test); ",
     "\u25b2\u25b2 and \u25bc\u25bc also when all comparisons of the table are taken together (Holm). ",
-    selection && "These rows chose prompts: marked \u2020, they tell nothing about new ones.");
+    selection && "Rows that a prompt was selected on are marked \u2020: they tell nothing about new ones.");
 }
 
 const differs = (axis) => DATA.cells.some((cell) => cell[axis] !== DATA.cells[0][axis]);
@@ -92,11 +92,11 @@ function resultRow({ cell, score }) {
   const lossSure = score.loss_interval && (score.loss_interval[0] > 0 || score.loss_interval[1] < 0);
   const name = el("a", { href: `#cell-${cell.number}`, "aria-label": `${visible(cell.title)}: the life of its prompt` }, visible(cell.method));
   return el("tr", {},
-    el("th", { scope: "row" }, el("bdi", {}, name), cell.transfer && [" ", el("span", { class: "tag" }, "transfer")]),
+    el("th", { scope: "row" }, el("bdi", {}, name), cell.transfer && [" ", el("span", { class: "tag", title: visible(cell.title) }, "transfer")]),
     ["task", "model", "seed"].filter(differs).map((axis) => el("td", { class: cell[axis].length > 22 ? "label" : "label short" }, foreign(cell[axis]))),
     el("td", { class: "number" }, score.change === null ? "-" : percent(score.before)),
     el("td", { class: `number ${score.best ? "best" : ""}` }, percent(score.after), el("span", { class: "dim" }, ` [${low}, ${high}]`),
-      score.selection && el("abbr", { title: "these rows chose the prompt" }, "\u2020")),
+      score.selection && el("abbr", { title: "the prompt was selected on these rows" }, "\u2020")),
     el("td", { class: "number" }, points(score.change), verdictMark(score)),
     el("td", { class: "number" }, pValue(score.p_value)),
     el("td", { class: "number" }, loss, lossSure && el("abbr", { title: "more than noise" }, "*")),

@@ -1,8 +1,10 @@
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from greater_ray.cli import _doctor
 from greater_ray.models.checks import check_bos, check_gradient, check_losses, check_stop, memory_estimate
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, ShardGradient, Usage
@@ -53,3 +55,23 @@ def test_a_wrong_gradient_is_found():
     prompt, _ = engine.run(Unit(EncodePrompt(" think step by step."), LAYOUT))
     check = check_gradient(engine, LAYOUT, SHARD, prompt, LossSpec(fluency="nll"), precise=True)
     assert check.error == pytest.approx(0.1 / 1.1, rel=0.1)
+
+
+def patient(engine: Engine, **more: Any) -> Any:
+    prompt, _ = engine.run(Unit(EncodePrompt(" think step by step."), LAYOUT))
+    return SimpleNamespace(engine=engine, short_layout=LAYOUT, few=SHARD, prompt=prompt, loss=LossSpec(), **more)
+
+
+def test_a_model_without_gradients_is_told_and_not_differentiated():
+    engine = Engine(*tiny_model("llama"))
+    engine._cut = "MarlinLinear"
+    check = _doctor._gradient(patient(engine))
+    assert (check.status, check.message) == (
+        "warn", "a layer has no backward pass, so methods that need gradients are refused; all others run"
+    )  # fmt: skip
+
+
+def test_a_quantized_model_is_checked_as_it_is_since_it_has_no_copy_in_other_numbers():
+    for facts, numbers in (({}, "float64"), ({"quantization": "bitsandbytes, 4 bit"}, "float32")):
+        check = _doctor._gradient(patient(Engine(*tiny_model("llama"), facts=facts)))
+        assert (check.status, check.figures["dtype"]) == ("ok", numbers)

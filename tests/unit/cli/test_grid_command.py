@@ -84,7 +84,7 @@ def test_the_same_command_again_prints_the_same_tables_and_runs_nothing(finished
         assert entry["seconds"] == sum(part["seconds"] for part in parts.values())
         # The search of GReaTer without a writer has one step with one candidate; zero-shot CoT has no step.
         assert entry["proposals"] == {}, "nothing was written"
-    assert "(selection)" not in out, "test rows chose nothing"
+    assert "(selection)" not in out, "nothing is selected on test rows"
     (score,) = value["cells"][2]["scores"]
     assert "-" in table(out, "optimize")[2]
     assert (score["split"], score["rows"], score["change"]) == ("test", 2, None)
@@ -100,7 +100,7 @@ def test_rows_that_chose_a_prompt_are_marked(tiny_folder: Path, tmp_path: Path, 
     file = write(tmp_path, "-", models=models, seeds=[0], settings={"evaluation": {"splits": ["train", "test"]}})
     assert run(["grid", file, "--out", str(tmp_path / "out"), "--replicas", "0"]) == 0
     out = capsys.readouterr().out
-    assert "rows marked (selection) are those by which the prompt was chosen" in out
+    assert "the prompt was selected on rows marked (selection)" in out
     marked = [(row[0], " ".join(row[4:6])) for row in table(out, "optimize") if row[4] == "train"]
     assert [(method, split == "train (selection)") for method, split in marked] == [
         ("greater", True),
@@ -220,6 +220,17 @@ def test_a_plan_shows_cells_states_and_costs_and_writes_nothing(
     assert value["total"]["tokens"] == value["cells"][1]["tokens"] > 0
 
 
+def test_a_plan_says_which_replicas_take_several_gpus(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    grid = write(tmp_path, tiny_folder, transfer={"models": [{"name": "far", "replicas": {"gpus": 4}}]})
+    args = ["grid", grid, "--out", str(tmp_path / "out"), "--plan", "--no-probe"]
+    assert run([*args, "--set", "replicas.gpus=2"]) == 0
+    out = capsys.readouterr().out
+    assert f"each replica of {tiny_folder} takes 2 GPUs of one machine\n" in out.replace("\n ", " ")
+    assert "each replica of far takes 4 GPUs of one machine\n" in out
+    assert run([*args, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["gpus_per_replica"] == {"far": 4}
+
+
 def test_a_plan_says_where_there_is_no_estimate(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     grid = write(tmp_path, tiny_folder, methods=[FAILING])
     assert run(["grid", grid, "--out", str(tmp_path / "out"), "--plan"]) == 0
@@ -319,7 +330,7 @@ def test_a_wrong_command_is_one_sentence_and_leaves_nothing(
         (["transfer", "nowhere", "--to", "m"], 1, "holds no grid"),
         (["transfer", "nowhere"], 2, "--to"),
         (["transfer", "nowhere", "--to", "m", "--split", "tset"], 2, "'train', 'dev' or 'test', not 'tset'"),
-        (["transfer", "nowhere", "--to", "m", "--set", "replicas.gpus=2"], 2, "replicas.gpus: input should be 0, 1"),
+        (["transfer", "nowhere", "--to", "m", "--set", "replicas.gpus=1.5"], 2, "replicas.gpus: input should be 0, a"),
         (["transfer", "nowhere", "--to", "m", "--set", "replicas=2"], 2, "replicas"),
         (["transfer", "nowhere", "--to", "m", "--set", "replica.gpus=1"], 2, "Did you mean 'replicas'?"),
         (["transfer", "nowhere", "--to", "m", "--set", "model.devise=cpu"], 2, "Did you mean 'device'?"),

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from greater_ray.cli._errors import Written
+from greater_ray.cli._errors import Written, sentence
 from greater_ray.cli._options import SETTINGS, Given, collect, read_prompt
 from greater_ray.config import TrialConfig
 from greater_ray.errors import ConfigError
@@ -71,5 +71,7 @@ def test_the_prompt_comes_from_exactly_one_place(tmp_path):
     assert read_prompt("Think", None) == "Think"
     file.write_bytes(b"\xff\xfe")
     for prompt, path in ((None, None), ("a", file), ("  ", None), (None, file), (None, tmp_path / "none")):
-        with pytest.raises(ConfigError, match="--prompt"):
+        with pytest.raises(ConfigError) as raised:
             read_prompt(prompt, path)
+        option = "--prompt-file" if path is not None and prompt is None else "--prompt"
+        assert sentence(raised.value, Written()).startswith(f"{option}: ")

@@ -9,9 +9,12 @@ import pytest
 
 from greater_ray import load
 from greater_ray.cli.app import run
+from greater_ray.models.rates import path_of
 from greater_ray.paper.plan import View, plan_table
 from greater_ray.paper.store import PAPER_FILE
+from greater_ray.provenance import processor
 from tests.made_tables import made_tables
+from tests.unit.test_prediction import machine
 
 SMALL = ["--set", "task.test_size=2", "--set", "decoding.max_reasoning_tokens=2"]
 
@@ -90,9 +93,26 @@ def test_the_list_tells_what_is_done(done, tiny_folder: Path, capsys: pytest.Cap
     assert tables["table6"]["tokens"] > 0
     assert tables["all"]["scale"] == "smoke"
     assert tables["all"]["cells"] < sum(entry["cells"] for entry in tables.values()) / 2
-    code, shown, _ = said(capsys, "paper", "list", "--scale", "smoke")
+
+
+def test_the_list_tells_hours_of_this_machine_or_what_lacks(tmp_path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("GREATER_RAY_CACHE", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    command = ("paper", "list", "--scale", "smoke", "--only", "method=greater")
+    code, shown, _ = said(capsys, *command)
     assert code == 0
     assert "tokens left" in shown
+    assert "as how fast this machine is in float32 on 1 thread is not measured yet" in shown
+    assert "paper list --measure" in shown
+    path = path_of(processor(), "float32", 1)
+    path.parent.mkdir()
+    path.write_text(machine(each=1.0).model_dump_json())
+    code, shown, _ = said(capsys, *command, "--json")
+    everything = json.loads(shown)["tables"][-1]
+    assert everything["hours_here"] > 0
+    assert everything["lacking_here"] == {}
+    code, shown, _ = said(capsys, *command)
+    assert "not in it" not in shown
 
 
 def test_nothing_of_another_scale_or_version_gets_into_a_folder(done, capsys: pytest.CaptureFixture[str]):

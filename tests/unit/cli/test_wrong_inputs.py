@@ -20,7 +20,7 @@ FOUND = {
         '{"methods": [{"name": "greater", "label": ""}]}', '{"seeds": [-1]}', '{"seeds": [true]}',
         '{"exclude": [{"method": {"a": 1}}]}', "{replicas: {prefix_memory_gib: .inf}}", "a key twice",
         f'{{"models": [{{"name": "{fuzz_places.SIMULATED}", "replicas": 3}}]}}',
-        f'{{"models": [{{"name": "{fuzz_places.SIMULATED}", "replicas": {{"gpus": 2}}}}]}}',
+        f'{{"models": [{{"name": "{fuzz_places.SIMULATED}", "replicas": {{"gpus": 2.5}}}}]}}',
     },
     "options": {
         "--question-column '-'", "--answer-column ''", "--metric ''", "--dev-rows ''", "--max-seconds 'inf'",

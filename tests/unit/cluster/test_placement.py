@@ -34,6 +34,11 @@ def test_a_part_of_a_gpu_lies_on_one_gpu(gpus: float, number: int):
     assert room(TWO_GPUS, gpus) == [number]
 
 
+@pytest.mark.parametrize(("gpus", "free", "number"), [(2, 2.0, 1), (2, 8.0, 4), (3, 8.0, 2), (2, 3.5, 1), (2, 1.9, 0)])
+def test_several_gpus_are_whole_ones(gpus: float, free: float, number: int):
+    assert room({"CPU": 16.0, "GPU": free}, gpus) == [number]
+
+
 @pytest.mark.parametrize(("gpus", "free", "number"), [(1.0, 1.0, 1), (0.6, 1.5, 1), (0.5, 1.5, 3), (1.0, 0.0, 0)])
 def test_what_others_use_of_a_gpu_is_left_to_them(gpus: float, free: float, number: int):
     assert room({"CPU": 16.0, "GPU": free}, gpus) == [number]
@@ -44,6 +49,8 @@ def test_a_replica_lies_on_one_node():
     assert counts([(None, 2, 0)], {"CPU": 3.0}, {"CPU": 3.0}) == [2]
     assert counts([(None, 1, 0.6)], *[{"CPU": 8.0, "GPU": 0.5}] * 2) == [0]
     assert counts([(None, 1, 1)], {"CPU": 8.0}, {"CPU": 1.0, "GPU": 4.0}) == [1]
+    assert counts([(None, 1, 2)], *[{"CPU": 8.0, "GPU": 1.0}] * 2) == [0], "GPUs of two machines do not add up"
+    assert counts([(None, 1, 2)], *[{"CPU": 8.0, "GPU": 3.0}] * 2) == [2]
 
 
 def test_demands_fit_side_by_side_or_not():
@@ -55,6 +62,12 @@ def test_demands_fit_side_by_side_or_not():
     assert short([(1, 1, 1), (2, 1, 1)], TWO_GPUS) is not None
     assert short([(2, 1, 1), (14, 1, 0)], TWO_GPUS) is None
     assert short([(2, 1, 1), (15, 1, 0)], TWO_GPUS) == "b"
+    assert short([(2, 1, 0.5), (1, 1, 1), (1, 1, 2)], {"CPU": 8.0, "GPU": 4.0}) is None
+    assert short([(2, 1, 0.6), (1, 1, 1), (1, 1, 2)], {"CPU": 8.0, "GPU": 4.0}) == "a"
+
+
+def test_what_several_gpus_are_asked_for_is_said():
+    assert Demand("m", 2, 1, 4).sentence() == "2 replicas of 'm' with 1 CPU and 4 GPU of one machine each"
 
 
 def test_a_demand_that_is_open_needs_one_replica():

@@ -8,7 +8,7 @@ import pytest
 
 from greater_ray.errors import ConfigError
 from greater_ray.grid.cells import Cell, expand_grid, model_titles, replica_configs
-from greater_ray.grid.config import load_grid, parse_only
+from greater_ray.grid.config import GridConfig, load_grid, parse_only
 from greater_ray.settings import read_yaml
 from tests.grids import tiny_grid
 
@@ -61,11 +61,14 @@ def places(found: list[Cell]) -> set[tuple[str, ...]]:
         ({"seeds": [-1]}, ("seed", "not -1")),
         ({"replicas": {"cuont": 1}}, ("replicas.cuont", "Did you mean 'count'?")),
         ({"replicas": {"count": 0}}, ("replicas.count", "not 0")),
-        ({"replicas": {"gpus": 2}}, ("replicas.gpus: input should be 0, 1 or a part of one GPU", "not 2.")),
+        (
+            {"replicas": {"gpus": 1.5}},
+            ("replicas.gpus: input should be 0, a part of one GPU or a whole number", "1.5."),
+        ),
         ({"concurrency": 0}, ("concurrency", "not 0")),
-        ({"models": []}, ("the grid has no cells",)),
-        ({"seeds": []}, ("the grid has no cells",)),
-        ({"exclude": [{"method": "*"}]}, ("the grid has no cells",)),
+        ({"models": []}, ("models: the grid has no cells; name at least one of its models, not []",)),
+        ({"seeds": []}, ("seeds: the grid has no cells; name at least one of its seeds, not []",)),
+        ({"exclude": [{"method": "*"}]}, ("exclude: the grid has no cells", "{'method': '*'}")),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_the_place(changes: dict, parts: tuple[str, ...]):
@@ -280,6 +283,20 @@ def test_how_a_model_is_served_is_said_by_its_entry_over_the_grid():
     assert {model.name: (c.count, c.gpus) for model, c in found.items()} == {"tiny-b": (1, 1), "far": (2, 0.5)}
     served = {cell.trial_id for cell in expand_grid(grid)}
     assert served == {cell.trial_id for cell in cells()}, "and changes no result"
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        ({"models": ({"name": "a"}, {"name": "b", "replicas": {"gpus": 2.5}})}, "models.1.replicas.gpus"),
+        ({"transfer": {"models": ({"name": "far", "replicas": {"gpus": 2.5}},)}}, "transfer.models.0.replicas.gpus"),
+        ({"include": ({"models": ({"name": "c", "replicas": {"gpus": 2.5}},)},)}, "include.0.models.0.replicas.gpus"),
+    ],
+)
+def test_a_mistake_in_how_a_model_is_served_has_the_place_of_its_entry(changes: dict, setting: str):
+    with pytest.raises(ConfigError, match="a part of one GPU") as raised:
+        replica_configs(GridConfig(**changes))
+    assert (raised.value.setting, raised.value.value) == (setting, 2.5)
 
 
 def test_two_variants_of_a_model_are_served_and_named_apart():

@@ -6,18 +6,22 @@ from typing import Any
 import pytest
 
 from greater_ray.assembly import local_models, resolve_config
-from greater_ray.config import TrialConfig
+from greater_ray.config import ModelConfig, TrialConfig
+from greater_ray.decoder_shape import shape_of
 from greater_ray.demonstrations import evaluation_demonstrations
 from greater_ray.evaluation import summarize
 from greater_ray.grid.cells import expand_grid
 from greater_ray.grid.config import load_grid
-from greater_ray.grid.estimate import PROBE_ROWS, Rows, _probe, _scaled, estimate
+from greater_ray.grid.estimate import PROBE_ROWS, Rows, _load, _probe, _scaled, estimate
+from greater_ray.models.sizes import sizes
+from greater_ray.prediction import Known
 from greater_ray.records import ExampleRecord, PromptRecord, TrialRecord
 from greater_ray.runs import run_config
 from greater_ray.settings import merged
 from greater_ray.tasks import load_task
 from greater_ray.types import Usage
 from tests.grids import GREATER, loaded, tiny_grid
+from tests.unit.test_prediction import machine
 
 
 def config(**changes: Any) -> TrialConfig:
@@ -160,3 +164,55 @@ def test_settings_that_cost_more_have_a_probe_of_their_own(tiny_folder: Path):
     few, _, many, _, broken = estimate(expand_grid(grid), local_models())
     assert many.tokens > few.tokens
     assert "has no tokens" in str(broken.note)
+
+
+# -- by the cost model -------------------------------------------------------------------------------------------------
+
+
+def test_for_greater_the_cost_model_tells_the_time_where_it_knows_model_and_machine(tiny_folder: Path):
+    cells = expand_grid(loaded(tiny_folder, seeds=[0], settings={"task": {"train_size": 10}, "shard_size": 5}))
+    models, asked = local_models(), []
+
+    def knows(config: ModelConfig, seconds: float) -> Known | None:
+        asked.append((config.name, seconds))
+        values = sizes(config)
+        assert values is not None
+        shape = shape_of(values)
+        assert shape is not None
+        return Known(shape, machine(each=0.5, each_backward=0.5))
+
+    scaled = estimate(cells, models)
+    found = estimate(cells, models, knows)
+    assert [cost.by_model for cost in found] == [True, False], "GReaTer, and zero-shot CoT"
+    assert asked == [(str(tiny_folder), pytest.approx(scaled[0].seconds, rel=2))]
+    assert [cost.tokens for cost in found] == [cost.tokens for cost in scaled]
+    # Two shards: passes for questions and prompt, one for a decoded token but the first, one for the label.
+    rollouts, gradient = 2 * (3 - 1 + 2), 2 * 2
+    answer = (2 * (3 - 1 + 2) + 2 * 1) / 2
+    assert 0.5 * (2 + 2 * rollouts + gradient) < found[0].seconds < 0.5 * (4 + 4 * rollouts + gradient + 8 * answer)
+
+
+def test_a_probe_tells_the_lengths_that_the_engine_computes_with(tiny_folder: Path):
+    (cell, *_) = expand_grid(loaded(tiny_folder, settings={"task": {"train_size": 4, "test_size": 4}}))
+    models = local_models()
+    record = run_config(cell.config, models=models)
+    load = _load(cell.config, record, Rows(40, 0, 4))
+    assert load is not None
+    assert (load.rows, load.candidates, load.shard_size) == (40, 1, 2)
+    assert load.prompt == len(record.initial.ids)
+    assert 1 <= load.reasoning <= 4
+    final = record.evaluation_usage
+    read = load.question + 1 + load.prompt + load.suffix + load.reasoning + load.answer + load.extractor + load.label
+    assert read == pytest.approx(final.tokens / final.calls, abs=3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "zero-shot-cot"},
+        {"method": "greater", "method_config": {"label_loss": "choice"}},
+        {"method": "greater", "evaluation": {"demonstrations": 2}},
+    ],
+)
+def test_what_the_formulas_do_not_count_is_left_to_the_probe(changes: dict):
+    assert _load(config(**changes), probed(), ROWS) is None

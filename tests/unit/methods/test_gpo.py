@@ -339,8 +339,10 @@ def test_reflections_show_the_reasons_of_earlier_steps_chosen_as_prompts_are():
     assert prompts.REASONS not in asked_for[0]
     assert f"{prompts.REASONS}\n- first why\n\n{prompts.REASON}\nsecond why" in asked_for[2]
     assert f"{prompts.REASONS}\n- second why\n\n{prompts.REASON}\nthird why" in asked_for[-1]
-    with pytest.raises(ConfigError, match="reflections are the feedback of earlier steps"):
+    why = r"^method_config: reflections are the feedback of earlier steps, so true needs feedback: true, not \{"
+    with pytest.raises(ConfigError, match=why) as raised:
         parse(GpoConfig, {"reflections": True}, "method_config")
+    assert (raised.value.setting, raised.value.value) == ("method_config", {"reflections": True})
 
 
 def test_feedback_shows_the_mistakes_of_the_batch_and_adds_the_reason():

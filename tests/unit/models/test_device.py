@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from greater_ray.models._device import gpu_left_out, numbers, round_once
+from greater_ray.models._device import gpu_left_out, hardware, numbers, round_once
+from greater_ray.models.checks import available_memory
 
 CPU = torch.device("cpu")
 
@@ -77,3 +78,13 @@ def test_auto_numbers_are_float32_on_a_cpu_and_as_saved_elsewhere():
     assert numbers("auto", CPU) is torch.float32
     assert numbers("auto", torch.device("cuda")) == "auto"
     assert numbers("float64", CPU) is torch.float64
+
+
+def test_of_several_gpus_the_fullest_decides_and_all_are_named(monkeypatch: pytest.MonkeyPatch):
+    cards = [torch.device("cuda", number) for number in range(3)]
+    free, names = {0: 10, 1: 4, 2: 12}, {0: "big", 1: "big", 2: "small"}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[device.index], 80))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index])
+    assert [available_memory(*few) for few in (cards[:1], cards[:2], cards)] == [10, 8, 12]
+    assert [hardware(few) for few in (cards[:1], cards[:2], cards)] == ["big", "2 x big", "2 x big, small"]
+    assert hardware([CPU]) is None

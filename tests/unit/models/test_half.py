@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from greater_ray.models._decode import greedy
-from greater_ray.models._head import WideHead, widen_head
+from greater_ray.models._head import WideHead, largest_only, widen_head
 from greater_ray.models._packed import PackedLinear, can_pack, pack
 from greater_ray.models.engine import Engine
 from greater_ray.models.half import check_half
@@ -168,3 +169,44 @@ def test_the_check_of_half_precision_sees_a_model_that_says_something_else(monke
     check = check_half(half, LAYOUT, SHARD, prompt)
     assert check.tokens < 0.5
     assert check.loss > 0.5
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [300, 256, 61])
+def test_the_likeliest_token_is_the_float32_heads_though_most_logits_are_rounded(size: int, bias: bool):
+    torch.manual_seed(size)
+    linear = torch.nn.Linear(48, size, bias=bias, dtype=torch.bfloat16).requires_grad_(False)
+    # Tokens that differ by the last bit of one weight are often one and the same in half precision.
+    linear.weight[: size // 2] = linear.weight[0]
+    linear.weight[range(size // 2), torch.randint(0, 48, (size // 2,)).tolist()] *= 1 + 2**-7
+    head = WideHead(linear)
+    hidden = torch.randn(400, 1, 48, dtype=torch.bfloat16)
+    model = tiny_model("llama", torch.bfloat16)[0]
+    model.set_output_embeddings(head)
+    with torch.no_grad():
+        wide = head(hidden)
+        with largest_only(model):
+            ours = head(hidden)
+        assert torch.equal(head(hidden), wide), "all logits are wide again afterwards"
+    assert not torch.equal(ours, wide), "the others are rounded"
+    assert ours.argmax(dim=-1).tolist() == wide.argmax(dim=-1).tolist()
+    assert torch.allclose(ours.amax(dim=-1), wide.amax(dim=-1), rtol=1e-5, atol=1e-5)
+    assert int((linear(hidden).argmax(dim=-1) != wide.argmax(dim=-1)).sum()) > 0, "or nothing is shown"
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_greedy_texts_are_those_of_float32_logits(family: str, monkeypatch: pytest.MonkeyPatch):
+    half, _ = both(family)
+    prompts = prompts_of(half, (" think step by step.", " logical reasoning."))
+    layout = replace(LAYOUT, max_reasoning_tokens=24)
+    asked: list[int] = []
+    rough = WideHead._with_exact_largest
+    monkeypatch.setattr(
+        WideHead, "_with_exact_largest", lambda head, given, packed: (asked.append(1), rough(head, given, packed))[1]
+    )
+    quick = half.answers(Answers(SHARD, prompts), layout)[0]
+    assert len(asked) >= 24
+    monkeypatch.setattr(WideHead, "_with_exact_largest", lambda head, given, packed: head.product(given))
+    assert half.answers(Answers(SHARD, prompts), layout)[0] == quick

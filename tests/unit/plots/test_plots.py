@@ -58,9 +58,9 @@ def test_accuracy_has_a_mark_and_an_interval_for_every_cell(grid: Results):
 
 
 @needs_matplotlib
-def test_rows_that_chose_the_prompt_are_called_so(single: Results):
-    assert "chose the prompt" in texts(plots.accuracy(single, "dev"))
-    assert "chose the prompt" not in texts(plots.accuracy(single))
+def test_rows_that_the_prompt_was_selected_on_are_called_so(single: Results):
+    assert "the prompt was selected on these rows" in texts(plots.accuracy(single, "dev"))
+    assert "the prompt was selected on these rows" not in texts(plots.accuracy(single))
 
 
 @needs_matplotlib
@@ -99,8 +99,9 @@ def test_transfer_shows_the_change_on_the_own_model_and_on_others(grid: Results)
     assert image.get_array().shape == (2, 2)
     assert float(image.get_array()[0][1]) == pytest.approx(100 * moved["change"].fillna(0).mean())
     assert number in texts(figure)
-    with pytest.raises(ConfigError, match="whose prompts were transferred are missing"):
+    with pytest.raises(ConfigError, match=r"trial \w+, whose prompt was transferred, is missing on 'test'") as raised:
         plots.transfer(frame[frame["source"].notna()])
+    assert (raised.value.setting, raised.value.value) == ("cells", list(dict.fromkeys(frame["source"].dropna())))
 
 
 @needs_matplotlib
@@ -146,8 +147,9 @@ def test_ranks_are_those_of_the_report(single: Results):
     (figures,) = collect(single).overview["method"]
     (axes,) = plots.ranks(single).axes
     assert [bar.get_height() for bar in axes.patches] == pytest.approx(figures["histogram"])
-    with pytest.raises(ConfigError, match="both a gradient and a criterion"):
+    with pytest.raises(ConfigError, match=r"no step of opro has .* both a gradient and a criterion") as raised:
         plots.ranks(load(RECORDED / "opro-finished"))
+    assert (raised.value.setting, raised.value.value) == ("cells", ["opro"])
 
 
 @needs_matplotlib

@@ -16,9 +16,9 @@ from greater_ray.errors import ConfigError, StoreError
 from greater_ray.files import Lines
 from greater_ray.records import StepRecord
 from greater_ray.report import Report, collect, write_report
-from greater_ray.report.curves import on_training_rows
 from greater_ray.report.life import MOST_CANDIDATES, rows_won_and_lost, timeline
 from greater_ray.report.write import _SCRIPTS, page_of
+from greater_ray.results.remembered import on_training_rows
 from tests.made_reports import HOSTILE, RECORDED, altered, hostile_run
 
 ROOT = Path(__file__).parents[3]

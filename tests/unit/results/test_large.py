@@ -1,5 +1,6 @@
 """Grids of many cells: what is listed and read, how often, and what stays in memory."""
 
+import json
 import sys
 import tracemalloc
 from collections import Counter
@@ -135,7 +136,9 @@ def test_a_running_grid_shows_how_far_it_is_and_reads_no_record(
         figures.planned("optimize", cells, cells[:2])
         with watched() as counted:
             assert run(["status", str(folder)]) == 0
-        out = capsys.readouterr().out
+            out = capsys.readouterr().out
+            assert run(["status", str(folder), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
     finally:
         figures.close()
     assert out.splitlines() == [
@@ -145,6 +148,9 @@ def test_a_running_grid_shows_how_far_it_is_and_reads_no_record(
         f"transfer: {CELLS // 2} cells: {CELLS // 2} done",
     ]
     assert counted["record.json"] == 0
+    assert [cell["state"] for cell in told["cells"]] == ["done"] * CELLS
+    assert not any("scores" in cell for cell in told["cells"])
+    assert told["running"]["cells"]["total"] == CELLS
     assert run(["status", str(folder)]) == 0
     assert capsys.readouterr().out.count("benchmarks.simulated:instant") == 3 * CELLS // 2, "a row per cell and split"
 

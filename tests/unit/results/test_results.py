@@ -42,6 +42,21 @@ def test_a_grid_gives_its_cells_with_states_scores_and_costs(grid: Path):
     assert transfer.record.initial.full_text == first.record.initial.full_text
 
 
+def test_a_transfer_is_named_after_the_models_that_its_prompt_is_from_and_goes_to(grid: Path):
+    results = load(grid)
+    title = "on bbh/navigate with benchmarks.simulated:quick (prompt found on benchmarks.simulated:instant)"
+    assert [cell.title for cell in results.cells[4:]] == [
+        f"greater {title}, seed 0",
+        f"greater {title}, seed 1",
+        f"zero-shot-cot {title}",
+    ]
+    assert len({cell.title for cell in results.cells}) == len(results.cells)
+    noted = json.loads((grid / "grid.json").read_text())
+    noted["cells"] = [entry for entry in noted["cells"] if entry["source"] is not None]
+    (grid / "grid.json").write_text(json.dumps(noted))
+    assert "(prompt found on another model)" in load(grid).cells[0].title
+
+
 def test_an_unfinished_grid_and_single_runs_are_read_too():
     begun = load(RECORDED / "grid-interrupted")
     assert [cell.state for cell in begun.cells] == ["done", "begun", "open", "open"]
@@ -160,6 +175,50 @@ def test_status_of_a_finished_grid_shows_the_results(grid: Path, capsys: pytest.
     assert "optimize: 4 cells: 3 done, 1 failed" in lines
     assert any(line.startswith("greater ") and "66.7 %" in line and "+16.7" in line for line in lines)
     assert sum(line.startswith("failed: empty on") for line in lines) == 1
+
+
+def test_status_of_a_finished_grid_as_json_holds_the_scores_of_its_results(
+    grid: Path, capsys: pytest.CaptureFixture[str]
+):
+    noted = json.loads((grid / "grid.json").read_text())["cells"]
+    assert run(["status", str(grid), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    results = load(grid)
+    results_as_told = json.loads(json.dumps(results.to_json()))
+    for entry, cell, own in zip(noted, told["cells"], results_as_told, strict=True):
+        assert entry.items() <= cell.items(), "what the grid has noted stays"
+        assert own.items() <= cell.items()
+        assert ("scores" in cell) == (cell["state"] == "done")
+    assert told["cells"][0]["scores"][0]["after"] == results.cells[0].scores[0].after
+    assert told["cells"][0]["reason"] is None
+    assert "has no tokens" in told["cells"][3]["reason"]
+
+
+def test_status_as_json_names_a_record_that_cannot_be_read(grid: Path, capsys: pytest.CaptureFixture[str]):
+    (load(grid).cells[0].folder / "record.json").write_text("{")  # type: ignore[operator]
+    assert run(["status", str(grid), "--json"]) == 0
+    first, second, *_ = json.loads(capsys.readouterr().out)["cells"]
+    assert (first["state"], "scores" in first) == ("failed", False)
+    assert "record.json" in first["reason"]
+    assert second["scores"]
+
+
+def test_a_cell_gives_its_steps_whether_it_is_finished_or_not():
+    done, begun, still_open, _ = load(RECORDED / "grid-interrupted").cells
+    assert [step.step for step in done.step_records] == list(range(1, done.outcome.steps + 1))
+    assert begun.folder is not None
+    assert len(begun.step_records) == len((begun.folder / "steps.jsonl").read_text().splitlines()) > 0
+    assert still_open.step_records == []
+
+
+def test_a_cell_gives_what_its_search_remembers_of_prompts_on_training_rows(grid: Path):
+    (cell,) = load(RECORDED / "greater-finished").cells
+    prompt = cell.step_records[0].prompt_ids
+    assert cell.on_training_rows([prompt])[prompt].rows == cell.record.config.task.train_size
+    assert not cell.remembers_too_much
+    still_open = load(RECORDED / "grid-interrupted").cells[2]
+    assert still_open.on_training_rows([prompt]) == {}
+    assert not still_open.remembers_too_much
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1}', "[1, 2]"])

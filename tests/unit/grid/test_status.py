@@ -16,6 +16,7 @@ from greater_ray.grid.cells import Cell, expand_grid
 from greater_ray.grid.run import Progress
 from greater_ray.grid.status import FRESH, STATUS_FILE, GridStatus, PoolStatus, read_status
 from greater_ray.grid.store import GridStore
+from greater_ray.progress.grid import pool_line
 from tests.grids import loaded
 
 
@@ -49,6 +50,13 @@ def test_a_pool_between_two_looks():
         "still": 0,
         "repeated": 0,
     }  # fmt: skip
+
+
+def test_a_pool_whose_replicas_have_several_gpus_says_how_many():
+    for gpus, line in ((1.0, "m: 2 of 2 replicas, "), (4.0, "m: 2 of 2 replicas on 4 GPUs each, ")):
+        figures = PoolStatus()
+        figures.add(pool(slot(), slot()) | {"gpus": gpus}, 10.0)
+        assert pool_line(figures.snapshot()).startswith(line)
 
 
 def test_a_new_pool_of_the_same_model_begins_from_nothing():

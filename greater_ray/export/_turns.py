@@ -25,7 +25,7 @@ class Turn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptTurns:
     """How a trial's best prompt asks: the turns up to the question's own, and the layout they are of."""
 
     turns: tuple[Turn, ...]
@@ -82,7 +82,7 @@ def has_system_role(record: TrialRecord) -> bool:
     return bool(record.model.get("system_role", True))
 
 
-def asked(record: TrialRecord, form: str) -> Asked:
+def prompt_turns(record: TrialRecord, form: str) -> PromptTurns:
     """Return how the best prompt of a record asks.
 
     Raises:
@@ -95,4 +95,4 @@ def asked(record: TrialRecord, form: str) -> Asked:
     task = load_task(record.config.task)
     layout = layout_of(record, task)
     turns = layout.conversation(_OPEN, record.best.text, system_role=has_system_role(record))
-    return Asked(tuple(Turn(t.role, tuple(t.content.split(_OPEN))) for t in turns), layout, record, task)
+    return PromptTurns(tuple(Turn(t.role, tuple(t.content.split(_OPEN))) for t in turns), layout, record, task)
