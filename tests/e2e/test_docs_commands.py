@@ -2,8 +2,8 @@
 
 So that they take seconds and need no network, some words are exchanged, by the rules in ``exchanged``, and a few
 options that make a run small are added at the end. What a run, a grid or a table has left is a recorded or made folder.
-Commands for a Ray that runs elsewhere, for an endpoint, for GPUs, for a quantized model or a GGUF file of the user's own
-and for the cells of all tables are not run here; ``ELSEWHERE`` says where they are tested.
+Commands for a Ray that runs elsewhere, for an endpoint, for GPUs, for a quantized model, for a GGUF file of the user's
+own and for the cells of all tables are not run here; ``ELSEWHERE`` says where they are tested.
 """
 
 import json
@@ -26,6 +26,7 @@ RECORDED = ROOT / "tests" / "recorded" / "0.1.0"
 ELSEWHERE = {
     "openai/": "tests/unit/models/test_openai.py",
     ".gguf": "tests/unit/models/test_gguf_cache.py",
+    # There one table is run; all of them are many cells of the same kind, on Ray.
     " paper run all ": "tests/unit/cli/test_paper_command.py",
     " cuda:0,cuda:1 ": "tests/unit/models/test_gpu.py",
     "model.quantization=": "tests/unit/models/test_quantized.py",
