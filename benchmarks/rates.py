@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from greater_ray.models._decode import RowBatch
-from greater_ray.models._head import WideHead
+from greater_ray.models._head import WideHead, largest_only
 from greater_ray.models._packed import PackedLinear
 from greater_ray.models.engine import Engine
 from greater_ray.types import Example, Layout, LossSpec, TokenIds
@@ -86,7 +86,8 @@ def measure(engine: Engine, layout: Layout, examples: Sequence[Example], prompts
     for rows, questions, count in ((8, 8, 1), (24, 8, 3), (72, 24, 3)):
         alone, whole = [], []
         for _ in range(5):
-            alone.append(products([*layers, head], rows))
+            with largest_only(engine.model):  # as decoding asks for
+                alone.append(products([*layers, head], rows))
             whole.append(decode_pass(engine, layout, examples[:questions], prompts[:count]))
         rates.append(_rate("decode", rows, flops([*layers, head], rows), alone, whole))
     prompt, shard = prompts[0], tuple(examples[:8])
