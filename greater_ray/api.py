@@ -188,7 +188,7 @@ def _backend(
         yield LocalBackend(stop.should_stop)
         return
     observer.message("getting Ray ready")
-    from greater_ray.cluster.place import on_ray
+    from greater_ray.cluster.session import on_ray
 
     with on_ray(grid, stop, observer.message, address=address) as backend:
         yield backend

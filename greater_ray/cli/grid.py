@@ -318,7 +318,7 @@ def running(parsed: "GridConfig", out: Path, given: Given, where: Where) -> "Ite
                     yield LocalBackend(stop.should_stop), observer
                     return
                 observer.message("getting Ray ready")
-                from greater_ray.cluster.place import on_ray
+                from greater_ray.cluster.session import on_ray
 
                 with on_ray(
                     parsed,

@@ -185,10 +185,10 @@ class SpanBuilder:
     @cached_property
     def extractor(self) -> TokenIds:
         """Ids of all between reasoning and label: glue and extractor, or a turn that asks for the answer."""
-        return self._encode_after(".", "".join(text for _, text in self._asking))
+        return self._encode_after(".", "".join(text for _, text in self._before_label))
 
     @cached_property
-    def _asking(self) -> tuple[tuple[str, str], ...]:
+    def _before_label(self) -> tuple[tuple[str, str], ...]:
         """The spans between reasoning and label with their texts."""
         layout = self.layout
         if not layout.extractor_turn:
@@ -198,7 +198,7 @@ class SpanBuilder:
     def _answer(self, text: str) -> TokenIds:
         """Ids of a label or choice as it follows the extractor, or begins a turn."""
         if self.layout.extractor_turn:
-            return self._encode_after(self._asking[1][1], text)
+            return self._encode_after(self._before_label[1][1], text)
         return self._encode_after(self.layout.extractor, self.layout.label_prefix + text)
 
     def label(self, example: Example) -> TokenIds:
@@ -317,7 +317,7 @@ class SpanBuilder:
         spans["reasoning"] = (len(ids), len(ids) + len(reasoning))
         ids.extend(reasoning)
         offset = len(ids)
-        append(self.extractor, *self._asking)
+        append(self.extractor, *self._before_label)
         label = self.label(example)
         spans["label"] = (len(ids), len(ids) + len(label))
         ids.extend(label)

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from greater_ray.config import EndpointConfig, ModelConfig
 from greater_ray.errors import ConfigError, ModelError
-from greater_ray.models._asked import ASK as ASK  # how an answer is asked for, for others too
-from greater_ray.models._asked import AskedRow, Way
 from greater_ray.models._chat import SETTING, Chat, Reply
 from greater_ray.models._pieces import pieces as pieces
 from greater_ray.models._pieces import text_of
+from greater_ray.models._served_row import ASK as ASK  # how an answer is asked for, for others too
+from greater_ray.models._served_row import ServedRow, Way
 from greater_ray.types import (
     SWITCHES,
     Answer,
@@ -223,7 +223,7 @@ class EndpointEngine(BaseEngine):
 
         def answer(row: tuple[Example, Rollout | None]) -> tuple[Answer, Usage]:
             example, known = row
-            asked = AskedRow(way, layout, example, text)
+            asked = ServedRow(way, layout, example, text)
             if known is None:
                 asked.reason()
             else:
@@ -260,7 +260,7 @@ class EndpointEngine(BaseEngine):
 
         def score(row: tuple[TokenIds, Example, TokenIds | None]) -> tuple[Rollout, Usage]:
             prompt, example, known = row
-            asked = AskedRow(way, layout, example, text_of(prompt))
+            asked = ServedRow(way, layout, example, text_of(prompt))
             if known is None:
                 asked.reason()
             else:

@@ -29,7 +29,7 @@ class Way(NamedTuple):
     extra: dict[str, Any]
 
 
-class AskedRow:
+class ServedRow:
     """A question under a prompt, its reasoning and its answer. ``reasoning`` holds thoughts that were told apart too.
 
     Raises:
@@ -68,7 +68,7 @@ class AskedRow:
         self.reasoning = "\n\n".join(filter(None, (reply.thoughts, reply.text)))
         self.reasoning_tokens = None if reply.tokens is None else reply.tokens[1]
 
-    def _asking(self, max_tokens: int) -> Reply:
+    def _after_extractor(self, max_tokens: int) -> Reply:
         """Have the model go on after the extractor, and note how much it has read."""
         if self._layout.extractor_turn:
             reply = self._ask(self._asked(self._layout.extractor.strip()), max_tokens)
@@ -96,7 +96,7 @@ class AskedRow:
         """Return what the model says after the extractor."""
         layout = self._layout
         if layout.extractor_turn or self._way.going_on is not None:
-            return self._asking(layout.max_answer_tokens).text
+            return self._after_extractor(layout.max_answer_tokens).text
         # It may say the sentence again before it completes it.
         most = layout.max_answer_tokens + len(pieces(layout.extractor))
         reply = self._ask(self._asked(ASK.format(extractor=layout.extractor.strip())), most)
@@ -114,7 +114,7 @@ class AskedRow:
 
     def _told(self, label: str) -> tuple[float, bool]:
         if self._read is None:
-            self._asking(1)
+            self._after_extractor(1)
         reply = self._ask(self._begun(label), 1, prompt_logprobs=0, **(self._way.going_on or {}))
         told = reply.prompt_logprobs
         if self._read is None or not isinstance(told, Sequence) or len(told) <= self._read:
