@@ -84,10 +84,10 @@ def exchanged(command: str, model: Path) -> list[str]:
 def put_folders(command: str, desk: Path) -> None:
     """Put recorded folders and tables where a command reads a run, a grid or a folder of tables."""
     words = command.split()[1:]
-    read = {"runs/mine", "runs/demo", "runs/grid", "tickets-run"} if "--out" not in words else set()
+    read = {"runs/mine", "runs/first", "runs/demo", "runs/grid", "tickets-run"} if "--out" not in words else set()
     for word in read & set(words):
         # The interrupted grid has one finished cell of GReaTer with seed 0, the finished one has it transferred too.
-        of_a_run = word == "tickets-run" or (words[0] == "export" and word == "runs/mine")
+        of_a_run = word in ("runs/first", "tickets-run") or (words[0] == "export" and word == "runs/mine")
         recorded = "grid-interrupted" if "--cell" in words else "greater-finished" if of_a_run else "grid-finished"
         shutil.copytree(RECORDED / recorded, desk / word)
     if words[:2] == ["paper", "show"]:
