@@ -60,18 +60,19 @@ class Decoder:
     pad: int
     # Whether the model's attention takes a prefix that rows have in common.
     shares: bool = False
+    # After how many tokens it is looked whether rows have ended: to look, a GPU is waited for.
+    look: int = 1
 
 
 # Tokens of choices that are scored in one pass; bounds the logits that it holds.
 CHOICE_TOKENS = 16
-# Takes next-token logits [B, V] and the caller's numbers of their rows; returns one token a row.
-Choice = Callable[[Tensor, Sequence[int]], list[int]]
+# Takes next-token logits [B, V] and the caller's numbers of their rows; returns one token a row, [B].
+Choice = Callable[[Tensor, Sequence[int]], Tensor]
 
 
-def greedy(logits_BV: Tensor, rows: Sequence[int]) -> list[int]:
+def greedy(logits_BV: Tensor, rows: Sequence[int]) -> Tensor:
     """Take the likeliest token of every row."""
-    tokens: list[int] = logits_BV.argmax(dim=-1).tolist()
-    return tokens
+    return logits_BV.argmax(dim=-1)
 
 
 class RowBatch:
@@ -117,7 +118,7 @@ class RowBatch:
         batch.begun = [(n, first.results[place].prompt_nll) for place, (_, n) in zip(places, rows, strict=True)]
         return batch
 
-    def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
+    def _tensor(self, rows: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self.decoder.device)
 
     def _feed(self, ids: Tensor, positions: Tensor, keep: Tensor | int, groups: Tensor | None = None) -> Tensor:
@@ -182,30 +183,31 @@ class RowBatch:
         return logits_BQV[:, -1]
 
     def reason(self, logits_BV: Tensor, limit: int, choose: Choice = greedy) -> None:
-        """Decode up to ``limit`` tokens a row; a row that stops is swapped out of the running rows."""
+        """Decode up to ``limit`` tokens a row; a row that stops is swapped out of the running rows.
+
+        Whether rows have stopped is looked at every ``decoder.look`` tokens; what they decode until then is not read.
+        """
         texts: list[list[int]] = [[] for _ in self.parts]
         self.unfed = [False] * len(self.parts)
+        look = self.decoder.look if choose is greedy else 1
+        unread: list[Tensor] = []
+        positions_B = self._tensor(self.next_position) - 1
         for step in range(limit):
-            chosen = choose(logits_BV, self.order[: self.store.extent.rows])
-            for place in range(self.store.extent.rows - 1, -1, -1):
-                row = self.order[place]
-                self.results[row].generated += 1
-                if chosen[place] in self.decoder.stop_tokens:
-                    self._retire(place, chosen)
-                else:
-                    texts[row].append(chosen[place])
-            running = self.store.extent.rows
-            if running == 0:
-                break
-            if step + 1 == limit:
-                for place in range(running):
-                    self.results[self.order[place]].truncated = True
-                    self.unfed[self.order[place]] = True
-                break
-            positions = [[self.next_position[row] + len(texts[row]) - 1] for row in self.order[:running]]
-            ids = self._tensor([[token] for token in chosen[:running]])
+            chosen_B = choose(logits_BV, self.order[: self.store.extent.rows]).to(self.decoder.device)
+            unread.append(chosen_B)
+            positions_B = positions_B + 1
+            if len(unread) == look or step + 1 == limit:
+                chosen = self._read(unread, texts)
+                running = self.order[: self.store.extent.rows]
+                if step + 1 == limit:
+                    for row in running:
+                        self.results[row].truncated = self.unfed[row] = True
+                if not running or step + 1 == limit:
+                    break
+                unread, chosen_B = [], self._tensor(chosen)
+                positions_B = self._tensor([self.next_position[row] + len(texts[row]) - 1 for row in running])
             with largest_only(self.decoder.model) if choose is greedy else nullcontext():
-                logits_BV = self._feed(ids, self._tensor(positions), 1)[:, -1]
+                logits_BV = self._feed(chosen_B[:, None], positions_B[:, None], 1)[:, -1]
         self.store.extent.rows = len(self.parts)
         for row, text in enumerate(texts):
             kept = len(text)
@@ -213,6 +215,19 @@ class RowBatch:
                 kept -= 1
             self.results[row].reasoning = tuple(text[:kept])
             self.unfed[row] &= kept == len(text)
+
+    def _read(self, unread: Sequence[Tensor], texts: list[list[int]]) -> list[int]:
+        """Fetch the tokens ``[B]`` of some steps and retire the rows that stop; return the last of those that go on."""
+        steps: list[list[int]] = torch.stack(list(unread)).tolist()
+        for place in range(self.store.extent.rows - 1, -1, -1):
+            row = self.order[place]
+            for tokens in steps:
+                self.results[row].generated += 1
+                if tokens[place] in self.decoder.stop_tokens:
+                    self._retire(place, steps[-1])
+                    break
+                texts[row].append(tokens[place])
+        return steps[-1][: self.store.extent.rows]
 
     def _retire(self, place: int, chosen: list[int]) -> None:
         """Move a finished row behind the running ones."""

@@ -212,11 +212,10 @@ def _sampler(streams: Sequence[random.Random], temperature: float) -> Choice:
     ``random.Random`` takes the whole seed; torch's generator on the CPU takes its low 32 bits only.
     """
 
-    def choose(logits_BV: Tensor, rows: Sequence[int]) -> list[int]:
+    def choose(logits_BV: Tensor, rows: Sequence[int]) -> Tensor:
         cumulated = (logits_BV.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
         drawn = torch.tensor([[streams[row].random()] for row in rows], dtype=torch.float64, device=logits_BV.device)
         places = torch.searchsorted(cumulated, drawn * cumulated[:, -1:], right=True)
-        tokens: list[int] = places[:, 0].clamp(max=cumulated.shape[1] - 1).tolist()
-        return tokens
+        return places[:, 0].clamp(max=cumulated.shape[1] - 1)
 
     return choose

@@ -121,6 +121,7 @@ class Engine(Vocabulary):
             stop_tokens=frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop]),
             blank_tokens=blanks,
             pad=tokenizer.pad_token_id or 0,
+            look=1 if self.device.type == "cpu" else 8,
         )
         refuse_unsupported(self.decoder, len(tokenizer))
         self._cut = layer_without_gradient(model)

@@ -71,6 +71,24 @@ def test_candidates_of_one_question_equal_the_slow_twin(family: str, monkeypatch
     assert len({len(rollout.reasoning) for rollouts in ours for rollout in rollouts}) > 1
 
 
+@pytest.mark.parametrize("look", [2, 3, 8, 64])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_looking_seldom_for_rows_that_end_changes_no_result(family: str, look: int):
+    engine = engine_of(family)
+    prompts = prompts_of(engine)
+    (begin, *_), _ = engine.rollouts(Rollouts(SHARD, prompts, LOSS), LAYOUT)
+    stop = frozenset(r.reasoning[k] for r, k in zip(begin, (2, 5, 9), strict=True) if k < len(r.reasoning))
+    engine.decoder = replace(engine.decoder, stop_tokens=stop)
+    often, usage = engine.rollouts(Rollouts(SHARD, prompts, LOSS), LAYOUT)
+    engine.decoder = replace(engine.decoder, look=look)
+    seldom, same_usage = engine.rollouts(Rollouts(SHARD, prompts, LOSS), LAYOUT)
+    for mine, its in zip(seldom, often, strict=True):
+        assert_equal(mine, its)
+    assert same_usage == usage
+    lengths = [len(rollout.reasoning) for rollouts in often for rollout in rollouts]
+    assert len(set(lengths)) > 2, "rows end at different times"
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_many_queries_a_row_and_copies_of_the_prefix_give_the_same(family: str):
     engine = engine_of(family)
