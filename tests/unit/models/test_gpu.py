@@ -56,7 +56,7 @@ def test_rows_end_early_in_one_of_these_works(ran: dict[str, Any], family: str):
 
 
 @every_family
-def test_a_decoded_token_takes_so_many_launches_and_eight_take_one_wait_and_two_copies(ran: dict[str, Any], family: str):
+def test_a_token_takes_so_many_launches_and_eight_take_one_wait_and_two_copies(ran: dict[str, Any], family: str):
     counts = ran[family]["counts"]
     few, many = counts["4 tokens, 5 rows"], counts["12 tokens, 5 rows"]
     assert (many["launches"] - few["launches"]) / 8 <= LAUNCHES[family]
